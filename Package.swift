@@ -1,0 +1,104 @@
+// swift-tools-version: 6.2
+// SPDX-License-Identifier: Apache-2.0
+//
+// The floors of Apus, bottom up. A target imports only what is listed for it here, and only from
+// lower floors; Tests/HouseTests holds the sources against this table.
+
+import PackageDescription
+
+/// Every Swift target: Swift 6 language mode (by the tools version), and no warning passes.
+let house: [SwiftSetting] = [
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+    .treatAllWarnings(as: .error),
+]
+
+/// Floors 1 and 2 know the standard library alone and use nothing unsafe.
+let pure: [SwiftSetting] = house + [.strictMemorySafety()]
+
+let nio: [Target.Dependency] = [
+    .product(name: "NIOCore", package: "swift-nio"),
+    .product(name: "NIOPosix", package: "swift-nio"),
+]
+
+func room(_ name: String, _ dependencies: [Target.Dependency], _ settings: [SwiftSetting] = house)
+    -> Target
+{
+    .target(name: name, dependencies: dependencies, swiftSettings: settings)
+}
+
+func program(_ name: String, _ library: Target.Dependency) -> Target {
+    .executableTarget(name: name, dependencies: [library], swiftSettings: house)
+}
+
+func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+    .testTarget(name: name, dependencies: dependencies, swiftSettings: house)
+}
+
+let package = Package(
+    name: "apus",
+    products: [],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/LebJe/TOMLKit", from: "0.6.0"),
+    ],
+    targets: [
+        // Floor 0: C.
+        .target(name: "CUnix"),
+        .systemLibrary(name: "CLMDB", pkgConfig: "lmdb", providers: [.apt(["liblmdb-dev"])]),
+
+        // Floor 1: values.
+        room("MailTypes", [], pure),
+
+        // Floor 2: cores, without input or output.
+        room("SMTPCore", ["MailTypes"], pure),
+        room("MessageCore", ["MailTypes"], pure),
+        room("DNSCore", ["MailTypes"], pure),
+        room("PipeCore", ["MailTypes"], pure),
+        room("QueueCore", ["MailTypes"], pure),
+
+        // Floor 3: hands.
+        room("Unix", ["CUnix", "MailTypes", "PipeCore"]),
+        room("Settings", ["MailTypes", "PipeCore", "Unix", .product(name: "TOMLKit", package: "TOMLKit")]),
+        room("LMDB", ["CLMDB"]),
+
+        // Floor 4: drivers.
+        room("PipeDrivers", ["MailTypes", "PipeCore", "Unix"] + nio),
+        room("SMTPDrivers", ["MailTypes", "SMTPCore", "DNSCore", "Unix"] + nio),
+        room("LMDBQueueStore", ["MailTypes", "QueueCore", "LMDB"]),
+
+        // Floor 5: programs.
+        room("Supervisor", ["MailTypes", "PipeCore", "Unix", "Settings"]),
+        room("Receiver", ["MailTypes", "SMTPCore", "MessageCore", "PipeCore", "Unix", "PipeDrivers", "SMTPDrivers"] + nio),
+        room("QueueManager", ["MailTypes", "QueueCore", "PipeCore", "Unix", "PipeDrivers", "LMDBQueueStore"] + nio),
+        room("RemoteSender", ["MailTypes", "SMTPCore", "DNSCore", "PipeCore", "Unix", "PipeDrivers", "SMTPDrivers"] + nio),
+        room("LocalDeliverer", ["MailTypes", "MessageCore", "PipeCore", "Unix"]),
+        room("Bouncer", ["MailTypes", "MessageCore", "PipeCore", "Unix"]),
+        room("Lookup", ["MailTypes", "PipeCore", "Unix", "PipeDrivers"] + nio),
+        room(
+            "Operator",
+            ["MailTypes", "PipeCore", "Unix", "Settings", .product(name: "ArgumentParser", package: "swift-argument-parser")]),
+
+        // Floor 6: executables; main and nothing else.
+        program("apusd", "Supervisor"),
+        program("apus-smtpd", "Receiver"),
+        program("apus-queue", "QueueManager"),
+        program("apus-remote", "RemoteSender"),
+        program("apus-local", "LocalDeliverer"),
+        program("apus-bounce", "Bouncer"),
+        program("apus-lookup", "Lookup"),
+        program("apus", "Operator"),
+
+        // Tests.
+        tests("MailTypesTests", ["MailTypes"]),
+        tests("SMTPCoreTests", ["SMTPCore", "MailTypes"]),
+        tests("MessageCoreTests", ["MessageCore", "MailTypes"]),
+        tests("DNSCoreTests", ["DNSCore", "MailTypes"]),
+        tests("PipeCoreTests", ["PipeCore", "MailTypes"]),
+        tests("QueueCoreTests", ["QueueCore", "MailTypes"]),
+        tests("UnixTests", ["Unix", "PipeCore", "MailTypes"]),
+        tests("HouseTests", []),
+    ]
+)

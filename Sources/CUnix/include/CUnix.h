@@ -1,0 +1,3 @@
+#ifndef CUNIX_H
+#define CUNIX_H
+#endif

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// What became of one recipient in one delivery attempt. Not an error: the fate of mail is a value.
+package struct DeliveryOutcome: Hashable, Sendable {
+    /// The three ends of an attempt.
+    package enum Kind: String, Hashable, Sendable, CaseIterable {
+        /// In the mailbox, or the next host has answered 250 to it.
+        case delivered
+        /// Not now; the queue tries again.
+        case deferred
+        /// Never; the sender is told.
+        case failed
+    }
+
+    package let kind: Kind
+    /// Three digits, as an SMTP server would say it (RFC 5321 §4.2); 0 where no reply was given.
+    package let code: UInt16
+    /// RFC 3463. Its class agrees with `kind`.
+    package let status: EnhancedStatus
+    /// Who said so: a host with its address (`mx.example.org[192.0.2.1]`) or one of our programs.
+    package let reporter: [UInt8]
+    /// One line of printable text, never empty, at most `textOctetCountMax` octets.
+    package let text: [UInt8]
+
+    /// Longer texts of remote servers are cut here.
+    package static let textOctetCountMax = 500
+
+    /// Makes an outcome whose text and reporter are safe in a log, a header field or a report:
+    /// every octet outside printable ASCII becomes `?`, and an empty text is replaced by a plain word.
+    ///
+    /// A status whose class does not agree with `kind` is replaced by `X.0.0` of the right class.
+    package init(
+        _ kind: Kind, code: UInt16, status: EnhancedStatus, reporter: some Collection<UInt8>, text: some Collection<UInt8>
+    ) {
+        self.kind = kind
+        self.code = code <= 599 ? code : 0
+        let wanted: EnhancedStatus.Class =
+            switch kind {
+            case .delivered: .success
+            case .deferred: .transient
+            case .failed: .permanent
+            }
+        self.status = status.statusClass == wanted ? status : EnhancedStatus(wanted, 0, 0)
+        self.reporter = Self.line(reporter, otherwise: "apus")
+        self.text = Self.line(text, otherwise: kind.rawValue)
+    }
+
+    /// The same with texts of ours.
+    package init(_ kind: Kind, code: UInt16, status: EnhancedStatus, reporter: String, text: String) {
+        self.init(kind, code: code, status: status, reporter: Array(reporter.utf8), text: Array(text.utf8))
+    }
+
+    private static func line(_ octets: some Collection<UInt8>, otherwise: String) -> [UInt8] {
+        guard !octets.isEmpty else { return Array(otherwise.utf8) }
+        return octets.prefix(Self.textOctetCountMax).map { $0.isPrintable ? $0 : 0x3F }
+    }
+}

@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The one grammar of mailboxes in the tree (RFC 5321 §4.1.2). Every program that is handed an address
+// by another makes it anew through these initializers; there is no way to a `MailAddress` around them.
+
+/// A mailbox: `Local-part@Domain`, in the form in which it came.
+package struct MailAddress: Hashable, Sendable {
+    /// The whole, `local-part@domain`, at most 256 - 2 octets for the path brackets, and more by a margin:
+    /// local parts are taken up to `localPartOctetCountMax`, domains up to 255 octets.
+    package let octets: [UInt8]
+    /// Where the `@` is.
+    private let separator: Int
+
+    /// RFC 5321 §4.5.3.1.1 asks for 64; people use more (VERP, SRS), and others take it.
+    package static let localPartOctetCountMax = 255
+    /// RFC 5321 §4.5.3.1.2.
+    package static let domainOctetCountMax = 255
+
+    /// Reads a mailbox; nil if the octets are not one from the first to the last.
+    package init?(octets: some Collection<UInt8>) {
+        let octets = Array(octets)
+        guard let end = Self.localPartEnd(octets), end < octets.count, octets[end] == ASCII.at,
+            end <= Self.localPartOctetCountMax, Self.isDomain(octets[(end + 1)...])
+        else { return nil }
+        self.octets = octets
+        self.separator = end
+    }
+
+    package init?(text: String) { self.init(octets: Array(text.utf8)) }
+
+    /// As it came: quotes and case are kept (RFC 5321 §2.4).
+    package var localPart: ArraySlice<UInt8> { self.octets[..<self.separator] }
+
+    /// As it came; compare it without regard to case.
+    package var domain: ArraySlice<UInt8> { self.octets[(self.separator + 1)...] }
+
+    /// The local part without quotes and backslashes: what it *means* (RFC 5321 §4.1.2: `"a"` is `a`).
+    package var unquotedLocalPart: [UInt8] {
+        guard self.octets.first == ASCII.quote else { return Array(self.localPart) }
+        var result: [UInt8] = []
+        var isEscaped = false
+        for octet in self.localPart.dropFirst().dropLast() {
+            if !isEscaped, octet == ASCII.backslash {
+                isEscaped = true
+            } else {
+                result.append(octet)
+                isEscaped = false
+            }
+        }
+        return result
+    }
+
+    /// Whether the domain is an address literal such as `[192.0.2.1]`.
+    package var isLiteral: Bool { self.octets[self.separator + 1] == 0x5B }
+
+    package var text: String { self.octets.printableText }
+
+    /// The end of the local part that the octets begin with; nil if they begin with none.
+    package static func localPartEnd(_ octets: [UInt8]) -> Int? {
+        guard let first = octets.first else { return nil }
+        if first == ASCII.quote { return Self.quotedStringEnd(octets) }
+        var index = 0
+        var wasDot = true
+        while index < octets.count {
+            let octet = octets[index]
+            if octet == ASCII.dot {
+                guard !wasDot else { return nil }
+                wasDot = true
+            } else if Self.isAtomText(octet) {
+                wasDot = false
+            } else {
+                break
+            }
+            index += 1
+        }
+        return wasDot ? nil : index
+    }
+
+    private static func quotedStringEnd(_ octets: [UInt8]) -> Int? {
+        var index = 1
+        while index < octets.count {
+            switch octets[index] {
+            case ASCII.quote: return index + 1
+            case ASCII.backslash:
+                guard index + 1 < octets.count, octets[index + 1].isPrintable else { return nil }
+                index += 2
+            case let octet where octet.isPrintable: index += 1
+            default: return nil
+            }
+        }
+        return nil
+    }
+
+    /// RFC 5322 §3.2.3, atext.
+    package static func isAtomText(_ octet: UInt8) -> Bool {
+        if octet.isLetterOrDigit { return true }
+        switch octet {
+        // ! # $ % & ' * + - / = ? ^ _ ` { | } ~
+        case 0x21, 0x23...0x27, 0x2A, 0x2B, 0x2D, 0x2F, 0x3D, 0x3F, 0x5E...0x60, 0x7B...0x7E: return true
+        default: return false
+        }
+    }
+
+    /// Whether the octets are a Domain or an address-literal (RFC 5321 §4.1.2, §4.1.3).
+    package static func isDomain(_ octets: some BidirectionalCollection<UInt8>) -> Bool {
+        guard let first = octets.first, octets.count <= Self.domainOctetCountMax else { return false }
+        if first == 0x5B { return Self.literalAddress(octets) != nil }
+        return Self.isDomainName(octets)
+    }
+
+    /// Whether the octets are a Domain: labels of letters, digits and inner hyphens.
+    ///
+    /// The underscore, which host names in the wild have, is taken too; an empty label (a final dot too) is not.
+    package static func isDomainName(_ octets: some BidirectionalCollection<UInt8>) -> Bool {
+        guard octets.count <= Self.domainOctetCountMax else { return false }
+        for label in octets.split(separator: ASCII.dot, omittingEmptySubsequences: false) {
+            guard let first = label.first, let last = label.last, label.count <= 63,
+                first != ASCII.hyphen, last != ASCII.hyphen,
+                label.allSatisfy({ $0.isLetterOrDigit || $0 == ASCII.hyphen || $0 == 0x5F })
+            else { return false }
+        }
+        return true
+    }
+
+    /// The address in `[192.0.2.1]` or `[IPv6:2001:db8::1]`; nil for anything else (RFC 5321 §4.1.3).
+    ///
+    /// Other tags of a General-address-literal have never been registered and are refused.
+    package static func literalAddress(_ octets: some BidirectionalCollection<UInt8>) -> IPAddress? {
+        guard octets.first == 0x5B, octets.last == 0x5D, octets.count > 2 else { return nil }
+        let inner = Array(octets.dropFirst().dropLast())
+        if inner.count > 5, inner[0..<5].equalsIgnoringCase(Array("IPv6:".utf8)) {
+            let address = inner[5...]
+            guard address.contains(ASCII.colon) else { return nil }
+            return IPAddress(octets: address)
+        }
+        guard !inner.contains(ASCII.colon) else { return nil }
+        return IPAddress(octets: inner)
+    }
+}
+
+/// Where a message comes from and where reports about it go (RFC 5321 §3.3, §4.1.2).
+package enum ReversePath: Hashable, Sendable {
+    /// `<>`: no report is ever sent about this message.
+    case null
+    case address(MailAddress)
+
+    /// Reads a path without its angle brackets; no octets are the null path.
+    package init?(octets: some Collection<UInt8>) {
+        if octets.isEmpty {
+            self = .null
+        } else {
+            guard let address = MailAddress(octets: octets) else { return nil }
+            self = .address(address)
+        }
+    }
+
+    /// Without angle brackets; empty for the null path.
+    package var octets: [UInt8] {
+        switch self {
+        case .null: []
+        case .address(let address): address.octets
+        }
+    }
+}
+
+/// Whom a message is for (RFC 5321 §3.3, §4.1.2).
+package enum ForwardPath: Hashable, Sendable {
+    /// `<postmaster>` without a domain (RFC 5321 §4.5.1), in any case of letters.
+    case postmaster
+    case address(MailAddress)
+
+    /// Reads a path without its angle brackets.
+    package init?(octets: some Collection<UInt8>) {
+        if octets.equalsIgnoringCase(Array("postmaster".utf8)) {
+            self = .postmaster
+        } else {
+            guard let address = MailAddress(octets: octets) else { return nil }
+            self = .address(address)
+        }
+    }
+
+    /// Without angle brackets.
+    package var octets: [UInt8] {
+        switch self {
+        case .postmaster: Array("postmaster".utf8)
+        case .address(let address): address.octets
+        }
+    }
+}

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// The queue's number of a message: microseconds since 1970 at acceptance, never used twice.
+///
+/// Shown as thirteen characters of base 32 (digits and lower-case letters without i, l, o, u), whose
+/// order as text is the order of the numbers. The same word stands in `Received:`, logs and tools.
+package struct MessageID: Hashable, Comparable, Sendable {
+    package let rawValue: UInt64
+
+    package init(rawValue: UInt64) { self.rawValue = rawValue }
+
+    private static let alphabet: [UInt8] = Array("0123456789abcdefghjkmnpqrstvwxyz".utf8)
+
+    /// Thirteen octets of base 32.
+    package var octets: [UInt8] {
+        [UInt8](count: 13) { place in
+            Self.alphabet[Int(truncatingIfNeeded: (self.rawValue >> UInt64(5 * (12 - place))) & 31)]
+        }
+    }
+
+    /// The same as text, for tools and tests.
+    package var text: String { String(decoding: self.octets, as: UTF8.self) }
+
+    /// Reads what `octets` writes; letters of either case. Nil for anything else.
+    package init?(octets: some Collection<UInt8>) {
+        guard octets.count == 13 else { return nil }
+        var value: UInt64 = 0
+        for (place, octet) in octets.enumerated() {
+            guard let digit = Self.alphabet.firstIndex(of: octet.lowercased) else { return nil }
+            // The first character carries the four uppermost bits only.
+            guard place > 0 || digit < 16 else { return nil }
+            value = value << 5 | UInt64(digit)
+        }
+        self.rawValue = value
+    }
+
+    package static func < (left: MessageID, right: MessageID) -> Bool { left.rawValue < right.rawValue }
+}
+
+extension Array where Element == UInt8 {
+    /// An array of `count` octets, each made from its place.
+    fileprivate init(count: Int, _ octet: (Int) -> UInt8) {
+        self = []
+        self.reserveCapacity(count)
+        for place in 0..<count { self.append(octet(place)) }
+    }
+}

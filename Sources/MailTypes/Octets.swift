@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Mail is octets. What this file offers works on ASCII alone and never interprets anything else:
+// no case mapping of other alphabets, no repair of what is not UTF-8.
+
+/// The octets that mail protocols give a meaning.
+package enum ASCII {
+    package static let nul: UInt8 = 0x00
+    package static let tab: UInt8 = 0x09
+    package static let lineFeed: UInt8 = 0x0A
+    package static let carriageReturn: UInt8 = 0x0D
+    package static let space: UInt8 = 0x20
+    package static let quote: UInt8 = 0x22
+    package static let hyphen: UInt8 = 0x2D
+    package static let dot: UInt8 = 0x2E
+    package static let colon: UInt8 = 0x3A
+    package static let less: UInt8 = 0x3C
+    package static let equals: UInt8 = 0x3D
+    package static let greater: UInt8 = 0x3E
+    package static let at: UInt8 = 0x40
+    package static let backslash: UInt8 = 0x5C
+}
+
+extension UInt8 {
+    /// `0`…`9`.
+    @inlinable package var isDigit: Bool { self >= 0x30 && self <= 0x39 }
+    /// `A`…`Z`, `a`…`z`.
+    @inlinable package var isLetter: Bool {
+        let folded = self | 0x20
+        return folded >= 0x61 && folded <= 0x7A
+    }
+    /// A letter or a digit (RFC 5321 §4.1.2, Let-dig).
+    @inlinable package var isLetterOrDigit: Bool { self.isDigit || self.isLetter }
+    /// Printable ASCII, the space included.
+    @inlinable package var isPrintable: Bool { self >= 0x20 && self <= 0x7E }
+    /// The letter in lower case; every other octet as it is.
+    @inlinable package var lowercased: UInt8 { self >= 0x41 && self <= 0x5A ? self | 0x20 : self }
+    /// The letter in upper case; every other octet as it is.
+    @inlinable package var uppercased: UInt8 { self >= 0x61 && self <= 0x7A ? self & 0xDF : self }
+}
+
+extension Collection where Element == UInt8 {
+    /// The octets with ASCII letters in lower case.
+    package var lowercasedOctets: [UInt8] { self.map(\.lowercased) }
+
+    /// Whether both are the same but for the case of ASCII letters.
+    package func equalsIgnoringCase(_ other: some Collection<UInt8>) -> Bool {
+        self.count == other.count && self.elementsEqual(other) { $0.lowercased == $1.lowercased }
+    }
+
+    /// The decimal number that the octets spell, or nil if they spell none or one above `limit`.
+    ///
+    /// At least one digit, digits only, no sign; leading zeros are accepted.
+    package func decimal(limit: UInt64 = .max) -> UInt64? {
+        guard !self.isEmpty, self.count <= 20 else { return nil }
+        var value: UInt64 = 0
+        for octet in self {
+            guard octet.isDigit else { return nil }
+            let (product, overflow) = value.multipliedReportingOverflow(by: 10)
+            let (sum, carry) = product.addingReportingOverflow(UInt64(octet - 0x30))
+            guard !overflow, !carry, sum <= limit else { return nil }
+            value = sum
+        }
+        return value
+    }
+
+    /// Text for a person or a log, with `?` for everything that is not printable ASCII.
+    package var printableText: String {
+        var text = ""
+        text.reserveCapacity(self.count)
+        for octet in self {
+            text.unicodeScalars.append(octet.isPrintable ? Unicode.Scalar(octet) : "?")
+        }
+        return text
+    }
+}
+
+extension Array where Element == UInt8 {
+    /// The UTF-8 octets of a text of ours.
+    package init(text: String) { self = Array(text.utf8) }
+
+    /// Appends the octets of a text of ours.
+    package mutating func append(text: StaticString) {
+        // Why: StaticString offers its octets by pointer only; String(describing:) makes a String of
+        // immediate storage without a copy for the short words used here.
+        self.append(contentsOf: text.description.utf8)
+    }
+
+    /// Appends the octets of a text of ours.
+    package mutating func append(text: String) { self.append(contentsOf: text.utf8) }
+
+    /// Appends a number in decimal.
+    package mutating func append(decimal value: some BinaryInteger) {
+        if value < 0 { self.append(ASCII.hyphen) }
+        var rest = UInt64(value.magnitude)
+        var digits = InlineArray<20, UInt8>(repeating: 0)
+        var count = 0
+        repeat {
+            digits[count] = 0x30 + UInt8(rest % 10)
+            rest /= 10
+            count += 1
+        } while rest > 0
+        while count > 0 {
+            count -= 1
+            self.append(digits[count])
+        }
+    }
+}

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// Which program delivers a recipient, and where to. Recipients of one route are one destination of the scheduler.
+///
+/// Written `local:USER`, `remote:NEXTHOP` or `bounce:`. Apus-lookup makes routes from the settings; a route in a
+/// queue record says *where*, never *what to run*.
+package enum Route: Hashable, Sendable {
+    /// A system user's mailbox.
+    case local(user: [UInt8])
+    /// A domain whose MX hosts are looked up, or a host given directly (RFC 5321 §5.1).
+    case remote(NextHop)
+    /// A report to the sender is due; apus-bounce writes it.
+    case bounce
+
+    /// The names of users of this length and these octets are passed on; others are refused.
+    package static let userOctetCountMax = 64
+
+    package init?(octets: some Collection<UInt8>) {
+        guard let colon = octets.firstIndex(of: ASCII.colon) else { return nil }
+        let kind = octets[..<colon]
+        let rest = Array(octets[octets.index(after: colon)...])
+        if kind.elementsEqual("local".utf8) {
+            guard Self.isUserName(rest) else { return nil }
+            self = .local(user: rest)
+        } else if kind.elementsEqual("remote".utf8) {
+            guard let nextHop = NextHop(octets: rest) else { return nil }
+            self = .remote(nextHop)
+        } else if kind.elementsEqual("bounce".utf8), rest.isEmpty {
+            self = .bounce
+        } else {
+            return nil
+        }
+    }
+
+    package var octets: [UInt8] {
+        switch self {
+        case .local(let user): Array("local:".utf8) + user
+        case .remote(let nextHop): Array("remote:".utf8) + nextHop.octets
+        case .bounce: Array("bounce:".utf8)
+        }
+    }
+
+    /// What useradd(8) accepts, and a little more: no slash, no dot or hyphen in front.
+    package static func isUserName(_ octets: [UInt8]) -> Bool {
+        guard let first = octets.first, octets.count <= Self.userOctetCountMax,
+            first.isLetterOrDigit || first == 0x5F
+        else { return false }
+        return octets.allSatisfy { $0.isLetterOrDigit || $0 == 0x5F || $0 == ASCII.hyphen || $0 == ASCII.dot }
+    }
+}
+
+/// The next host on a message's way, as administrators write it.
+///
+/// `example.org` is a domain whose MX records decide; `[mail.example.org]` is that host itself, no MX lookup;
+/// `[192.0.2.1]` and `[2001:db8::1]` (also `[IPv6:2001:db8::1]`) are addresses. Each may be followed by `:PORT`.
+package struct NextHop: Hashable, Sendable {
+    /// The three ways to name it.
+    package enum Target: Hashable, Sendable {
+        /// Lower case.
+        case domain([UInt8])
+        /// Lower case.
+        case host([UInt8])
+        case address(IPAddress)
+    }
+
+    package let target: Target
+    /// Nil: the port that the settings name, 25 by default.
+    package let port: UInt16?
+
+    package init(target: Target, port: UInt16?) {
+        self.target = target
+        self.port = port
+    }
+
+    package init?(octets: some Collection<UInt8>) {
+        var rest = Array(octets)
+        if rest.first == 0x5B {
+            guard let close = rest.firstIndex(of: 0x5D) else { return nil }
+            let inner = Array(rest[1..<close])
+            if let address = IPAddress(octets: inner) ?? MailAddress.literalAddress(rest[...close]) {
+                self.target = .address(address)
+            } else {
+                guard MailAddress.isDomainName(inner) else { return nil }
+                self.target = .host(inner.lowercasedOctets)
+            }
+            rest = Array(rest[(close + 1)...])
+        } else {
+            let end = rest.firstIndex(of: ASCII.colon) ?? rest.count
+            let name = Array(rest[..<end])
+            guard MailAddress.isDomainName(name) else { return nil }
+            // `127.0.0.1:2526` in the settings can only mean the address.
+            self.target = IPAddress(octets: name).map(Target.address) ?? .domain(name.lowercasedOctets)
+            rest = Array(rest[end...])
+        }
+        if rest.isEmpty {
+            self.port = nil
+        } else {
+            guard rest[0] == ASCII.colon, let port = rest[1...].decimal(limit: 65535), port > 0 else { return nil }
+            self.port = UInt16(port)
+        }
+    }
+
+    package var octets: [UInt8] {
+        var octets: [UInt8]
+        switch self.target {
+        case .domain(let name): octets = name
+        case .host(let name): octets = [0x5B] + name + [0x5D]
+        case .address(let address): octets = [0x5B] + address.octets + [0x5D]
+        }
+        if let port = self.port {
+            octets.append(ASCII.colon)
+            octets.append(decimal: port)
+        }
+        return octets
+    }
+}
