@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package import MailTypes
+
+/// The trace field that a server puts in front of each message it takes (RFC 5321 §4.4).
+///
+///     Received: from client.example ([192.0.2.1])
+///         by mx.example.org with ESMTP id 0642p9hh7nvc0
+///         for <user@example.org>; Mon, 23 Nov 2026 15:03:51 +0000
+///
+/// It is made in two parts because only the queue knows the message id that stands between them.
+package struct ReceivedField: Sendable {
+    /// How the message came (RFC 3848).
+    package enum Transport: String, Sendable {
+        /// The client said HELO.
+        case smtp = "SMTP"
+        /// The client said EHLO.
+        case esmtp = "ESMTP"
+    }
+
+    /// What the client called itself. Whatever it was, the field stays well formed.
+    package let helloName: [UInt8]
+    package let client: IPAddress
+    /// Our own name.
+    package let hostname: [UInt8]
+    package let transport: Transport
+    /// Given only if there is exactly one recipient: naming several would show each to the others
+    /// (RFC 5321 §7.6).
+    package let recipient: ForwardPath?
+    package let date: Timestamp
+
+    package init(
+        helloName: [UInt8], client: IPAddress, hostname: [UInt8], transport: Transport, recipient: ForwardPath?,
+        date: Timestamp
+    ) {
+        self.helloName = helloName
+        self.client = client
+        self.hostname = hostname
+        self.transport = transport
+        self.recipient = recipient
+        self.date = date
+    }
+
+    /// What stands before the message id. At most about 600 octets.
+    package var prefix: [UInt8] {
+        var octets: [UInt8] = []
+        octets.reserveCapacity(128)
+        octets.append(text: "Received: from ")
+        self.appendHelloName(to: &octets)
+        octets.append(text: " ([")
+        if case .v6 = self.client { octets.append(text: "IPv6:") }
+        octets.append(contentsOf: self.client.octets)
+        octets.append(text: "])\r\n\tby ")
+        octets.append(contentsOf: self.hostname)
+        octets.append(text: " with ")
+        octets.append(text: self.transport.rawValue)
+        octets.append(text: " id ")
+        return octets
+    }
+
+    /// What stands behind the message id, the end of the line included. At most about 600 octets.
+    package var suffix: [UInt8] {
+        var octets: [UInt8] = []
+        octets.reserveCapacity(128)
+        if let recipient = self.recipient {
+            octets.append(text: "\r\n\tfor <")
+            octets.append(contentsOf: recipient.octets)
+            octets.append(ASCII.greater)
+        }
+        octets.append(text: "; ")
+        MailDate(self.date).append(to: &octets)
+        octets.append(ASCII.carriageReturn)
+        octets.append(ASCII.lineFeed)
+        return octets
+    }
+
+    /// The name of HELO is the client's word and may be anything printable. A domain or a literal consists
+    /// of letters, digits and these few; every other octet could open a comment or end the field.
+    private func appendHelloName(to octets: inout [UInt8]) {
+        if self.helloName.isEmpty { octets.append(text: "unknown") }
+        for octet in self.helloName.prefix(MailAddress.domainOctetCountMax) {
+            switch octet {
+            case let octet where octet.isLetterOrDigit: octets.append(octet)
+            // - . : [ ] _
+            case 0x2D, 0x2E, 0x3A, 0x5B, 0x5D, 0x5F: octets.append(octet)
+            default: octets.append(0x3F)
+            }
+        }
+    }
+}
