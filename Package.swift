@@ -71,15 +71,22 @@ let package = Package(
 
         // Floor 5: programs.
         room("Supervisor", ["MailTypes", "PipeCore", "Unix", "Settings"]),
-        room("Receiver", ["MailTypes", "SMTPCore", "MessageCore", "PipeCore", "Unix", "PipeDrivers", "SMTPDrivers"] + nio),
+        room(
+            "Receiver",
+            ["MailTypes", "SMTPCore", "MessageCore", "PipeCore", "Unix", "PipeDrivers", "SMTPDrivers"] + nio),
         room("QueueManager", ["MailTypes", "QueueCore", "PipeCore", "Unix", "PipeDrivers", "LMDBQueueStore"] + nio),
-        room("RemoteSender", ["MailTypes", "SMTPCore", "DNSCore", "PipeCore", "Unix", "PipeDrivers", "SMTPDrivers"] + nio),
+        room(
+            "RemoteSender",
+            ["MailTypes", "SMTPCore", "DNSCore", "PipeCore", "Unix", "PipeDrivers", "SMTPDrivers"] + nio),
         room("LocalDeliverer", ["MailTypes", "MessageCore", "PipeCore", "Unix"]),
         room("Bouncer", ["MailTypes", "MessageCore", "PipeCore", "Unix"]),
         room("Lookup", ["MailTypes", "PipeCore", "Unix", "PipeDrivers"] + nio),
         room(
             "Operator",
-            ["MailTypes", "PipeCore", "Unix", "Settings", .product(name: "ArgumentParser", package: "swift-argument-parser")]),
+            [
+                "MailTypes", "PipeCore", "Unix", "Settings",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ]),
 
         // Floor 6: executables; main and nothing else.
         program("apusd", "Supervisor"),

@@ -5,3 +5,17 @@ package enum BodyType: String, Hashable, Sendable, CaseIterable {
     case sevenBit = "7bit"
     case eightBitMIME = "8bitmime"
 }
+
+extension BodyType {
+    package init?(octets: some Collection<UInt8>) {
+        if octets.elementsEqual("7bit".utf8) {
+            self = .sevenBit
+        } else if octets.elementsEqual("8bitmime".utf8) {
+            self = .eightBitMIME
+        } else {
+            return nil
+        }
+    }
+
+    package var octets: [UInt8] { Array(self.rawValue.utf8) }
+}

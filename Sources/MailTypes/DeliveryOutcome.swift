@@ -30,7 +30,8 @@ package struct DeliveryOutcome: Hashable, Sendable {
     ///
     /// A status whose class does not agree with `kind` is replaced by `X.0.0` of the right class.
     package init(
-        _ kind: Kind, code: UInt16, status: EnhancedStatus, reporter: some Collection<UInt8>, text: some Collection<UInt8>
+        _ kind: Kind, code: UInt16, status: EnhancedStatus, reporter: some Collection<UInt8>,
+        text: some Collection<UInt8>
     ) {
         self.kind = kind
         self.code = code <= 599 ? code : 0

@@ -1,3 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 #ifndef CUNIX_H
 #define CUNIX_H
+
+#include <stddef.h>
+#include <sys/types.h>
+
+/*
+ * What Swift must not or cannot do itself. Every function returns a negative errno value on failure.
+ */
+
+/* What a new process is given. Everything is prepared by the caller; between fork and exec only
+ * async-signal-safe calls are made. */
+struct apus_process {
+    const char *path;          /* of the executable */
+    char *const *argv;         /* ends with NULL */
+    char *const *envp;         /* ends with NULL: the whole environment */
+    const char *directory;     /* working directory, or NULL to keep it */
+    const int *descriptors;    /* descriptors[i] of this process becomes i of the new one; -1: /dev/null */
+    size_t descriptor_count;   /* at least 3; every descriptor from here on is closed in the new process */
+    int changes_user;          /* if not 0: setgroups, setgid, setuid to the following */
+    uid_t uid;
+    gid_t gid;
+    const gid_t *groups;
+    size_t group_count;
+};
+
+/* Starts a process with default signal dispositions and an empty signal mask.
+ * Returns its pid; a failure of exec is reported here as well (-errno), and no process is left. */
+pid_t apus_spawn(const struct apus_process *what, int umask_bits);
+
+/* Sends octets and descriptors (at most 8) in one message. Returns the octets sent. */
+ssize_t apus_send_descriptors(int socket, const void *octets, size_t count,
+                              const int *descriptors, size_t descriptor_count);
+
+/* Receives octets and descriptors; the descriptors are close-on-exec. *descriptor_count is the room on
+ * entry and the number received on return. Returns the octets received, 0 at the end. */
+ssize_t apus_receive_descriptors(int socket, void *octets, size_t count,
+                                 int *descriptors, size_t *descriptor_count);
+
+/* The uid of the process at the other end of a Unix socket. */
+int apus_peer_uid(int socket, uid_t *uid);
+
+/* A pidfd for a child (close-on-exec). */
+int apus_pidfd_open(pid_t pid);
+
+/* Kills this process when its parent ends, and returns -ESRCH if the parent is gone already. */
+int apus_die_with_parent(pid_t parent, int signal_number);
+
+/* open(2) and openat(2) with a mode: variadic in C, so not seen by Swift. */
+int apus_open(const char *path, int flags, mode_t mode);
+int apus_openat(int directory, const char *path, int flags, mode_t mode);
+int apus_fcntl(int descriptor, int command, int argument);
+
+/* pipe2(2) with O_CLOEXEC. */
+int apus_pipe(int ends[2]);
+
+/* Blocks the signals for this thread and those it makes, and returns a descriptor they are read from. */
+int apus_signal_descriptor(const int *numbers, size_t count);
+
+/* The next signal on it: its number, or a negative errno value (-EAGAIN if there is none). */
+int apus_next_signal(int descriptor);
+
+/* The text of an errno value; never NULL, safe in any thread. */
+const char *apus_error_text(int code, char *buffer, size_t size);
+
+/* Sets the soft limit of open descriptors to the hard one. */
+int apus_raise_descriptor_limit(void);
+
 #endif

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The dialect `ask` (pipes.md §4): questions to apus-lookup.
+
+package import MailTypes
+
+/// A question; its channel ends with its answer.
+package enum AskQuestion: Equatable, Sendable {
+    /// Is it ours, and does it exist?
+    case check(ForwardPath)
+    /// Where does it go, aliases followed to the end?
+    case resolve(ForwardPath)
+
+    package init(_ frame: Frame) throws(FrameFault) {
+        guard frame.verb == .check || frame.verb == .resolve else { throw FrameFault(.outOfPlace, frame.verb) }
+        try frame.expectFields(1)
+        let path = try frame.value(ForwardPath(octets: frame[0]))
+        self = frame.verb == .check ? .check(path) : .resolve(path)
+    }
+
+    package func append(to octets: inout [UInt8], channel: UInt32) {
+        let verb: Verb
+        let path: ForwardPath
+        switch self {
+        case .check(let asked): (verb, path) = (.check, asked)
+        case .resolve(let asked): (verb, path) = (.resolve, asked)
+        }
+        let start = octets.beginFrame(verb, channel)
+        octets.appendField(path.octets)
+        octets.endFrame(start)
+    }
+}
+
+/// An answer, or a part of one.
+package enum AskAnswer: Equatable, Sendable {
+    /// Ours, and exists.
+    case local
+    /// Not ours.
+    case remote
+    /// Ours, and does not exist.
+    case unknown(EnhancedStatus, text: [UInt8])
+    /// Cannot be told now.
+    case later(text: [UInt8])
+    /// One of the places where it goes; more answers follow.
+    case target(ForwardPath, Route)
+    /// That were all targets.
+    case resolved(count: Int)
+
+    package init(_ frame: Frame) throws(FrameFault) {
+        switch frame.verb {
+        case .local:
+            try frame.expectFields(0)
+            self = .local
+        case .remote:
+            try frame.expectFields(0)
+            self = .remote
+        case .unknown:
+            try frame.expectFields(2)
+            self = .unknown(try frame.value(EnhancedStatus(octets: frame[0])), text: Array(frame[1]))
+        case .later:
+            try frame.expectFields(1)
+            self = .later(text: Array(frame[0]))
+        case .target:
+            try frame.expectFields(2)
+            self = .target(
+                try frame.value(ForwardPath(octets: frame[0])), try frame.value(Route(octets: frame[1])))
+        case .resolved:
+            try frame.expectFields(1)
+            self = .resolved(count: Int(try frame.number(0, limit: UInt64(UInt32.max))))
+        default:
+            throw FrameFault(.outOfPlace, frame.verb)
+        }
+    }
+
+    package func append(to octets: inout [UInt8], channel: UInt32) {
+        switch self {
+        case .local: octets.appendFrame(.local, channel)
+        case .remote: octets.appendFrame(.remote, channel)
+        case .unknown(let status, let text): octets.appendFrame(.unknown, channel, [status.octets, Self.line(text)])
+        case .later(let text): octets.appendFrame(.later, channel, [Self.line(text)])
+        case .target(let path, let route): octets.appendFrame(.target, channel, [path.octets, route.octets])
+        case .resolved(let count):
+            let start = octets.beginFrame(.resolved, channel)
+            octets.appendField(number: count)
+            octets.endFrame(start)
+        }
+    }
+
+    private static func line(_ text: [UInt8]) -> [UInt8] { Array(text.prefix(DeliveryOutcome.textOctetCountMax)) }
+}

@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The dialect `submit` (pipes.md §2): a message into the queue.
+
+package import MailTypes
+
+/// What opens a submission.
+package struct MailRequest: Equatable, Sendable {
+    package let reversePath: ReversePath
+    package let bodyType: BodyType
+    /// The SIZE that the client declared (RFC 1870), 0 if none.
+    package let declaredSize: UInt64
+    /// Where the message came from, one line for the log and for `apus queue show`.
+    package let trace: [UInt8]
+
+    package init(reversePath: ReversePath, bodyType: BodyType, declaredSize: UInt64, trace: [UInt8]) {
+        self.reversePath = reversePath
+        self.bodyType = bodyType
+        self.declaredSize = declaredSize
+        self.trace = Array(trace.prefix(FrameLimits.fieldOctetCountMax))
+    }
+}
+
+/// What ends a submission and asks for acceptance.
+package struct CommitRequest: Equatable, Sendable {
+    /// Of all `data` frames together; the queue refuses if it counted otherwise.
+    package let octetCount: UInt64
+    /// What goes in front of the message id, which goes in front of `suffix`, which goes in front of the content.
+    package let prefix: [UInt8]
+    package let suffix: [UInt8]
+
+    /// - Precondition: `prefix` and `suffix` are at most 2,048 octets each.
+    package init(octetCount: UInt64, prefix: [UInt8], suffix: [UInt8]) {
+        precondition(prefix.count <= FrameLimits.fieldOctetCountMax && suffix.count <= FrameLimits.fieldOctetCountMax)
+        self.octetCount = octetCount
+        self.prefix = prefix
+        self.suffix = suffix
+    }
+}
+
+/// A frame from a submitter to the queue.
+package enum SubmitRequest: Equatable, Sendable {
+    case mail(MailRequest)
+    case rcpt(ForwardPath)
+    case data(ArraySlice<UInt8>)
+    case commit(CommitRequest)
+    case abort
+
+    /// Reads a frame; its channel is `frame.channel`.
+    package init(_ frame: Frame) throws(FrameFault) {
+        switch frame.verb {
+        case .mail:
+            try frame.expectFields(4)
+            self = .mail(
+                MailRequest(
+                    reversePath: try frame.value(ReversePath(octets: frame[0])),
+                    bodyType: try frame.value(BodyType(octets: frame[1])),
+                    declaredSize: try frame.number(2),
+                    trace: Array(frame[3])))
+        case .rcpt:
+            try frame.expectFields(1)
+            self = .rcpt(try frame.value(ForwardPath(octets: frame[0])))
+        case .data:
+            try frame.expectFields(1)
+            self = .data(frame[0])
+        case .commit:
+            try frame.expectFields(3)
+            self = .commit(
+                CommitRequest(
+                    octetCount: try frame.number(0), prefix: Array(frame[1]), suffix: Array(frame[2])))
+        case .abort:
+            try frame.expectFields(0)
+            self = .abort
+        default:
+            throw FrameFault(.outOfPlace, frame.verb)
+        }
+    }
+
+    package func append(to octets: inout [UInt8], channel: UInt32) {
+        switch self {
+        case .mail(let mail):
+            let start = octets.beginFrame(.mail, channel)
+            octets.appendField(mail.reversePath.octets)
+            octets.appendField(mail.bodyType.octets)
+            octets.appendField(number: mail.declaredSize)
+            octets.appendField(mail.trace)
+            octets.endFrame(start)
+        case .rcpt(let path):
+            let start = octets.beginFrame(.rcpt, channel)
+            octets.appendField(path.octets)
+            octets.endFrame(start)
+        case .data(let content):
+            octets.appendData(channel, content)
+        case .commit(let commit):
+            let start = octets.beginFrame(.commit, channel)
+            octets.appendField(number: commit.octetCount)
+            octets.appendField(commit.prefix)
+            octets.appendField(commit.suffix)
+            octets.endFrame(start)
+        case .abort:
+            octets.appendFrame(.abort, channel)
+        }
+    }
+}
+
+/// Why the queue does not take a message, in the words that the client is told.
+package struct Refusal: Equatable, Sendable {
+    /// 400…599.
+    package let code: UInt16
+    package let status: EnhancedStatus
+    package let text: [UInt8]
+
+    /// - Precondition: the code is 4xx or 5xx and agrees with the status.
+    package init(_ code: UInt16, _ status: EnhancedStatus, _ text: String) {
+        precondition((400...599).contains(code) && code / 100 == UInt16(status.statusClass.rawValue))
+        self.code = code
+        self.status = status
+        self.text = Array(text.utf8.prefix(DeliveryOutcome.textOctetCountMax))
+    }
+
+    package init(_ frame: Frame) throws(FrameFault) {
+        try frame.expectFields(3)
+        let code = UInt16(truncatingIfNeeded: try frame.number(0, limit: 599))
+        let status = try frame.value(EnhancedStatus(octets: frame[1]))
+        guard code >= 400, code / 100 == UInt16(status.statusClass.rawValue) else {
+            throw FrameFault(.badField, frame.verb)
+        }
+        self.code = code
+        self.status = status
+        self.text = Array(frame[2].prefix(DeliveryOutcome.textOctetCountMax))
+    }
+
+    /// The reply that says so to an SMTP client.
+    package var reply: Reply { Reply(self.code, self.status, lines: [self.text]) }
+}
+
+/// A frame from the queue to a submitter.
+package enum SubmitAnswer: Equatable, Sendable {
+    /// So many octets of `data` more.
+    case more(UInt64)
+    case queued(MessageID)
+    case refused(Refusal)
+
+    package init(_ frame: Frame) throws(FrameFault) {
+        switch frame.verb {
+        case .more:
+            try frame.expectFields(1)
+            self = .more(try frame.number(0, limit: 1 << 40))
+        case .queued:
+            try frame.expectFields(1)
+            self = .queued(try frame.value(MessageID(octets: frame[0])))
+        case .refused:
+            self = .refused(try Refusal(frame))
+        default:
+            throw FrameFault(.outOfPlace, frame.verb)
+        }
+    }
+
+    package func append(to octets: inout [UInt8], channel: UInt32) {
+        switch self {
+        case .more(let count):
+            let start = octets.beginFrame(.more, channel)
+            octets.appendField(number: count)
+            octets.endFrame(start)
+        case .queued(let id):
+            let start = octets.beginFrame(.queued, channel)
+            octets.appendField(id.octets)
+            octets.endFrame(start)
+        case .refused(let refusal):
+            let start = octets.beginFrame(.refused, channel)
+            octets.appendField(number: refusal.code)
+            octets.appendField(refusal.status.octets)
+            octets.appendField(refusal.text)
+            octets.endFrame(start)
+        }
+    }
+}

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import MailTypes
+
+/// The first word of a frame. `Documentation/pipes.md` says which dialect has which.
+package enum Verb: String, Sendable, CaseIterable {
+    case hello
+    // submit, and the exchange of a bounce
+    case mail, rcpt, data, commit, abort, more, queued, refused
+    // deliver
+    case deliver, fate, go, want, outcome, done, noted
+    // ask
+    case check, resolve, local, remote, unknown, later, target, resolved
+    // operate
+    case count, list, show, flush, hold, release, remove, bounce, row, end, failed
+    // control
+    case setting, listen, unlisten, link, start, status, stop, ready, operate, granted
+    case settingsEnd = "settings-end"
+
+    /// The octets on the wire.
+    package var octets: [UInt8] { Self.words[self.place] }
+
+    private var place: Int { Self.places[self] ?? 0 }
+
+    private static let places: [Verb: Int] = Dictionary(
+        uniqueKeysWithValues: Verb.allCases.enumerated().map { ($1, $0) })
+    private static let words: [[UInt8]] = Verb.allCases.map { Array($0.rawValue.utf8) }
+
+    /// Verbs by the length of their word, so that a look-up compares two or three short words and hashes nothing.
+    private static let byCount: [[(word: [UInt8], verb: Verb)]] = (0...12).map { count in
+        Verb.allCases.compactMap { verb in
+            verb.rawValue.utf8.count == count ? (Array(verb.rawValue.utf8), verb) : nil
+        }
+    }
+
+    package init?(octets: ArraySlice<UInt8>) {
+        guard octets.count < Self.byCount.count else { return nil }
+        for (word, verb) in Self.byCount[octets.count] where octets.elementsEqual(word) {
+            self = verb
+            return
+        }
+        return nil
+    }
+}

@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// One pair of pipes on an event loop, with frames cut, checked and gathered.
+
+package import NIOCore
+import NIOPosix
+package import PipeCore
+package import Unix
+
+/// Who uses a link. Everything is called on the link's event loop.
+package protocol LinkReceiver: AnyObject {
+    /// The other side has said hello; frames follow.
+    func linkOpened(_ link: Link, hello: Hello)
+    func linkReceived(_ frame: Frame, from link: Link)
+    /// All frames of one read have been handed over.
+    func linkReadCompleted(_ link: Link)
+    /// The other side takes octets again, after `Link.isWritable` was false.
+    func linkBecameWritable(_ link: Link)
+    /// The link is gone: the other side closed it, a frame was bad (that is logged already), or `close` was called.
+    /// Called exactly once, also if the link never opened.
+    func linkClosed(_ link: Link)
+}
+
+extension LinkReceiver {
+    package func linkReadCompleted(_ link: Link) {}
+    package func linkBecameWritable(_ link: Link) {}
+}
+
+/// One connection to another program: a pair of pipes, or a socket, on an event loop.
+///
+/// What is sent during a turn of the event loop goes out in one write at the end of the turn.
+package final class Link {
+    package let ends: LinkEnds
+    package let eventLoop: any EventLoop
+    /// What the other side said of itself; nil until it has.
+    package private(set) var hello: Hello?
+    package private(set) var isClosed = false
+
+    private weak var receiver: (any LinkReceiver)?
+    private var channel: (any Channel)?
+    private var decoder = FrameDecoder()
+    private var pending: [UInt8] = []
+    private var isFlushScheduled = false
+    private var isInFlow = true
+
+    /// The receiver stops being writable above so many octets that the other side has not taken.
+    package static let unwrittenOctetCountMax = 1_048_576
+
+    /// Takes the descriptors over and says hello. To be called on the event loop.
+    ///
+    /// - Parameter capacity: how many channels we bear at once (pipes.md §1).
+    package init(
+        _ ends: LinkEnds, program: String, capacity: UInt32 = 0, receiver: any LinkReceiver, on eventLoop: any EventLoop
+    ) {
+        eventLoop.preconditionInEventLoop()
+        self.ends = ends
+        self.eventLoop = eventLoop
+        self.receiver = receiver
+        self.send { Hello(ends.dialect, program: program, capacity: capacity).append(to: &$0) }
+        self.open()
+    }
+
+    private func open() {
+        var output = self.ends.output
+        do throws(SystemError) {
+            // A socket serves both directions; each direction owns a descriptor of its own.
+            if output == self.ends.input { output = try output.duplicate() }
+        } catch {
+            self.fail("open", error.text)
+            self.eventLoop.assumeIsolated().execute { self.ended() }
+            return
+        }
+        let handler = LinkHandler(self)
+        let bound = NIOLoopBound(self, eventLoop: self.eventLoop)
+        let boundHandler = NIOLoopBound(handler, eventLoop: self.eventLoop)
+        NIOPipeBootstrap(group: self.eventLoop)
+            .channelOption(ChannelOptions.recvAllocator, value: FixedSizeRecvByteBufferAllocator(capacity: 65_536))
+            .channelOption(
+                ChannelOptions.writeBufferWaterMark,
+                value: .init(low: Self.unwrittenOctetCountMax / 2, high: Self.unwrittenOctetCountMax)
+            )
+            .channelInitializer { channel in
+                channel.eventLoop.makeCompletedFuture {
+                    try channel.pipeline.syncOperations.addHandler(boundHandler.value)
+                }
+            }
+            .takingOwnershipOfDescriptors(input: self.ends.input.number, output: output.number)
+            .whenComplete { result in
+                switch result {
+                case .success(let channel): bound.value.opened(channel)
+                case .failure(let error):
+                    bound.value.fail("open", "\(error)")
+                    bound.value.ended()
+                }
+            }
+    }
+
+    private func opened(_ channel: any Channel) {
+        guard !self.isClosed else {
+            channel.close(promise: nil)
+            return
+        }
+        self.channel = channel
+        self.flush()
+    }
+
+    /// Encodes frames to be sent at the end of this turn.
+    package func send(_ encode: (inout [UInt8]) -> Void) {
+        guard !self.isClosed else { return }
+        encode(&self.pending)
+        guard !self.isFlushScheduled, self.channel != nil else { return }
+        self.isFlushScheduled = true
+        self.eventLoop.assumeIsolated().execute { self.flush() }
+    }
+
+    /// Whether the other side keeps up. If not, wait for `linkBecameWritable` before sending content.
+    package var isWritable: Bool {
+        (self.channel?.isWritable ?? true) && self.pending.count < Self.unwrittenOctetCountMax
+    }
+
+    private func flush() {
+        self.isFlushScheduled = false
+        guard let channel = self.channel, !self.pending.isEmpty, !self.isClosed else { return }
+        var buffer = channel.allocator.buffer(capacity: self.pending.count)
+        buffer.writeBytes(self.pending)
+        self.pending.removeAll(keepingCapacity: self.pending.capacity <= 262_144)
+        channel.writeAndFlush(buffer, promise: nil)
+    }
+
+    /// Sends what waits, then closes; `linkClosed` follows.
+    package func close() {
+        guard !self.isClosed else { return }
+        self.flush()
+        if let channel = self.channel { channel.close(promise: nil) } else { self.ended() }
+    }
+
+    /// Closes because of something the other side did; says so in the log.
+    package func close(because fault: FrameFault) {
+        self.fail("frame", fault.text)
+        self.close()
+    }
+
+    private func fail(_ kind: String, _ reason: String) {
+        var line = LogLine("link-fault")
+        line.add("peer", self.ends.peer)
+        line.add("dialect", self.ends.dialect.rawValue)
+        line.add("kind", kind)
+        line.add("reason", reason)
+        line.write()
+    }
+
+    fileprivate func read(_ buffer: ByteBuffer) {
+        self.decoder.append(buffer.readableBytesUInt8Span)
+        do throws(FrameFault) {
+            while !self.isClosed, let frame = try self.decoder.next() {
+                if self.hello == nil {
+                    let hello = try Hello(frame)
+                    guard hello.dialect == self.ends.dialect else { throw FrameFault(.badField, .hello) }
+                    self.hello = hello
+                    self.receiver?.linkOpened(self, hello: hello)
+                } else {
+                    self.receiver?.linkReceived(frame, from: self)
+                }
+            }
+        } catch {
+            self.close(because: error)
+        }
+        if !self.isClosed { self.receiver?.linkReadCompleted(self) }
+    }
+
+    fileprivate func writabilityChanged(_ isWritable: Bool) {
+        if isWritable { self.receiver?.linkBecameWritable(self) }
+    }
+
+    /// Stops or resumes reading: for a receiver that cannot take more now.
+    package func setReading(_ isReading: Bool) {
+        guard self.isInFlow != isReading, let channel = self.channel else { return }
+        self.isInFlow = isReading
+        channel.setOption(ChannelOptions.autoRead, value: isReading).whenFailure { _ in }
+    }
+
+    fileprivate func ended() {
+        guard !self.isClosed else { return }
+        self.isClosed = true
+        if self.decoder.isInsideFrame { self.fail("cut", "the other side ended inside a frame") }
+        self.channel = nil
+        self.pending = []
+        self.receiver?.linkClosed(self)
+    }
+}
+
+/// Carries octets between the channel and its link, and nothing else.
+private final class LinkHandler: ChannelInboundHandler {
+    typealias InboundIn = ByteBuffer
+    typealias OutboundOut = ByteBuffer
+
+    private let link: Link
+
+    init(_ link: Link) { self.link = link }
+
+    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        self.link.read(Self.unwrapInboundIn(data))
+    }
+
+    func channelWritabilityChanged(context: ChannelHandlerContext) {
+        self.link.writabilityChanged(context.channel.isWritable)
+    }
+
+    func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
+        // The other side has ended its output: all that could come has come.
+        if case ChannelEvent.inputClosed? = event as? ChannelEvent { self.link.close() }
+    }
+
+    func errorCaught(context: ChannelHandlerContext, error: any Error) { context.close(promise: nil) }
+
+    func channelInactive(context: ChannelHandlerContext) { self.link.ended() }
+}
