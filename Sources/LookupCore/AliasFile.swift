@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package import MailTypes
+
+/// The entries of an aliases(5) file, and everything that is wrong with it.
+///
+/// `name: target, target`. A line that begins with white space continues the one before; empty lines and lines whose
+/// first character is `#` are passed over, also between a line and its continuation. Names have no domain and are
+/// compared without regard to case. A target is a local name, an address, or `\name` for the system user of that name;
+/// quotes hold what would otherwise be special. `:include:`, `|program` and `/file` are not supported.
+///
+/// A mistake never makes mail bounce: an entry with a target that is not understood is kept as broken, and its mail
+/// waits; if the name of an entry cannot be read, any name that is not found might be that one (`hasUnreadableLine`).
+package struct AliasFile: Hashable, Sendable {
+    /// One thing that is wrong, for `apus check` and the log.
+    package struct Fault: Hashable, Sendable {
+        /// Counted from 1.
+        package let line: Int
+        /// One line of printable text.
+        package let text: String
+    }
+
+    /// Where an alias leads.
+    package enum Target: Hashable, Sendable {
+        /// Another alias, or a system user; as written, without quotes.
+        case name([UInt8])
+        /// The system user, even if there is an alias of the same name.
+        case user([UInt8])
+        case address(MailAddress)
+    }
+
+    /// What stands behind one name.
+    package struct Entry: Hashable, Sendable {
+        /// Where the entry begins, counted from 1.
+        package let line: Int
+        package let targets: [Target]
+        /// A target was not understood, or there is none: mail for this name has to wait for the administrator.
+        package let isBroken: Bool
+    }
+
+    /// By name in lower case.
+    package private(set) var entries: [[UInt8]: Entry] = [:]
+    /// In the order of their lines.
+    package private(set) var faults: [Fault] = []
+    /// There is a line whose name is not known.
+    package private(set) var hasUnreadableLine = false
+
+    /// A file larger than this is not read.
+    package static let octetCountMax = 67_108_864
+    /// A name, quotes taken off, is at most so long.
+    package static let nameOctetCountMax = MailAddress.localPartOctetCountMax
+    /// So many targets of one entry are taken; one more breaks it.
+    package static let targetCountMax = 10_000
+    /// So many faults are told one by one; the last of them says that there are more.
+    package static let faultCountMax = 100
+
+    /// No aliases at all.
+    package init() {}
+
+    /// Reads a file of at most `octetCountMax` octets; the rest of a longer one is a fault.
+    package init(octets: [UInt8]) {
+        guard octets.count <= Self.octetCountMax else {
+            self.hasUnreadableLine = true
+            self.note(1, "the file is larger than \(Self.octetCountMax) octets; nothing of it was read")
+            return
+        }
+        /// The logical line that is being gathered, and where it began.
+        var gathered: [UInt8] = []
+        var gatheredLine = 0
+        var line = 0
+        var start = 0
+        while start < octets.count {
+            line += 1
+            let end = octets[start...].firstIndex(of: ASCII.lineFeed) ?? octets.count
+            var text = octets[start..<end]
+            start = end + 1
+            if text.last == ASCII.carriageReturn { text.removeLast() }
+            guard let first = text.first(where: { !$0.isBlank }), first != 0x23 else { continue }
+            if let leader = text.first, leader.isBlank {
+                if gatheredLine == 0 {
+                    self.hasUnreadableLine = true
+                    self.note(line, "this line begins with a blank, so it continues an entry, but there is none before it")
+                } else {
+                    gathered.append(ASCII.space)
+                    gathered += text
+                }
+                continue
+            }
+            self.take(gathered, line: gatheredLine)
+            gathered = Array(text)
+            gatheredLine = line
+        }
+        self.take(gathered, line: gatheredLine)
+        self.faults.sort { $0.line < $1.line }
+    }
+
+    private mutating func note(_ line: Int, _ text: String) {
+        if self.faults.count < Self.faultCountMax - 1 {
+            self.faults.append(Fault(line: line, text: text))
+        } else if self.faults.count < Self.faultCountMax {
+            self.faults.append(Fault(line: line, text: "and more mistakes from here on"))
+        }
+    }
+
+    // MARK: One entry
+
+    private mutating func take(_ text: [UInt8], line: Int) {
+        guard line > 0 else { return }
+        guard let colon = Self.end(of: text[...], at: ASCII.colon) else {
+            self.hasUnreadableLine = true
+            self.note(line, "no colon; an entry is written \"name: target, target\"")
+            return
+        }
+        guard let name = Self.unquoted(Self.trimmed(text[..<colon])), Self.isName(name) else {
+            self.hasUnreadableLine = true
+            let shown = text[..<colon].prefix(60).printableText
+            self.note(line, "\"\(shown)\" is no name: it has no domain, and blanks only inside quotes")
+            return
+        }
+        var targets: [Target] = []
+        var isBroken = false
+        var rest = text[(colon + 1)...]
+        while true {
+            let end = Self.end(of: rest, at: 0x2C) ?? rest.endIndex
+            let word = Self.trimmed(rest[..<end])
+            if !word.isEmpty {
+                switch Self.target(word) {
+                case .success(let target): targets.append(target)
+                case .failure(let reason):
+                    isBroken = true
+                    self.note(line, "\(name.printableText): \(reason.text)")
+                }
+            }
+            guard end < rest.endIndex else { break }
+            rest = rest[(end + 1)...]
+            if targets.count >= Self.targetCountMax {
+                isBroken = true
+                self.note(line, "\(name.printableText): more than \(Self.targetCountMax) targets")
+                break
+            }
+        }
+        if targets.isEmpty, !isBroken {
+            isBroken = true
+            self.note(line, "\(name.printableText): no target behind the colon")
+        }
+        let key = name.lowercasedOctets
+        if let earlier = self.entries[key] {
+            self.note(line, "\(name.printableText) is there already in line \(earlier.line), which counts")
+        } else {
+            self.entries[key] = Entry(line: line, targets: targets, isBroken: isBroken)
+        }
+    }
+
+    private struct Reason: Error { let text: String }
+
+    private static func target(_ word: ArraySlice<UInt8>) -> Result<Target, Reason> {
+        let shown = word.prefix(60).printableText
+        let words = Self.unquoted(word) ?? Array(word)
+        switch words.first {
+        case 0x7C: return .failure(Reason(text: "\"\(shown)\": programs (|) are not supported"))
+        case 0x2F: return .failure(Reason(text: "\"\(shown)\": files are not supported"))
+        case ASCII.colon: return .failure(Reason(text: "\"\(shown)\": :include: is not supported; list the targets here"))
+        default: break
+        }
+        if let open = word.lastIndex(of: ASCII.less), word.last == ASCII.greater {
+            guard let address = MailAddress(octets: word[(open + 1)..<(word.endIndex - 1)]) else {
+                return .failure(Reason(text: "\"\(shown)\" has no mail address between < and >"))
+            }
+            return .success(.address(address))
+        }
+        if let address = MailAddress(octets: word) { return .success(.address(address)) }
+        if word.first == ASCII.backslash {
+            guard let user = Self.unquoted(word.dropFirst()), Route.isUserName(user) else {
+                return .failure(Reason(text: "\"\(shown)\": behind the backslash stands no name of a user"))
+            }
+            return .success(.user(user))
+        }
+        guard let name = Self.unquoted(word), Self.isName(name) else {
+            let hint = word.contains(where: \.isBlank) ? "; is a comma missing?" : ""
+            return .failure(Reason(text: "\"\(shown)\" is neither a local name nor a mail address\(hint)"))
+        }
+        return .success(.name(name))
+    }
+
+    // MARK: Words
+
+    /// Where the first `octet` outside quotes is.
+    private static func end(of text: ArraySlice<UInt8>, at octet: UInt8) -> Int? {
+        var isQuoted = false
+        var isEscaped = false
+        for index in text.indices {
+            let next = text[index]
+            if isEscaped {
+                isEscaped = false
+            } else if next == ASCII.backslash {
+                isEscaped = isQuoted
+            } else if next == ASCII.quote {
+                isQuoted.toggle()
+            } else if next == octet, !isQuoted {
+                return index
+            }
+        }
+        return nil
+    }
+
+    private static func trimmed(_ text: ArraySlice<UInt8>) -> ArraySlice<UInt8> {
+        var text = text
+        while let first = text.first, first.isBlank { text.removeFirst() }
+        while let last = text.last, last.isBlank { text.removeLast() }
+        return text
+    }
+
+    /// What a word means: the inside of a quoted one, an unquoted one as it is; nil if its quotes are not one pair
+    /// around the whole.
+    private static func unquoted(_ word: ArraySlice<UInt8>) -> [UInt8]? {
+        guard word.first == ASCII.quote else {
+            return word.contains { $0 == ASCII.quote || $0.isBlank } ? nil : Array(word)
+        }
+        var result: [UInt8] = []
+        var isEscaped = false
+        for index in word.indices.dropFirst() {
+            let octet = word[index]
+            if !isEscaped, octet == ASCII.backslash {
+                isEscaped = true
+            } else if !isEscaped, octet == ASCII.quote {
+                return index == word.endIndex - 1 ? result : nil
+            } else {
+                result.append(octet)
+                isEscaped = false
+            }
+        }
+        return nil
+    }
+
+    /// Whether this can be the name of an alias: what a local part can mean, but for an `@`.
+    private static func isName(_ name: [UInt8]) -> Bool {
+        !name.isEmpty && name.count <= Self.nameOctetCountMax
+            && name.allSatisfy { $0.isPrintable && $0 != ASCII.at }
+    }
+}
+
+extension UInt8 {
+    /// A space or a tab.
+    fileprivate var isBlank: Bool { self == ASCII.space || self == ASCII.tab }
+}

@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The second part of a report: message/delivery-status (RFC 3464 §2). Every value is either made here or was checked
+// for printable ASCII; the texts of other servers are folded, so that no line of theirs is longer than a line may be.
+
+import MailTypes
+
+extension DeliveryReport {
+    /// The fields of the message, then a block of fields for each recipient, with empty lines between them.
+    var deliveryStatus: [UInt8] {
+        var status: [UInt8] = []
+        status.append(text: "Reporting-MTA: dns; ")
+        status += self.hostname
+        status.append(text: "\r\nX-Apus-Message-ID: ")
+        status += self.messageID.octets
+        if case .address(let sender) = self.reversePath {
+            status.append(text: "\r\nX-Apus-Sender: rfc822; ")
+            status += sender.octets
+        }
+        status.append(text: "\r\nArrival-Date: ")
+        MailDate(self.arrival).append(to: &status)
+        status.append(text: "\r\n")
+        for recipient in self.recipients {
+            status.append(text: "\r\n")
+            recipient.appendStatus(isComplete: status.count < Self.statusOctetCountMax, to: &status)
+        }
+        return status
+    }
+}
+
+extension DeliveryReport.Recipient {
+    /// The host of the reply, if it was not one of our own programs: `mx.example.org` of `mx.example.org[192.0.2.1]`.
+    ///
+    /// Our programs' names have neither a dot nor an address behind them.
+    var remoteHost: ArraySlice<UInt8>? {
+        let bracket = self.reporter.firstIndex(of: 0x5B)
+        var host = self.reporter[..<(bracket ?? self.reporter.endIndex)]
+        if host.isEmpty, bracket != nil {
+            guard let close = self.reporter.firstIndex(of: 0x5D) else { return nil }
+            host = self.reporter[...close]
+            return MailAddress.isDomain(host) || IPAddress(octets: host.dropFirst().dropLast()) != nil ? host : nil
+        }
+        guard bracket != nil || host.contains(ASCII.dot), MailAddress.isDomainName(host) else { return nil }
+        return host
+    }
+
+    /// The reply as the other server gave it: code, status, text; each once.
+    var diagnostic: [UInt8] {
+        var line: [UInt8] = []
+        var text = self.text[...]
+        if self.code > 0 {
+            line.append(decimal: self.code)
+            if text.starts(with: line), text.count == 3 || text.dropFirst(3).first == ASCII.space { return self.text }
+            line.append(ASCII.space)
+        }
+        let status = self.status.octets
+        if !text.starts(with: status) {
+            line += status
+            line.append(ASCII.space)
+        }
+        while text.first == ASCII.space { text.removeFirst() }
+        return line + text
+    }
+
+    fileprivate func appendStatus(isComplete: Bool, to status: inout [UInt8]) {
+        if isComplete, let original = self.original {
+            status.append(text: "Original-Recipient: rfc822; ")
+            status += original.octets
+            status.append(text: "\r\n")
+        }
+        status.append(text: "Final-Recipient: rfc822; ")
+        status += self.address.octets
+        status.append(text: "\r\nAction: failed\r\nStatus: ")
+        status += self.status.octets
+        status.append(text: "\r\n")
+        guard isComplete else { return }
+        if let host = self.remoteHost {
+            status.append(text: "Remote-MTA: dns; ")
+            status += host
+            status.append(text: "\r\n")
+        }
+        if !self.text.isEmpty {
+            // RFC 3464 §2.3.6: `smtp` is for the replies of SMTP servers; what we say ourselves is of our own type.
+            let isReply = self.code > 0 && self.remoteHost != nil
+            var field: [UInt8] = []
+            field.append(text: isReply ? "Diagnostic-Code: smtp; " : "Diagnostic-Code: X-Apus; ")
+            field += self.diagnostic
+            status.append(folding: field)
+        }
+        if let lastAttempt = self.lastAttempt {
+            status.append(text: "Last-Attempt-Date: ")
+            MailDate(lastAttempt).append(to: &status)
+            status.append(text: "\r\n")
+        }
+    }
+}
+
+extension Array where Element == UInt8 {
+    /// Appends a field, folded before words so that its lines have at most 76 octets where its words allow it.
+    ///
+    /// Unfolding (RFC 5322 §2.2.3) gives the field back, octet for octet.
+    fileprivate mutating func append(folding field: [UInt8]) {
+        var column = 0
+        var index = 0
+        while index < field.count {
+            // A word with the spaces in front of it.
+            var end = index
+            while end < field.count, field[end] == ASCII.space { end += 1 }
+            let hasWord = end < field.count
+            while end < field.count, field[end] != ASCII.space { end += 1 }
+            if column > 0, hasWord, field[index] == ASCII.space, column + end - index > 76 {
+                self += [ASCII.carriageReturn, ASCII.lineFeed]
+                column = 0
+            }
+            if hasWord { self += field[index..<end] }
+            column += end - index
+            index = end
+        }
+        self += [ASCII.carriageReturn, ASCII.lineFeed]
+    }
+}
