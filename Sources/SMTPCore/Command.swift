@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package import MailTypes
+
+/// A command that follows the grammar (RFC 5321 §4.1.1). Whether it may be given now is the session's business.
+package enum Command: Hashable, Sendable {
+    /// HELO with the name that the client gives itself: printable, 1…255 octets, otherwise unchecked.
+    case hello([UInt8])
+    /// EHLO, likewise.
+    case extendedHello([UInt8])
+    case mail(ReversePath, MailParameters)
+    case recipient(ForwardPath)
+    case data
+    case reset
+    case noOperation
+    case quit
+    /// VRFY; nil if the argument is a word that is no path, such as a person's name.
+    case verify(ForwardPath?)
+    case expand
+    case help
+}
+
+/// What MAIL may say about the message to come.
+package struct MailParameters: Hashable, Sendable {
+    /// SIZE= (RFC 1870); 0 if it was not given. A number above what 64 bits hold is the largest that they hold.
+    package var declaredOctetCount: UInt64
+    /// BODY= (RFC 6152).
+    package var bodyType: BodyType
+
+    package init(declaredOctetCount: UInt64 = 0, bodyType: BodyType = .sevenBit) {
+        self.declaredOctetCount = declaredOctetCount
+        self.bodyType = bodyType
+    }
+}
+
+/// What is wrong with a line that was meant as a command.
+package enum CommandFault: Error, Hashable, Sendable {
+    case line(LineFault)
+    /// An octet that is not printable ASCII. Without SMTPUTF8 no command has one.
+    case notPrintable
+    case unknownCommand
+    /// HELO or EHLO without a name, or with an overlong one.
+    case helloSyntax
+    /// MAIL without `FROM:<…>`.
+    case mailSyntax
+    /// RCPT without `TO:<…>`.
+    case recipientSyntax
+    /// An argument where none is taken.
+    case unexpectedArgument
+    /// VRFY or EXPN without one.
+    case missingArgument
+    /// The brackets of MAIL do not hold a path.
+    case senderAddress
+    /// The brackets of RCPT do not hold a path.
+    case recipientAddress
+    /// A parameter that was not announced (RFC 5321 §4.1.1.11).
+    case unknownParameter
+    /// A known parameter with a value that it cannot have, or given twice.
+    case parameterValue
+}

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package import MailTypes
+
+/// How much a client may ask of one session. No limit has a default here: the settings have.
+package struct ServerLimits: Hashable, Sendable {
+    /// Announced by SIZE (RFC 1870).
+    package let mailOctetCountMax: UInt64
+    /// RFC 5321 §4.5.3.1.8 asks for 100.
+    package let recipientCountMax: Int
+    /// So many refused commands and recipients since the last message taken end the session.
+    package let faultCountMax: Int
+    /// CR LF included. RFC 5321 §4.5.3.1.4 asks for 512, the parameters of MAIL for more.
+    package let commandLineOctetCountMax: Int
+    /// Without CR LF. RFC 5321 §4.5.3.1.6 asks for 998.
+    package let dataLineOctetCountMax: Int
+
+    package init(
+        mailOctetCountMax: UInt64, recipientCountMax: Int, faultCountMax: Int, commandLineOctetCountMax: Int,
+        dataLineOctetCountMax: Int
+    ) {
+        self.mailOctetCountMax = mailOctetCountMax
+        self.recipientCountMax = recipientCountMax
+        self.faultCountMax = faultCountMax
+        self.commandLineOctetCountMax = commandLineOctetCountMax
+        self.dataLineOctetCountMax = dataLineOctetCountMax
+    }
+}
+
+/// What all sessions of one set of settings share: the limits, and the replies that name the host.
+///
+/// Made once at start and at each reload; a session keeps those that it began with.
+package final class ServerRules: Sendable {
+    package let hostname: [UInt8]
+    package let limits: ServerLimits
+
+    let greeting: Reply
+    let hello: Reply
+    let extendedHello: Reply
+    let goodbye: Reply
+    let idleTooLong: Reply
+    let tooManyFaults: Reply
+    package let shuttingDown: Reply
+    package let tooManySessions: Reply
+    package let tooManySessionsOfClient: Reply
+
+    package init(hostname: [UInt8], limits: ServerLimits) {
+        self.hostname = hostname
+        self.limits = limits
+        self.greeting = .greeting(hostname)
+        self.hello = .hello(hostname)
+        self.extendedHello = .extendedHello(hostname, mailOctetCountMax: limits.mailOctetCountMax)
+        self.goodbye = .goodbye(hostname)
+        self.idleTooLong = .idleTooLong(hostname)
+        self.tooManyFaults = .tooManyFaults(hostname)
+        self.shuttingDown = .shuttingDown(hostname)
+        self.tooManySessions = .tooManySessions(hostname)
+        self.tooManySessionsOfClient = .tooManySessionsOfClient(hostname)
+    }
+}

@@ -1,0 +1,293 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// One SMTP session seen from the server (RFC 5321 §3, §4). It decides; the driver acts. It holds what decides
+// (a phase and two counts), not what is carried: addresses and content pass by it.
+
+package import MailTypes
+
+/// A session as a machine: each event gives exactly one action.
+///
+/// An action that asks something (`checkSender`, `checkRecipient`, `verify`, `commit`) is answered by a
+/// `verdict` before any other command is fed; the octets of a pipelining client wait in the driver's buffer.
+/// That fixes the order of the replies.
+package struct ServerSession: Sendable {
+    /// What happens to a session.
+    package enum Event: Equatable, Sendable {
+        case connected
+        /// Octets came before the greeting went out.
+        case spokenTooSoon
+        /// - isFollowed: the client had sent more behind this command when it was read.
+        case commandReceived(Command, isFollowed: Bool)
+        case commandFaulted(CommandFault)
+        /// The answer to the question that the last action asked.
+        case verdict(Verdict)
+        /// The final dot, after so many octets of content without fault.
+        case contentEnded(octetCount: UInt64)
+        /// The final dot of content that is refused.
+        case contentFaulted(DataFault)
+        /// Nothing came for as long as the settings allow.
+        case idleLimitReached
+        /// The program is to end. Fed again after each reply until the session closes.
+        case stopRequested
+        case disconnected
+    }
+
+    /// What the driver has to do. After the close nothing is fed but what timing may still bring.
+    package enum Action: Equatable, Sendable {
+        case reply(Reply)
+        /// Forget what MAIL began, then reply.
+        case abandonThenReply(Reply)
+        /// Forget what MAIL began, if anything, reply and close.
+        case replyThenClose(Reply)
+        case checkSender(ReversePath, MailParameters)
+        case checkRecipient(ForwardPath)
+        case verify(ForwardPath)
+        /// Reply, and take what comes as content.
+        case receiveContent(Reply)
+        /// The content is complete: ask for acceptance.
+        case commit(octetCount: UInt64)
+        /// Forget what MAIL began, if anything, and close.
+        case close
+        /// Nothing to do.
+        case wait
+    }
+
+    /// The answer of the world to a question, with the words for the client.
+    package enum Verdict: Equatable, Sendable {
+        case accepted(Reply)
+        /// A 421 closes the session.
+        case refused(Reply)
+    }
+
+    private enum Phase: Equatable {
+        /// Not greeted yet, or no HELO yet. → `idle`, `closed`
+        case fresh
+        /// No mail in progress. → `askingSender`, `verifying`, `closed`
+        case idle
+        /// → `collecting`, `idle`, `closed`
+        case askingSender
+        /// MAIL was accepted. → `askingRecipient`, `verifying`, `receivingContent`, `idle`, `closed`
+        case collecting(recipientCount: Int)
+        /// → `collecting`, `closed`
+        case askingRecipient(recipientCount: Int)
+        /// VRFY within a mail or outside of one (nil), or before HELO. → what it was before, `closed`
+        case verifying(recipientCount: Int?, isGreeted: Bool)
+        /// 354 was sent. → `committing`, `idle`, `closed`
+        case receivingContent
+        /// → `idle`, `closed`
+        case committing
+        case closed
+    }
+
+    private let rules: ServerRules
+    private var phase: Phase = .fresh
+    private var faultCount = 0
+    /// Whether the client said EHLO, not HELO.
+    package private(set) var isExtended = false
+
+    package init(rules: ServerRules) { self.rules = rules }
+
+    package var isClosed: Bool { self.phase == .closed }
+
+    /// Whether a question waits for its verdict: no command may be fed now.
+    package var isAsking: Bool {
+        switch self.phase {
+        case .askingSender, .askingRecipient, .verifying, .committing: true
+        case .fresh, .idle, .collecting, .receivingContent, .closed: false
+        }
+    }
+
+    package mutating func receive(_ event: Event) -> Action {
+        // Why: timing can bring any event after the end: a verdict, a limit, a stop.
+        if self.phase == .closed { return .wait }
+
+        switch event {
+        case .connected:
+            return .reply(self.rules.greeting)
+        case .spokenTooSoon:
+            // RFC 5321 §4.3.1: a client waits for the greeting. Those that do not are programs that send
+            // the whole dialogue blindly; a 554 instead of the greeting and the close cost them least time.
+            return self.close(.spokenTooSoon)
+        case .commandReceived(let command, let isFollowed):
+            return self.obey(command, isFollowed: isFollowed)
+        case .commandFaulted(let fault):
+            return self.refuse(fault.reply)
+        case .verdict(let verdict):
+            return self.conclude(verdict)
+        case .contentEnded(let octetCount):
+            precondition(self.phase == .receivingContent)
+            self.phase = .committing
+            return .commit(octetCount: octetCount)
+        case .contentFaulted(let fault):
+            precondition(self.phase == .receivingContent)
+            self.phase = .idle
+            return self.refuse(fault.reply, abandons: true)
+        case .idleLimitReached:
+            return self.close(self.rules.idleTooLong)
+        case .stopRequested:
+            return self.stop()
+        case .disconnected:
+            self.phase = .closed
+            return .close
+        }
+    }
+
+    // MARK: Commands
+
+    private mutating func obey(_ command: Command, isFollowed: Bool) -> Action {
+        precondition(!self.isAsking && self.phase != .receivingContent, "A command was fed while none can be taken.")
+
+        switch command {
+        case .hello, .extendedHello, .data:
+            // RFC 2920 §3.1: these must be the last of a group, because what follows depends on their reply.
+            // Who sends more at once either does not read replies (a spammer's program) or has
+            // been made to by somebody else (an HTTP client that talks to port 25; content smuggled into a
+            // session). Like Postfix we give up synchronisation and close. NOOP, VRFY, EXPN and QUIT
+            // must be last as well, but nothing that follows them can be misread, so they pass.
+            if isFollowed { return self.close(.spokenTooSoon) }
+        case .mail, .recipient, .reset, .noOperation, .quit, .verify, .expand, .help:
+            break
+        }
+
+        switch command {
+        case .hello: return self.greet(self.rules.hello, isExtended: false)
+        case .extendedHello: return self.greet(self.rules.extendedHello, isExtended: true)
+        case .mail(let path, let parameters): return self.begin(path, parameters)
+        case .recipient(let path): return self.addRecipient(path)
+        case .data: return self.beginContent()
+        case .reset: return self.reset()
+        case .noOperation: return .reply(.done)
+        case .help: return .reply(.help)
+        case .expand: return self.refuse(.expansionRefused)
+        case .verify(let path): return self.verify(path)
+        case .quit: return self.close(self.rules.goodbye)
+        }
+    }
+
+    /// HELO and EHLO also reset (RFC 5321 §4.1.4).
+    private mutating func greet(_ reply: Reply, isExtended: Bool) -> Action {
+        self.isExtended = isExtended
+        if case .collecting = self.phase {
+            self.phase = .idle
+            return .abandonThenReply(reply)
+        }
+        self.phase = .idle
+        return .reply(reply)
+    }
+
+    private mutating func begin(_ path: ReversePath, _ parameters: MailParameters) -> Action {
+        switch self.phase {
+        case .fresh: return self.refuse(.helloFirst)
+        case .collecting: return self.refuse(.mailNested)
+        case .idle: break
+        case .askingSender, .askingRecipient, .verifying, .receivingContent, .committing, .closed:
+            preconditionFailure("A command was fed while none can be taken.")
+        }
+        // RFC 1870 §6.1: what is declared too large is refused before a single octet of it is sent.
+        guard parameters.declaredOctetCount <= self.rules.limits.mailOctetCountMax else {
+            return self.refuse(.mailTooLarge)
+        }
+        self.phase = .askingSender
+        return .checkSender(path, parameters)
+    }
+
+    private mutating func addRecipient(_ path: ForwardPath) -> Action {
+        guard case .collecting(let recipientCount) = self.phase else { return self.refuse(.mailFirst) }
+        // Not counted as a fault: a client with a long list has done nothing wrong (RFC 5321 §4.5.3.1.10).
+        guard recipientCount < self.rules.limits.recipientCountMax else { return .reply(.tooManyRecipients) }
+        self.phase = .askingRecipient(recipientCount: recipientCount)
+        return .checkRecipient(path)
+    }
+
+    private mutating func beginContent() -> Action {
+        guard case .collecting(let recipientCount) = self.phase else {
+            return self.refuse(self.phase == .fresh ? .helloFirst : .mailFirst)
+        }
+        guard recipientCount > 0 else { return self.refuse(.noValidRecipients) }
+        self.phase = .receivingContent
+        return .receiveContent(.startContent)
+    }
+
+    private mutating func reset() -> Action {
+        if case .collecting = self.phase {
+            self.phase = .idle
+            return .abandonThenReply(.done)
+        }
+        return .reply(.done)
+    }
+
+    private mutating func verify(_ path: ForwardPath?) -> Action {
+        guard let path else { return .reply(.cannotVerify) }
+        if case .collecting(let recipientCount) = self.phase {
+            self.phase = .verifying(recipientCount: recipientCount, isGreeted: true)
+        } else {
+            self.phase = .verifying(recipientCount: nil, isGreeted: self.phase == .idle)
+        }
+        return .verify(path)
+    }
+
+    // MARK: Verdicts
+
+    private mutating func conclude(_ verdict: Verdict) -> Action {
+        switch (self.phase, verdict) {
+        case (.askingSender, .accepted(let reply)):
+            self.phase = .collecting(recipientCount: 0)
+            return .reply(reply)
+        case (.askingSender, .refused(let reply)):
+            self.phase = .idle
+            return self.refuse(reply)
+        case (.askingRecipient(let recipientCount), .accepted(let reply)):
+            self.phase = .collecting(recipientCount: recipientCount + 1)
+            return .reply(reply)
+        case (.askingRecipient(let recipientCount), .refused(let reply)):
+            self.phase = .collecting(recipientCount: recipientCount)
+            return self.refuse(reply)
+        case (.verifying(let recipientCount, let isGreeted), .accepted(let reply)):
+            self.phase = Self.phase(recipientCount, isGreeted: isGreeted)
+            return .reply(reply)
+        case (.verifying(let recipientCount, let isGreeted), .refused(let reply)):
+            self.phase = Self.phase(recipientCount, isGreeted: isGreeted)
+            return self.refuse(reply)
+        case (.committing, .accepted(let reply)):
+            self.phase = .idle
+            // Somebody whose mail is taken is no nuisance, whatever went wrong before it.
+            self.faultCount = 0
+            return .reply(reply)
+        case (.committing, .refused(let reply)):
+            self.phase = .idle
+            return self.refuse(reply)
+        case (.fresh, _), (.idle, _), (.collecting, _), (.receivingContent, _), (.closed, _):
+            preconditionFailure("A verdict was given to a question that nobody asked.")
+        }
+    }
+
+    private static func phase(_ recipientCount: Int?, isGreeted: Bool) -> Phase {
+        if let recipientCount { return .collecting(recipientCount: recipientCount) }
+        return isGreeted ? .idle : .fresh
+    }
+
+    // MARK: Refusals and ends
+
+    /// A refusal that counts, if it is a permanent one: our own temporary troubles are not the client's fault.
+    private mutating func refuse(_ reply: Reply, abandons: Bool = false) -> Action {
+        if reply.code == 421 { return self.close(reply) }
+        if reply.code >= 500 {
+            self.faultCount += 1
+            if self.faultCount > self.rules.limits.faultCountMax { return self.close(self.rules.tooManyFaults) }
+        }
+        return abandons ? .abandonThenReply(reply) : .reply(reply)
+    }
+
+    private mutating func close(_ reply: Reply) -> Action {
+        self.phase = .closed
+        return .replyThenClose(reply)
+    }
+
+    /// Idle sessions go at once, a mail under way is finished first (the driver limits how long).
+    private mutating func stop() -> Action {
+        switch self.phase {
+        case .fresh, .idle, .verifying(recipientCount: nil, isGreeted: _): self.close(self.rules.shuttingDown)
+        case .askingSender, .collecting, .askingRecipient, .verifying, .receivingContent, .committing, .closed: .wait
+        }
+    }
+}
