@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A safe face for the part of LMDB 0.9 that a queue needs. It knows no mail. What LMDB's caveats ask for is held here:
+// one environment per process and one process per environment (a lock beside it), no transaction across a change of the
+// map's size, pointers into the map that never outlive their transaction, full sync on every commit.
+
+import CLMDB
+import Glibc
+import Synchronization
+
+/// A named database of an environment; made by `Environment.database`.
+package struct Database: Hashable, Sendable {
+    let index: MDB_dbi
+}
+
+/// An open LMDB environment: one writer at a time, one reader at a time, each on any thread.
+///
+/// Every commit is synced before `write` returns; there is no way to ask for less. The map grows by doubling when it is
+/// full, up to `sizeMax`.
+package final class Environment: Sendable {
+    /// What a transaction may be while it is not running: the parked reader and the map's present size.
+    private struct Shared {
+        // Safety: a pointer that is only used while the mutex is held.
+        nonisolated(unsafe) var parkedReader: OpaquePointer?
+        var mapSize: Int
+    }
+
+    // Safety: MDB_env is made for use by several threads; the one function that is not, mdb_env_set_mapsize, is called
+    // only with both mutexes held, when no transaction is open.
+    private nonisolated(unsafe) let handle: OpaquePointer
+    private let shared: Mutex<Shared>
+    private let writing = Mutex<Void>(())
+    private let sizeMax: Int
+    private let path: String
+
+    /// Opens or creates the environment in an existing directory.
+    ///
+    /// - Parameters:
+    ///   - directory: the path; `data.mdb` and `lock.mdb` are made in it with mode 0600.
+    ///   - databaseCountMax: how many named databases there will be.
+    ///   - sizeStart: the first size of the map in octets; the file itself grows only with what is written.
+    ///   - sizeMax: the size that the map, and so the file, never exceeds.
+    package init(directory: String, databaseCountMax: Int, sizeStart: Int, sizeMax: Int) throws(LMDBError) {
+        var created: OpaquePointer?
+        try check(mdb_env_create(&created), "mdb_env_create")
+        guard let handle = created else { throw LMDBError("mdb_env_create", ENOMEM) }
+        // An existing file may be larger than the first size; LMDB then takes the larger one by itself.
+        let size = max(min(sizeStart, sizeMax), 1 << 20)
+        var code = mdb_env_set_maxdbs(handle, MDB_dbi(databaseCountMax))
+        if code == MDB_SUCCESS { code = mdb_env_set_mapsize(handle, size) }
+        // Why: MDB_NOTLS ties a reader to its transaction instead of its thread, so that one parked reader serves all.
+        // MDB_NOMEMINIT stays off: uninitialised heap must not reach the file.
+        if code == MDB_SUCCESS {
+            code = mdb_env_open(handle, directory, UInt32(MDB_NOTLS) | UInt32(MDB_NORDAHEAD), 0o600)
+        }
+        guard code == MDB_SUCCESS else {
+            mdb_env_close(handle)
+            throw LMDBError("mdb_env_open", code)
+        }
+        var info = MDB_envinfo()
+        mdb_env_info(handle, &info)
+        self.handle = handle
+        self.sizeMax = sizeMax
+        self.path = directory
+        self.shared = Mutex(Shared(parkedReader: nil, mapSize: Int(info.me_mapsize)))
+        // A reader of a process that was killed would keep its pages from being used again.
+        var deadCount: Int32 = 0
+        mdb_reader_check(handle, &deadCount)
+    }
+
+    deinit {
+        self.shared.withLock { shared in
+            if let reader = shared.parkedReader { mdb_txn_abort(reader) }
+            shared.parkedReader = nil
+        }
+        mdb_env_close(self.handle)
+    }
+
+    /// Opens a named database, creating it if it is not there.
+    package func database(_ name: String) throws(LMDBError) -> Database {
+        try self.write { transaction throws(LMDBError) in
+            var index: MDB_dbi = 0
+            try check(mdb_dbi_open(transaction.handle, name, UInt32(MDB_CREATE), &index), "mdb_dbi_open")
+            return Database(index: index)
+        }
+    }
+
+    /// The unnamed database; its keys must not be names of others.
+    package func mainDatabase() throws(LMDBError) -> Database {
+        try self.write { transaction throws(LMDBError) in
+            var index: MDB_dbi = 0
+            try check(mdb_dbi_open(transaction.handle, nil, 0, &index), "mdb_dbi_open")
+            return Database(index: index)
+        }
+    }
+
+    /// Runs `body` in a write transaction, commits and syncs it.
+    ///
+    /// `body` may run more than once: when the map is full, the transaction is given up, the map grown, and `body` called
+    /// anew. It must therefore change nothing outside that it does not set afresh each time. If it throws, nothing of it
+    /// remains.
+    package func write<Result>(_ body: (borrowing WriteTransaction) throws(LMDBError) -> Result) throws(LMDBError) -> Result {
+        while true {
+            do throws(LMDBError) {
+                return try self.attempt(body)
+            } catch {
+                guard error.isMapFull else { throw error }
+                try self.grow()
+            }
+        }
+    }
+
+    private func attempt<Result>(_ body: (borrowing WriteTransaction) throws(LMDBError) -> Result) throws(LMDBError) -> Result {
+        try self.writing.withLock { _ throws(LMDBError) in
+            var started: OpaquePointer?
+            try check(mdb_txn_begin(self.handle, nil, 0, &started), "mdb_txn_begin")
+            guard let started else { throw LMDBError("mdb_txn_begin", ENOMEM) }
+            let result: Result
+            do throws(LMDBError) {
+                result = try body(WriteTransaction(handle: started))
+            } catch {
+                mdb_txn_abort(started)
+                throw error
+            }
+            // LMDB frees the transaction whether or not the commit succeeds.
+            try check(mdb_txn_commit(started), "mdb_txn_commit")
+            return result
+        }
+    }
+
+    /// Runs `body` on a consistent snapshot of the last commit. Keep it short: pages that it sees are not used again
+    /// meanwhile, the map cannot grow, and other readers wait.
+    package func read<Result>(_ body: (borrowing ReadTransaction) throws(LMDBError) -> Result) throws(LMDBError) -> Result {
+        try self.shared.withLock { shared throws(LMDBError) in
+            let reader: OpaquePointer
+            if let parked = shared.parkedReader {
+                shared.parkedReader = nil
+                let code = mdb_txn_renew(parked)
+                guard code == MDB_SUCCESS else {
+                    mdb_txn_abort(parked)
+                    throw LMDBError("mdb_txn_renew", code)
+                }
+                reader = parked
+            } else {
+                var started: OpaquePointer?
+                try check(mdb_txn_begin(self.handle, nil, UInt32(MDB_RDONLY), &started), "mdb_txn_begin")
+                guard let started else { throw LMDBError("mdb_txn_begin", ENOMEM) }
+                reader = started
+            }
+            defer {
+                mdb_txn_reset(reader)
+                shared.parkedReader = reader
+            }
+            return try body(ReadTransaction(handle: reader))
+        }
+    }
+
+    private func grow() throws(LMDBError) {
+        try self.writing.withLock { _ throws(LMDBError) in
+            try self.shared.withLock { shared throws(LMDBError) in
+                let wanted = min(shared.mapSize.multipliedReportingOverflow(by: 2).partialValue, self.sizeMax)
+                guard wanted > shared.mapSize else { throw LMDBError("mdb_env_set_mapsize", MDB_MAP_FULL) }
+                if let reader = shared.parkedReader { mdb_txn_abort(reader) }
+                shared.parkedReader = nil
+                try check(mdb_env_set_mapsize(self.handle, wanted), "mdb_env_set_mapsize")
+                shared.mapSize = wanted
+            }
+        }
+    }
+
+    /// The octets that the pages ever used take up in the file.
+    package var fileOctetCount: UInt64 {
+        var info = MDB_envinfo()
+        var stat = MDB_stat()
+        mdb_env_info(self.handle, &info)
+        mdb_env_stat(self.handle, &stat)
+        return (UInt64(info.me_last_pgno) + 1) * UInt64(stat.ms_psize)
+    }
+
+    /// The size of a page in octets.
+    package var pageOctetCount: Int {
+        var stat = MDB_stat()
+        mdb_env_stat(self.handle, &stat)
+        return Int(stat.ms_psize)
+    }
+
+    /// How many octets an unprivileged process may still write to the file system below; nil if it does not say.
+    package var diskFreeOctetCount: UInt64? {
+        var answer = statvfs()
+        guard statvfs(self.path, &answer) == 0 else { return nil }
+        return UInt64(answer.f_bavail).multipliedReportingOverflow(by: UInt64(answer.f_frsize)).partialValue
+    }
+
+    /// How many octets the map may still grow by before `sizeMax`. Pages freed inside the file are not counted.
+    package var mapFreeOctetCount: UInt64 {
+        let used = self.fileOctetCount
+        return UInt64(self.sizeMax) > used ? UInt64(self.sizeMax) - used : 0
+    }
+}

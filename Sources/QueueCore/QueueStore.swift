@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The interface between the queue's logic and its disk. Two kinds of store keep it: LMDBQueueStore, and
+// MemoryQueueStore for the simulation. Both pass the same conformance tests.
+
+package import MailTypes
+
+/// How one recipient changes: from the record that the scheduler has to `after`.
+package struct RecipientChange: Hashable, Sendable {
+    package let number: UInt32
+    /// The due time of the record as it is now.
+    package let dueBefore: Timestamp?
+    /// The record as it shall be; nil deletes it, and the message with its last recipient.
+    package let after: RecipientRecord?
+
+    package init(number: UInt32, dueBefore: Timestamp?, after: RecipientRecord?) {
+        self.number = number
+        self.dueBefore = dueBefore
+        self.after = after
+    }
+}
+
+/// A recipient whose next attempt is put off (or brought forward) without an attempt.
+package struct DueMove: Hashable, Sendable {
+    package let from: DueKey
+    package let to: Timestamp
+
+    package init(from: DueKey, to: Timestamp) {
+        self.from = from
+        self.to = to
+    }
+}
+
+/// What an operator does to the recipients of one message.
+package enum OperatorVerb: String, Hashable, Sendable, CaseIterable {
+    /// Due now.
+    case flush
+    /// Out of the due index until released.
+    case hold
+    /// What was held is due now.
+    case release
+    /// Deleted without a report.
+    case remove
+    /// Failed, and reported to the sender.
+    case bounce
+
+    /// What becomes of a recipient; nil if nothing does.
+    ///
+    /// - Parameter now: the time at which it becomes due.
+    package func change(_ record: RecipientRecord, now: Timestamp) -> RecipientChange? {
+        var after = record
+        switch self {
+        case .flush:
+            guard record.due != nil else { return nil }
+            after.due = now
+        case .hold:
+            guard record.due != nil else { return nil }
+            after.due = nil
+        case .release:
+            guard record.due == nil else { return nil }
+            after.due = now
+        case .remove:
+            return RecipientChange(number: record.number, dueBefore: record.due, after: nil)
+        case .bounce:
+            guard !record.hasFailed else { return nil }
+            after.state = .failed(Self.returnedByOperator)
+            after.due = now
+        }
+        return RecipientChange(number: record.number, dueBefore: record.due, after: after)
+    }
+
+    private static let returnedByOperator = DeliveryOutcome(
+        .failed, code: 554, status: EnhancedStatus(.permanent, 0, 0), reporter: "apus-queue",
+        text: "returned by the postmaster")
+}
+
+/// One step of the queue. Several of them make one transaction; each is whole or not at all.
+package enum StoreOperation: Hashable, Sendable {
+    /// The message, all recipients and the rest of the content: the instant of acceptance.
+    case accept(NewMessage)
+    /// Content of a message that is still arriving: whole chunks from a multiple of the chunk size on.
+    case spill(MessageID, offset: UInt64, octets: [UInt8])
+    /// What was spilled of a message that will not come.
+    case discard(MessageID)
+    /// The outcomes of a delivery.
+    case settle(MessageID, [RecipientChange])
+    /// The report is accepted, and the failures that it reports are settled.
+    case exchange(NewMessage, reported: MessageID, [RecipientChange])
+    /// Other times in the due index, for recipients that are still where the moves say.
+    case move([DueMove])
+    /// Takes an entry out of the due index whose record cannot be read; the record stays for people to look at.
+    case quarantine(DueKey)
+    /// Writes or deletes the back-off state of a destination.
+    case destination(Route, DestinationRecord?)
+    /// An operator's verb on all recipients of a message but those whose delivery is under way.
+    case operate(MessageID, OperatorVerb, except: [UInt32], now: Timestamp)
+}
+
+/// What `commit` tells besides success.
+package struct CommitReport: Hashable, Sendable {
+    /// For each `operate` of the transaction in order, how many recipients changed.
+    package var operatedCounts: [Int]
+    /// Records that were met and could not be read.
+    package var undecodable: [UndecodableRecord]
+
+    package init(operatedCounts: [Int] = [], undecodable: [UndecodableRecord] = []) {
+        self.operatedCounts = operatedCounts
+        self.undecodable = undecodable
+    }
+}
+
+/// A record that does not have the form that we write.
+package struct UndecodableRecord: Error, Hashable, Sendable {
+    /// `message`, `recipient`, `due` or `destination`.
+    package let database: String
+    package let key: [UInt8]
+
+    package init(database: String, key: [UInt8]) {
+        self.database = database
+        self.key = key
+    }
+}
+
+/// Why a store did not do what was asked. Nothing of the transaction happened.
+package enum StoreFault: Error, Hashable, Sendable {
+    /// No room on the disk or in the map. Less may still fit.
+    case full(String)
+    /// The disk or the environment failed. What was written since the last good commit is unknown: the only safe
+    /// continuation is a restart into recovery.
+    case broken(String)
+}
+
+/// A page of the due index.
+package struct DuePage: Hashable, Sendable {
+    package let entries: [DueEntry]
+    /// Whether more entries are due that did not fit.
+    package let hasMore: Bool
+    /// If not: when the first entry after them is due.
+    package let next: Timestamp?
+    /// Entries that could not be read, for quarantine.
+    package let undecodable: [DueKey]
+
+    package init(entries: [DueEntry], hasMore: Bool, next: Timestamp?, undecodable: [DueKey] = []) {
+        self.entries = entries
+        self.hasMore = hasMore
+        self.next = next
+        self.undecodable = undecodable
+    }
+}
+
+/// A message with those of its recipients that were asked for.
+package struct StoredMessage: Hashable, Sendable {
+    package let record: MessageRecord
+    package var recipients: [RecipientRecord]
+
+    package init(record: MessageRecord, recipients: [RecipientRecord]) {
+        self.record = record
+        self.recipients = recipients
+    }
+}
+
+/// Recipients that were loaded, grouped by message in the order asked.
+package struct LoadedWork: Hashable, Sendable {
+    package var messages: [StoredMessage]
+    /// Entries whose recipient or message cannot be read. Entries that have become stale are left out silently.
+    package var undecodable: [DueKey]
+
+    package init(messages: [StoredMessage] = [], undecodable: [DueKey] = []) {
+        self.messages = messages
+        self.undecodable = undecodable
+    }
+}
+
+/// How much there is.
+package struct QueueCounts: Hashable, Sendable {
+    package var messages: Int
+    package var recipients: Int
+    /// Recipients in the due index; the others are held.
+    package var scheduled: Int
+
+    package init(messages: Int, recipients: Int, scheduled: Int) {
+        self.messages = messages
+        self.recipients = recipients
+        self.scheduled = scheduled
+    }
+}
+
+/// What `recover` found and did at the start.
+package struct RecoveryReport: Hashable, Sendable {
+    /// The highest message id that was ever given out; the next one is above it.
+    package var lastMessageID: MessageID
+    /// Unfinished acceptances whose content was removed.
+    package var discardedCount: Int
+    /// Due entries that were missing or wrong, and were put right.
+    package var repairedDueCount: Int
+
+    package init(lastMessageID: MessageID, discardedCount: Int, repairedDueCount: Int) {
+        self.lastMessageID = lastMessageID
+        self.discardedCount = discardedCount
+        self.repairedDueCount = repairedDueCount
+    }
+}
+
+/// The durable queue. `commit` is called by one thread; the readers may be called by another meanwhile, and see the
+/// state after some whole transaction.
+package protocol QueueStore: AnyObject {
+    /// `spill` takes multiples of this many octets.
+    var contentChunkOctetCount: Int { get }
+
+    /// Does all operations in order, or none. When it returns, they are on stable storage.
+    func commit(_ operations: [StoreOperation]) throws(StoreFault) -> CommitReport
+
+    /// The entries after `after` that are due at `through` or before, at most `limit`, in order.
+    func due(after: DueKey?, through: Timestamp, limit: Int) throws(StoreFault) -> DuePage
+
+    /// The recipients of these entries. One that is no longer due at that time is left out.
+    func load(_ keys: [DueKey]) throws(StoreFault) -> LoadedWork
+
+    /// Prefix and content of a message from `offset` on, at most `count` octets; fewer only at the end. Nil: no such
+    /// message.
+    func content(_ message: MessageID, offset: UInt64, count: Int) throws(StoreFault) -> [UInt8]?
+
+    /// Whole messages after `after`, in the order of ids, at most `limit`; those that cannot be read are left out.
+    func messages(after: MessageID?, limit: Int) throws(StoreFault) -> [StoredMessage]
+
+    /// One message with all its recipients.
+    func message(_ id: MessageID) throws(StoreFault) -> StoredMessage?
+
+    func counts() throws(StoreFault) -> QueueCounts
+
+    /// The destinations that were suspended, at most `limit`.
+    func destinations(limit: Int) throws(StoreFault) -> [(route: Route, record: DestinationRecord)]
+
+    /// Puts right what a crash can leave behind. Called once, before everything else.
+    func recover() throws(StoreFault) -> RecoveryReport
+}
