@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// How a client's session ends before its time, and what is then said of the recipients.
+
+import MailTypes
+
+extension ClientSession {
+    /// The two ways in which a peer falls silent.
+    enum Silence: Hashable, Sendable {
+        case timeout
+        case disconnection
+    }
+
+    /// The outcome that a reply stands for. Without a status of the server, it is that of the class alone.
+    func outcome(_ kind: DeliveryOutcome.Kind, _ reply: PeerReply, to suffix: StaticString = "") -> DeliveryOutcome {
+        var text = reply.line
+        if suffix.utf8CodeUnitCount > 0 {
+            let limit = DeliveryOutcome.textOctetCountMax - suffix.utf8CodeUnitCount
+            if text.count > limit { text.removeLast(text.count - limit) }
+            text.append(text: suffix)
+        }
+        // A status of another class than the kind becomes X.0.0 there.
+        return DeliveryOutcome(
+            kind, code: reply.code, status: reply.status ?? EnhancedStatus(.success, 0, 0), reporter: self.peerName,
+            text: text)
+    }
+
+    /// An outcome that no reply stands behind.
+    func ours(_ text: String, _ status: EnhancedStatus) -> DeliveryOutcome {
+        DeliveryOutcome(.deferred, code: 0, status: status, reporter: self.peerName, text: Array(text.utf8))
+    }
+
+    /// What is said of a reply that has no meaning where it came.
+    func violation(_ reply: PeerReply) -> DeliveryOutcome {
+        self.ours(
+            "The server said \(reply.code) where that has no meaning: \(reply.line.prefix(200).printableText)",
+            EnhancedStatus(.transient, 5, 0))
+    }
+
+    /// The end was sent and not answered: nobody knows, and RFC 5321 §4.5.3.2.6 prefers two copies to none (RFC 1047).
+    func uncertain(_ text: String) -> DeliveryOutcome {
+        self.ours("\(text) after the final dot: the message may be delivered twice", EnhancedStatus(.transient, 4, 2))
+    }
+
+    /// Ends the session with nothing settled beyond what is.
+    mutating func fail(_ failure: DeliveryOutcome, canQuit: Bool) -> Action {
+        if case .ready = self.phase {
+            // Nobody waits for a verdict.
+            self.phase = .closed
+            return .close
+        }
+        if case .spent = self.phase {
+            self.phase = .closed
+            return .close
+        }
+        return self.conclude(failure, next: .spent(canQuit: canQuit))
+    }
+
+    /// The reply stream cannot be read any more.
+    mutating func lose(_ text: String, _ status: EnhancedStatus) -> Action {
+        if case .finalReply = self.phase {
+            self.settleRest(self.uncertain(text))
+            return self.conclude(nil, next: .spent(canQuit: false))
+        }
+        return self.fail(self.ours(text, status), canQuit: false)
+    }
+
+    mutating func breakOff(_ silence: Silence) -> Action {
+        switch self.phase {
+        case .ready, .quitting, .spent, .closed:
+            self.phase = .closed
+            return .close
+        case .finalReply:
+            self.settleRest(
+                self.uncertain(silence == .timeout ? "The server did not answer in time" : "The connection was lost"))
+            return self.conclude(nil, next: .spent(canQuit: false))
+        case .loneDot:
+            // All verdicts are there already; only the connection is of no more use.
+            return self.conclude(nil, next: .spent(canQuit: false))
+        case .connecting, .greeting, .hello, .envelope, .content:
+            let place: String =
+                switch self.stage {
+                case .connection: "while connecting"
+                case .greeting: "before its greeting"
+                case .hello: "in reply to EHLO"
+                case .mail: "in reply to MAIL FROM"
+                case .recipient: "in reply to RCPT TO"
+                case .data: "in reply to DATA"
+                case .content, .finalReply, .idle, .quit, .closed: "while content was being sent"
+                }
+            let text = silence == .timeout ? "The server did not answer in time" : "The server closed the connection"
+            let status = EnhancedStatus(.transient, 4, silence == .timeout ? 1 : 2)
+            return self.fail(self.ours("\(text) (\(place))", status), canQuit: false)
+        }
+    }
+}

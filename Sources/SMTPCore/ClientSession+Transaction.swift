@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// One message of a session: MAIL, RCPT, DATA (RFC 5321 §3.3), pipelined where the server bears it (RFC 2920).
+
+import MailTypes
+
+extension ClientSession {
+    /// Whether all commands of a transaction go out in one write.
+    private var isPipelined: Bool { self.capabilities.hasPipelining }
+
+    mutating func begin(_ transaction: Transaction) -> Action {
+        guard self.isReady, !transaction.recipients.isEmpty else {
+            // Why no precondition: the server may have closed while the driver was making up its mind.
+            let failure = self.ours(
+                "The connection was lost before the message began", EnhancedStatus(.transient, 4, 2))
+            return .conclude(
+                Conclusion(
+                    verdicts: Array(repeating: nil, count: transaction.recipients.count), failure: failure))
+        }
+        self.transactionCount += 1
+        self.transaction = transaction
+        self.verdicts = Array(repeating: nil, count: transaction.recipients.count)
+        self.acceptedCount = 0
+        self.mailRefusal = nil
+        if let sizeMax = self.capabilities.sizeMax, sizeMax > 0, transaction.octetCount > sizeMax {
+            self.settleRest(
+                DeliveryOutcome(
+                    .failed, code: 552, status: EnhancedStatus(.permanent, 3, 4), reporter: self.peerName,
+                    text: Array(
+                        "The message has \(transaction.octetCount) octets, the server takes at most \(sizeMax)".utf8)))
+            return self.conclude(nil, next: .ready)
+        }
+        let first: Step = self.needsReset ? .reset : .mail
+        self.needsReset = false
+        self.phase = .envelope(first)
+        var octets: [UInt8] = []
+        guard self.isPipelined else {
+            self.write(first, of: transaction, to: &octets)
+            return .send(octets)
+        }
+        octets.reserveCapacity(128 + 64 * transaction.recipients.count)
+        if first == .reset { self.write(.reset, of: transaction, to: &octets) }
+        self.write(.mail, of: transaction, to: &octets)
+        for index in transaction.recipients.indices { self.write(.recipient(index), of: transaction, to: &octets) }
+        self.write(.data, of: transaction, to: &octets)
+        return .send(octets)
+    }
+
+    private func write(_ step: Step, of transaction: Transaction, to octets: inout [UInt8]) {
+        switch step {
+        case .reset:
+            octets.append(text: "RSET")
+        case .mail:
+            octets.append(text: "MAIL FROM:<")
+            octets.append(contentsOf: transaction.reversePath.octets)
+            octets.append(ASCII.greater)
+            if self.capabilities.sizeMax != nil {
+                octets.append(text: " SIZE=")
+                octets.append(decimal: transaction.octetCount)
+            }
+            if self.capabilities.hasEightBitMIME, transaction.bodyType == .eightBitMIME {
+                octets.append(text: " BODY=8BITMIME")
+            }
+        case .recipient(let index):
+            octets.append(text: "RCPT TO:<")
+            octets.append(contentsOf: transaction.recipients[index].octets)
+            octets.append(ASCII.greater)
+        case .data:
+            octets.append(text: "DATA")
+        }
+        octets.append(ASCII.carriageReturn)
+        octets.append(ASCII.lineFeed)
+    }
+
+    /// A reply to a command of the envelope.
+    mutating func hear(_ reply: PeerReply, to step: Step) -> Action {
+        switch step {
+        case .reset:
+            guard reply.code / 100 == 2 else { return self.fail(self.violation(reply), canQuit: true) }
+            return self.proceed(to: .mail)
+        case .mail:
+            return self.hearMail(reply)
+        case .recipient(let index):
+            return self.hearRecipient(index, reply)
+        case .data:
+            return self.hearData(reply)
+        }
+    }
+
+    private mutating func hearMail(_ reply: PeerReply) -> Action {
+        switch reply.code / 100 {
+        case 2:
+            return self.proceed(to: .recipient(0))
+        case 4, 5:
+            // A refusal for now says that this server cannot; another may. A refusal for good concerns the message.
+            if reply.code / 100 == 5 { self.settleRest(self.outcome(.failed, reply, to: " (in reply to MAIL FROM)")) }
+            guard self.isPipelined else { return self.concludeRefusedMail(reply, needsReset: false) }
+            self.mailRefusal = reply
+            return self.proceed(to: .recipient(0))
+        default:
+            return self.fail(self.violation(reply), canQuit: false)
+        }
+    }
+
+    private mutating func hearRecipient(_ index: Int, _ reply: PeerReply) -> Action {
+        switch reply.code / 100 {
+        case _ where self.mailRefusal != nil:
+            // Whatever is said of a recipient of a refused message says nothing of the recipient.
+            break
+        case 2:
+            self.acceptedCount += 1
+        case 4:
+            self.settle(index, self.outcome(.deferred, reply, to: " (in reply to RCPT TO)"))
+        case 5:
+            // 552 was "too many recipients" once (RFC 5321 §4.5.3.1.10): those beyond the number come again.
+            if reply.code == 552 {
+                let once = PeerReply(code: 452, status: EnhancedStatus(.transient, 5, 3), text: reply.text)
+                self.settle(index, self.outcome(.deferred, once, to: " (552 in reply to RCPT TO)"))
+            } else {
+                self.settle(index, self.outcome(.failed, reply, to: " (in reply to RCPT TO)"))
+            }
+        default:
+            return self.fail(self.violation(reply), canQuit: false)
+        }
+        let next = index + 1
+        if next < self.verdicts.count { return self.proceed(to: .recipient(next)) }
+        if self.acceptedCount == 0, !self.isPipelined {
+            self.needsReset = true
+            return self.conclude(nil, next: .ready)
+        }
+        return self.proceed(to: .data)
+    }
+
+    private mutating func hearData(_ reply: PeerReply) -> Action {
+        switch reply.code / 100 {
+        case 3:
+            guard self.acceptedCount > 0 else {
+                // The command was under way before we knew that nobody is left; an empty mail without recipients ends it.
+                self.phase = .loneDot
+                return .send(Array(".\r\n".utf8))
+            }
+            self.phase = .content
+            return .sendContent
+        case 4, 5:
+            if let refusal = self.mailRefusal { return self.concludeRefusedMail(refusal, needsReset: true) }
+            if self.acceptedCount > 0 {
+                self.settleRest(
+                    self.outcome(reply.code / 100 == 4 ? .deferred : .failed, reply, to: " (in reply to DATA)"))
+            }
+            self.needsReset = true
+            return self.conclude(nil, next: .ready)
+        default:
+            return self.fail(self.violation(reply), canQuit: false)
+        }
+    }
+
+    private mutating func concludeRefusedMail(_ refusal: PeerReply, needsReset: Bool) -> Action {
+        self.needsReset = needsReset
+        return self.conclude(
+            refusal.code / 100 == 4 ? self.outcome(.deferred, refusal, to: " (in reply to MAIL FROM)") : nil,
+            next: .ready)
+    }
+
+    /// The server speaks while it should listen: it will not take the rest, and the end must not be sent any more.
+    mutating func interruptContent(_ reply: PeerReply) -> Action {
+        switch reply.code / 100 {
+        case 4: self.settleRest(self.outcome(.deferred, reply, to: " (while content was being sent)"))
+        case 5: self.settleRest(self.outcome(.failed, reply, to: " (while content was being sent)"))
+        default: return self.fail(self.violation(reply), canQuit: false)
+        }
+        return self.conclude(nil, next: .spent(canQuit: false))
+    }
+
+    mutating func hearFinal(_ reply: PeerReply) -> Action {
+        switch reply.code / 100 {
+        case 2: self.settleRest(self.outcome(.delivered, reply))
+        case 4: self.settleRest(self.outcome(.deferred, reply, to: " (in reply to end of data)"))
+        case 5: self.settleRest(self.outcome(.failed, reply, to: " (in reply to end of data)"))
+        default:
+            self.settleRest(self.uncertain("The server answered the end of the data with \(reply.code)"))
+            return self.conclude(nil, next: .spent(canQuit: false))
+        }
+        return self.conclude(nil, next: reply.code == 421 ? .spent(canQuit: false) : .ready)
+    }
+
+    /// Waits for the reply to `step`; sends it first if it is not under way already.
+    private mutating func proceed(to step: Step) -> Action {
+        self.phase = .envelope(step)
+        if self.isPipelined { return .wait }
+        guard let transaction = self.transaction else { return .wait }
+        var octets: [UInt8] = []
+        self.write(step, of: transaction, to: &octets)
+        return .send(octets)
+    }
+
+    private mutating func settle(_ index: Int, _ outcome: DeliveryOutcome) {
+        if self.verdicts[index] == nil { self.verdicts[index] = outcome }
+    }
+
+    /// The verdict of all recipients that have none.
+    mutating func settleRest(_ outcome: DeliveryOutcome) {
+        for index in self.verdicts.indices where self.verdicts[index] == nil { self.verdicts[index] = outcome }
+    }
+
+    mutating func conclude(_ failure: DeliveryOutcome?, next: Phase) -> Action {
+        var failure = failure
+        if failure == nil, let refusal = self.mailRefusal, self.verdicts.contains(nil) {
+            failure = self.outcome(.deferred, refusal, to: " (in reply to MAIL FROM)")
+        }
+        let conclusion = Conclusion(verdicts: self.verdicts, failure: failure)
+        self.phase = next
+        self.transaction = nil
+        self.verdicts = []
+        self.mailRefusal = nil
+        return .conclude(conclusion)
+    }
+}
