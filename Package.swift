@@ -70,7 +70,7 @@ let package = Package(
         room("LMDBQueueStore", ["MailTypes", "QueueCore", "LMDB"]),
 
         // Floor 5: programs.
-        room("Supervisor", ["MailTypes", "PipeCore", "Unix", "Settings"]),
+        room("Supervisor", ["MailTypes", "PipeCore", "Unix"]),
         room(
             "Receiver",
             ["MailTypes", "SMTPCore", "MessageCore", "PipeCore", "Unix", "PipeDrivers", "SMTPDrivers"] + nio),
