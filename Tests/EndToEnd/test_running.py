@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Starting, stopping, reloading, being killed; the operator's command."""
+import json
+import os
+import random
+import signal
+import smtplib
+import subprocess
+import threading
+import time
+import unittest
+
+from apus import DAEMONS, Apus, binaries
+from peers import Raw, Sink, free_port, wait_for
+
+
+def send(port, subject, recipients=("alice@apus.test",), sender="a@b.example"):
+    with smtplib.SMTP("127.0.0.1", port, timeout=20) as client:
+        client.sendmail(sender, list(recipients), f"Subject: {subject}\r\n\r\nx\r\n")
+
+
+class Settings(unittest.TestCase):
+    def test_check_finds_all_mistakes_with_line_and_hint(self):
+        apus = Apus(queue="pauseed = true\nretry-min = \"soon\"\n")
+        self.addCleanup(apus.close)
+        lines = apus.settings().splitlines()
+        status, out, err = apus.tool("check", check=False)
+        self.assertEqual(status, 1)
+        text = out + err
+        for word, hint in (("pauseed", "paused"), ("retry-min", "")):
+            line = next(i for i, l in enumerate(lines, 1) if l.startswith(word))
+            found = [l for l in text.splitlines() if f"apus.toml:{line}" in l and word in l and hint in l]
+            self.assertTrue(found, text)
+
+    def test_apusd_refuses_wrong_settings_and_says_what_and_where(self):
+        apus = Apus(queue="pauseed = true\n")
+        self.addCleanup(apus.close)
+        apus.start(wait=False)
+        self.assertNotEqual(apus.process.wait(20), 0)
+        self.assertIn("pauseed", apus.log())
+
+    def test_good_settings_pass_the_check(self):
+        apus = Apus()
+        self.addCleanup(apus.close)
+        self.assertEqual(apus.tool("check")[0], 0)
+
+
+class Operating(unittest.TestCase):
+    def test_queue_verbs_hold_release_show_remove_bounce_and_status(self):
+        sink = Sink()
+        self.addCleanup(sink.close)
+        with Apus(smarthost=f"127.0.0.1:{sink.port}", queue="paused = true\n") as apus:
+            for i in range(4):
+                send(apus.port, f"m{i}", ["x@elsewhere.example"], sender="alice@apus.test")
+            self.assertEqual(apus.count(), 4)
+            rows = apus.listed()
+            self.assertEqual(len(rows), 4)
+            ids = [r["id"] for r in rows]
+            self.assertIn("x@elsewhere.example", apus.tool("queue", "show", ids[0])[1])
+            apus.tool("queue", "hold", ids[0])
+            apus.tool("queue", "remove", ids[1])
+            apus.tool("queue", "bounce", ids[2])
+            self.assertTrue(apus.tool("status")[1])
+            json.loads(apus.tool("status", "--json")[1])
+            self.assertNotEqual(apus.tool("queue", "show", "0000000000000", check=False)[0], 0)
+            apus.write_settings(queue="paused = false\n")
+            os.kill(apus.process.pid, signal.SIGHUP)
+            apus.wait_delivered(1)  # the bounce
+            self.assertTrue(wait_for(lambda: len(sink.messages) == 1), apus.log())
+            self.assertTrue(wait_for(lambda: apus.count() == 1), apus.tool("queue", "list")[1])
+            self.assertIn(b"Subject: m3", sink.messages[0][2])
+            apus.tool("queue", "release", ids[0])
+            self.assertTrue(wait_for(lambda: len(sink.messages) == 2), apus.log())
+            apus.wait_empty()
+
+    def test_without_apusd_the_tool_says_so(self):
+        apus = Apus()
+        self.addCleanup(apus.close)
+        status, out, err = apus.tool("queue", "count", check=False)
+        self.assertNotEqual(status, 0)
+        self.assertIn("apusd", out + err)
+
+
+class Supervision(unittest.TestCase):
+    def test_every_program_that_dies_is_restarted_and_the_mail_goes_on(self):
+        sink = Sink()
+        self.addCleanup(sink.close)
+        with Apus(smarthost=f"127.0.0.1:{sink.port}") as apus:
+            for round_number, name in enumerate(DAEMONS):
+                old = apus.pids(name)
+                self.assertTrue(old, name)
+                apus.kill(name)
+                self.assertTrue(wait_for(lambda: apus.pids(name) and apus.pids(name) != old, 20), name)
+
+                def works():
+                    try:
+                        send(apus.port, f"after {name}", ["alice@apus.test", "x@elsewhere.example"])
+                        return True
+                    except (smtplib.SMTPException, OSError):
+                        return False
+                self.assertTrue(wait_for(works, 30, 0.2), name + apus.log())
+            apus.wait_delivered(len(DAEMONS))
+            self.assertTrue(wait_for(lambda: len(sink.messages) >= len(DAEMONS)))
+
+    def test_with_the_queue_away_mail_is_refused_for_now_and_the_connection_stays_usable(self):
+        with Apus() as apus:
+            with Raw(apus.port) as s:
+                s.command("EHLO c.example")
+                for pid in apus.pids("apus-queue"):
+                    os.kill(pid, signal.SIGKILL)
+                refused = None
+                for _ in range(200):
+                    reply = s.command("MAIL FROM:<a@b.example>")
+                    if reply.startswith("250"):
+                        reply = s.command("RCPT TO:<alice@apus.test>")
+                    if reply.startswith("250"):
+                        reply = s.command("DATA")
+                    if reply.startswith("354"):
+                        s.send("Subject: q\r\n\r\nx\r\n.\r\n")
+                        reply = s.reply()
+                    self.assertTrue(reply.startswith(("250", "451 4.3.0", "451 4.4")), reply)
+                    if reply.startswith("451"):
+                        refused = reply
+                        s.command("RSET")
+                        time.sleep(0.05)
+                    else:
+                        break
+                self.assertTrue(reply.startswith("250"), reply)
+
+    def test_sighup_reloads_without_dropping_a_connection_and_wrong_settings_keep_the_old_ones(self):
+        with Apus() as apus:
+            with Raw(apus.port) as s:
+                s.command("EHLO c.example")
+                apus.write_settings(extra="[smtp]\nsize-max = 123456\n")
+                os.kill(apus.process.pid, signal.SIGHUP)
+
+                def announced():
+                    with Raw(apus.port) as t:
+                        return "SIZE 123456" in t.command("EHLO c.example")
+                self.assertTrue(wait_for(announced, 15, 0.1), apus.log())
+                apus.write_settings(extra="[smtp]\nsize-maxx = 1\n")
+                os.kill(apus.process.pid, signal.SIGHUP)
+                self.assertTrue(wait_for(lambda: "size-maxx" in apus.log(), 15), apus.log())
+                self.assertTrue(announced())
+                s.command("MAIL FROM:<a@b.example>")
+                s.command("RCPT TO:<alice@apus.test>")
+                s.command("DATA")
+                s.send("Subject: still\r\n\r\nx\r\n.\r\n")
+                self.assertTrue(s.reply().startswith("250"))
+            apus.wait_delivered(1)
+
+    def test_sigterm_finishes_what_is_in_flight_and_exits_with_zero(self):
+        sink = Sink({"DOT": lambda line: time.sleep(1.0)})
+        self.addCleanup(sink.close)
+        with Apus(smarthost=f"127.0.0.1:{sink.port}") as apus:
+            send(apus.port, "flight", ["x@elsewhere.example"])
+            self.assertTrue(wait_for(lambda: any(c == "DATA" for c in sink.commands)))
+            self.assertEqual(apus.stop(), 0)
+            self.assertEqual(len(sink.messages), 1)
+            apus.start()
+            time.sleep(1)
+            self.assertEqual(len(sink.messages), 1, "delivered twice")
+            self.assertEqual(apus.count(), 0)
+
+
+class Crashes(unittest.TestCase):
+    def test_kill_nine_under_load_loses_no_message_that_got_its_250(self):
+        rounds = int(os.environ.get("APUS_CRASH_ROUNDS", "4"))
+        seed = int(os.environ.get("APUS_CRASH_SEED", str(random.randrange(1 << 30))))
+        choose = random.Random(seed)
+        sink = Sink()
+        self.addCleanup(sink.close)
+        apus = Apus(smarthost=f"127.0.0.1:{sink.port}", queue="retry-min = 1\nretry-max = 2\n").start()
+        self.addCleanup(apus.close)
+        accepted, lock, running = [], threading.Lock(), [True]
+
+        def load(worker):
+            number = 0
+            while running[0] and number < 100000:
+                number += 1
+                token = f"tok-{seed}-{worker}-{number}-end"
+                local = number % 2 == 0
+                try:
+                    with smtplib.SMTP("127.0.0.1", apus.port, timeout=10) as client:
+                        client.sendmail("a@b.example", ["alice@apus.test" if local else "x@elsewhere.example"],
+                                        f"Subject: {token}\r\n\r\n{'x' * 500}\r\n")
+                    with lock:
+                        accepted.append((token, local))
+                except (smtplib.SMTPException, OSError):
+                    time.sleep(0.02)
+
+        workers = [threading.Thread(target=load, args=(i,), daemon=True) for i in range(20)]
+        for w in workers:
+            w.start()
+        kills = []
+        for _ in range(rounds):
+            time.sleep(choose.uniform(0.3, 1.2))
+            victim = choose.choice(DAEMONS + ["everything"])
+            kills.append(victim)
+            if victim == "everything":
+                apus.kill_all()
+                apus.start()
+            else:
+                apus.kill(victim)
+        time.sleep(0.5)
+        running[0] = False
+        for w in workers:
+            w.join(30)
+        self.assertTrue(wait_for(lambda: apus.answers() and apus.tool("queue", "count", check=False)[0] == 0, 40), apus.log()[-3000:])
+        apus.tool("queue", "flush", "all")
+        apus.wait_empty(120)
+        here = b"".join(open(p, "rb").read() for p in apus.delivered()).decode("latin-1")
+        there = b"".join(sink.bodies()).decode("latin-1")
+        lost = [t for t, local in accepted if f"Subject: {t}" not in (here if local else there)]
+        self.assertFalse(lost, f"seed {seed}, kills {kills}: {len(lost)} of {len(accepted)} lost, first {lost[:3]}")
+        self.assertGreater(len(accepted), 20)
+        twice = [t for t, local in accepted if local and here.count(f"Subject: {t}") > 1]
+        self.assertFalse(twice, f"seed {seed}, kills {kills}: a Maildir has no window for duplicates: {twice[:3]}")
+
+
+if __name__ == "__main__":
+    unittest.main()
