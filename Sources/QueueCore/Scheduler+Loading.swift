@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// How recipients come into memory and leave it.
+
+import MailTypes
+
+extension Scheduler {
+    // MARK: - The cursor
+
+    /// There is, or will be, an entry due at `time`: the cursor must not be behind it.
+    mutating func noteDue(_ time: Timestamp) {
+        self.nextDue = self.nextDue.map { min($0, time) } ?? time
+        if self.isLoading { self.loweredWhileLoading = self.loweredWhileLoading.map { min($0, time) } ?? time }
+        if let cursor = self.cursor, time <= cursor.time { self.cursor = DueKey.before(time) }
+    }
+
+    /// Asks for the next page if something is due and there is room.
+    mutating func load(_ now: Timestamp, _ actions: inout [Action]) {
+        guard !self.isPaused, !self.isStopping, !self.isLoading, let next = self.nextDue, next <= now,
+            self.recipientCount < self.limits.recipientCountMax * 3 / 4
+        else { return }
+        self.isLoading = true
+        self.nextDue = nil
+        self.loweredWhileLoading = nil
+        actions.append(.loadDue(after: self.cursor, through: now, limit: self.limits.pageEntryCount))
+    }
+
+    /// Goes through a page of the index: takes what there is room for, and gives the rest other times.
+    mutating func take(_ page: DuePage, _ now: Timestamp, _ actions: inout [Action]) {
+        guard self.isLoading else { return }
+        var keys: [DueKey] = []
+        var moves: [DueMove] = []
+        for key in page.undecodable { actions.append(.quarantine(key)) }
+        var passed = 0
+        for entry in page.entries {
+            // A full window ends the page; what is left is found again from the cursor.
+            guard self.recipientCount + keys.count < self.limits.recipientCountMax * 7 / 8 else { break }
+            passed += 1
+            self.cursor = entry.key
+            let message = entry.key.recipient.message
+            if self.operating[message] != nil {
+                self.passOver(message, entry.key.time)
+                continue
+            }
+            guard !self.moving.contains(entry.key.recipient),
+                self.messages[message]?.index(of: entry.key.recipient.number) == nil
+            else { continue }
+            let place = self.place(entry.destination)
+            if let time = self.postponement(place, entry.key, now) {
+                moves.append(DueMove(from: entry.key, to: time))
+                self.moving.insert(entry.key.recipient)
+            } else {
+                self.destinations[place]?.loadingCount += 1
+                self.loadingPlaces.append(place)
+                keys.append(entry.key)
+            }
+        }
+        // Why: an undecodable key at the end of a page must be passed too, or the next page starts before it.
+        if passed == page.entries.count, let last = page.undecodable.max() {
+            self.cursor = self.cursor.map { max($0, last) } ?? last
+        }
+        let next = page.hasMore || passed < page.entries.count ? now : page.next
+        if let next { self.nextDue = self.nextDue.map { min($0, next) } ?? next }
+        if let lowered = self.loweredWhileLoading, let cursor = self.cursor, lowered <= cursor.time {
+            self.cursor = DueKey.before(lowered)
+        }
+        self.loweredWhileLoading = nil
+        if !moves.isEmpty { actions.append(.move(moves)) }
+        if keys.isEmpty {
+            self.isLoading = false
+        } else {
+            actions.append(.loadWork(keys))
+        }
+    }
+
+    /// The recipients that were asked for.
+    mutating func take(_ work: LoadedWork, _ now: Timestamp, _ actions: inout [Action]) {
+        guard self.isLoading else { return }
+        self.isLoading = false
+        for place in self.loadingPlaces { self.destinations[place]?.loadingCount = 0 }
+        for key in work.undecodable { actions.append(.quarantine(key)) }
+        var moves: [DueMove] = []
+        for message in work.messages {
+            for recipient in message.recipients {
+                guard let due = recipient.due else { continue }
+                let key = RecipientKey(message: message.record.id, number: recipient.number)
+                if self.operating[key.message] != nil {
+                    self.passOver(key.message, due)
+                    continue
+                }
+                let place = self.place(recipient.destination)
+                if self.keep(recipient, of: message.record, at: place, now) { continue }
+                if let until = self.destinations[place]?.suspension?.suspendedUntil, until > now {
+                    guard !self.isExpiredInVain(recipient, message.record, now) else {
+                        self.expire(recipient, of: message.record, now, &actions)
+                        continue
+                    }
+                    self.moving.insert(key)
+                    moves.append(DueMove(from: DueKey(time: due, recipient: key), to: self.spread(after: until)))
+                } else {
+                    self.noteDue(due)
+                }
+            }
+        }
+        for place in self.loadingPlaces { self.listIdle(place) }
+        self.loadingPlaces.removeAll(keepingCapacity: true)
+        if !moves.isEmpty { actions.append(.move(moves)) }
+    }
+
+    private mutating func passOver(_ message: MessageID, _ due: Timestamp) {
+        guard let floor = self.operating[message]?.floor else { return }
+        self.operating[message]?.floor = min(floor, due)
+    }
+
+    /// Mail just accepted goes straight into memory where there is room.
+    mutating func accept(
+        _ record: MessageRecord, _ recipients: [RecipientRecord], _ now: Timestamp, _ actions: inout [Action]
+    ) {
+        var moves: [DueMove] = []
+        for recipient in recipients {
+            guard let due = recipient.due else { continue }
+            // What is not taken now is found by the cursor.
+            guard !self.isPaused, !self.isStopping, self.operating[record.id] == nil else {
+                self.noteDue(due)
+                continue
+            }
+            let place = self.place(recipient.destination)
+            let key = RecipientKey(message: record.id, number: recipient.number)
+            if let time = self.postponement(place, DueKey(time: due, recipient: key), now) {
+                guard !self.moving.contains(key), self.messages[record.id]?.index(of: key.number) == nil else {
+                    continue
+                }
+                self.moving.insert(key)
+                moves.append(DueMove(from: DueKey(time: due, recipient: key), to: time))
+            } else if !self.keep(recipient, of: record, at: place, now) {
+                self.noteDue(due)
+                self.listIdle(place)
+            }
+        }
+        if !moves.isEmpty { actions.append(.move(moves)) }
+    }
+
+    /// Puts a recipient into memory and into its destination's line; false if it does not fit.
+    private mutating func keep(
+        _ recipient: RecipientRecord, of record: MessageRecord, at place: Int, _ now: Timestamp
+    ) -> Bool {
+        guard self.messages[record.id]?.index(of: recipient.number) == nil else { return true }
+        guard self.destinations[place]?.isSuspended(at: now) == false,
+            self.recipientCount < self.limits.recipientCountMax
+        else { return false }
+        self.messages[record.id, default: MessageWork(record: record)].insert(RecipientWork(record: recipient))
+        self.recipientCount += 1
+        self.recipientCounts[recipient.destination.agentKind.rawValue] += 1
+        self.destinations[place]?.add(recipient.number, of: record.id)
+        self.makeReady(place)
+        return true
+    }
+
+    /// Takes a recipient out of memory.
+    mutating func drop(_ number: UInt32, of message: MessageID) {
+        guard let index = self.messages[message]?.index(of: number),
+            let kind = self.messages[message]?.recipients[index].record.destination.agentKind
+        else { return }
+        self.recipientCount -= 1
+        self.recipientCounts[kind.rawValue] -= 1
+        if self.messages[message]?.recipients.count == 1 {
+            self.messages[message] = nil
+        } else {
+            self.messages[message]?.remove(at: index)
+        }
+    }
+
+    // MARK: - What does not fit
+
+    /// Whether a destination may have one recipient more in memory. One that is down may have none.
+    private func hasShare(_ place: Int, _ now: Timestamp) -> Bool {
+        guard let destination = self.destinations[place], !destination.isSuspended(at: now) else { return false }
+        let count = destination.waitingCount + destination.loadingCount
+        if destination.isProbing(at: now) {
+            // One delivery's worth is the probe; the rest waits for what it tells.
+            return destination.window.inFlightCount == 0 && count < self.limits.recipientCountPerDeliveryMax
+        }
+        let activeCount = max(self.places.count - self.idle.count - self.suspendedCount, 1)
+        let share = min(2_000, max(self.limits.recipientCountMax / (2 * activeCount), 100))
+        let kindCount = self.recipientCounts[destination.kind.rawValue] + destination.loadingCount
+        return count < share && kindCount < self.limits.recipientCountMax * 5 / 8
+    }
+
+    /// When to look again at mail for a destination that is down or has its share of memory; nil if it can be taken.
+    private mutating func postponement(_ place: Int, _ key: DueKey, _ now: Timestamp) -> Timestamp? {
+        guard !self.hasShare(place, now), let destination = self.destinations[place] else { return nil }
+        if let suspension = destination.suspension {
+            // Why: mail for a destination that is down must still be able to expire; an id tells the age.
+            let age = now.elapsed(since: Timestamp(microseconds: key.recipient.message.rawValue))
+            if now < suspension.suspendedUntil {
+                return age >= self.limits.lifetime ? nil : self.spread(after: suspension.suspendedUntil)
+            }
+            return self.spread(after: now.advanced(by: .seconds(60)))
+        }
+        return self.destinations[place]?.spread(now, limit: self.limits.retry.minimum)
+    }
+
+    /// A time shortly after `time`, by chance, so that not all of a destination's mail comes in one page.
+    func jittered(_ time: Timestamp, _ random: UInt64, within span: Duration) -> Timestamp {
+        time.advanced(by: span * Int(random & 1023) / 1024)
+    }
+
+    private mutating func spread(after time: Timestamp) -> Timestamp {
+        self.jittered(time, self.random.next(), within: self.limits.retry.minimum / 8)
+    }
+
+    /// Gives all mail that waits in memory for a destination that has gone down the time of its next probe.
+    mutating func clear(_ place: Int, until: Timestamp, _ now: Timestamp, _ actions: inout [Action]) {
+        var moves: [DueMove] = []
+        while let job = self.destinations[place]?.takeJob() {
+            for number in job.numbers {
+                guard self.operating[job.message] == nil, let work = self.messages[job.message],
+                    let index = work.index(of: number), work.recipients[index].phase == .waiting
+                else { continue }
+                let recipient = work.recipients[index].record
+                self.drop(number, of: job.message)
+                guard let due = recipient.due else { continue }
+                if self.isExpiredInVain(recipient, work.record, now) {
+                    self.expire(recipient, of: work.record, now, &actions)
+                    continue
+                }
+                let key = RecipientKey(message: job.message, number: number)
+                self.moving.insert(key)
+                moves.append(DueMove(from: DueKey(time: due, recipient: key), to: self.spread(after: until)))
+            }
+        }
+        if !moves.isEmpty { actions.append(.move(moves)) }
+    }
+
+    mutating func conclude(_ moves: [DueMove]) {
+        for move in moves {
+            self.moving.remove(move.from.recipient)
+            self.noteDue(move.to)
+        }
+    }
+}

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The operator's verbs. The store changes the records on disk; here memory is made to follow. Recipients whose delivery
+// is under way cannot be changed now: they are when it has ended.
+
+import MailTypes
+
+extension Scheduler {
+    mutating func obey(
+        _ verb: OperatorVerb, _ message: MessageID, _ routes: [Route], _ now: Timestamp, _ actions: inout [Action]
+    ) {
+        if verb == .flush || verb == .release { self.allowProbe(routes, now) }
+        self.operating[message, default: PendingOrder(floor: now)].count += 1
+        var except: [UInt32] = []
+        for recipient in self.messages[message]?.recipients ?? [] {
+            switch recipient.phase {
+            case .waiting:
+                if let due = recipient.record.due {
+                    let floor = self.operating[message]?.floor ?? now
+                    self.operating[message]?.floor = min(floor, due)
+                }
+                self.drop(recipient.record.number, of: message)
+            case .inFlight:
+                except.append(recipient.record.number)
+                if let index = self.messages[message]?.index(of: recipient.record.number) {
+                    self.messages[message]?.update(index) { $0.verb = verb }
+                }
+            case .settling:
+                // Its change stands before this order in the store, and the order applies to what comes of it.
+                break
+            }
+        }
+        actions.append(.operate(message, verb, except: except))
+    }
+
+    /// An operator who flushes wants an attempt now, whatever is known of the destination.
+    private mutating func allowProbe(_ routes: [Route], _ now: Timestamp) {
+        for route in routes {
+            guard let place = self.places[route], let suspension = self.destinations[place]?.suspension,
+                suspension.suspendedUntil > now
+            else { continue }
+            self.destinations[place]?.suspension?.suspendedUntil = now
+        }
+    }
+
+    /// The order is on stable storage: what memory has of the message is read anew.
+    mutating func concludeOrder(_ message: MessageID, _ now: Timestamp) {
+        guard var order = self.operating[message] else { return }
+        order.count -= 1
+        guard order.count == 0 else {
+            self.operating[message] = order
+            return
+        }
+        self.operating[message] = nil
+        for recipient in self.messages[message]?.recipients ?? [] where recipient.phase == .waiting {
+            if let due = recipient.record.due { order.floor = min(order.floor, due) }
+            self.drop(recipient.record.number, of: message)
+        }
+        self.noteDue(order.floor)
+    }
+}

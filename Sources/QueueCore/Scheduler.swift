@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The logic of the queue: what is delivered when, by whom, and what becomes of it. Without disk, clock or pipes.
+// It must never start a delivery of a recipient twice at a time, never forget one that is in the due index, and never
+// hold more than its window of the queue in memory.
+
+package import MailTypes
+
+/// Decides what is delivered next.
+///
+/// The due index on disk is the truth; memory holds a window of it. A cursor runs through the index in the order of
+/// time: what is due and before the cursor is in memory, unless it was given another time. Mail just accepted is put
+/// straight into memory if there is room, and otherwise found by the cursor. Destinations take turns; one that is down
+/// holds nothing in memory, because its mail is given the time of its next probe.
+package struct Scheduler: Sendable {
+    var limits: SchedulerLimits
+    var isPaused: Bool
+    var isStopping = false
+    var random: SeededGenerator
+
+    // The window of the queue.
+    var messages: [MessageID: MessageWork] = [:]
+    /// Recipients in memory.
+    package internal(set) var recipientCount = 0
+    /// The same by kind of agent, so that an absent agent's mail leaves room for the others'.
+    var recipientCounts = [Int](repeating: 0, count: AgentKind.allCases.count)
+
+    // Destinations, by place in `destinations`.
+    var destinations: [Destination?] = []
+    var freePlaces: [Int] = []
+    var places: [Route: Int] = [:]
+    var idle = Ring<Int>()
+    /// Places that can start a delivery, in turn, by kind of agent.
+    var ready = [Ring<Int>](repeating: Ring(), count: AgentKind.allCases.count)
+    /// Destinations that were down when last tried.
+    package internal(set) var suspendedCount = 0
+    var nextSweep = Timestamp(microseconds: 0)
+
+    // Agents and what they have.
+    var links = [[AgentLink]](repeating: [], count: AgentKind.allCases.count)
+    var deliveries: [DeliveryID: DeliveryUnderWay] = [:]
+    private var lastDelivery: UInt32 = 0
+
+    // The cursor in the due index.
+    var cursor: DueKey?
+    /// When the next entry behind the cursor is due, as far as is known; nil: never.
+    var nextDue: Timestamp? = Timestamp(microseconds: 0)
+    var isLoading = false
+    /// A place to which the cursor must go back when the page that is being read has come.
+    var loweredWhileLoading: Timestamp?
+    /// Destinations for which recipients were asked.
+    var loadingPlaces: [Int] = []
+    /// Recipients whose move is being committed.
+    var moving: Set<RecipientKey> = []
+    /// Messages on which an operator's verb is being committed.
+    var operating: [MessageID: PendingOrder] = [:]
+    private var wakeTime: Timestamp?
+
+    /// An order that is being committed.
+    struct PendingOrder: Sendable {
+        var count = 0
+        /// The earliest due time of a recipient that was passed over or put out of memory because of it.
+        var floor: Timestamp
+    }
+
+    /// - Parameters:
+    ///   - seed: of the jitter.
+    ///   - suspended: the destinations that were down when the queue stopped.
+    package init(
+        limits: SchedulerLimits, isPaused: Bool, seed: UInt64,
+        suspended: [(route: Route, record: DestinationRecord)] = []
+    ) {
+        self.limits = limits
+        self.isPaused = isPaused
+        self.random = SeededGenerator(seed: seed)
+        for entry in suspended where self.places[entry.route] == nil {
+            let destination = Destination(
+                entry.route, windowMaximum: limits.destinationDeliveryCountMax, suspension: entry.record)
+            self.places[entry.route] = self.destinations.count
+            self.destinations.append(destination)
+            self.suspendedCount += 1
+        }
+    }
+
+    /// Takes an event in and appends what is to be done, in order.
+    package mutating func receive(_ event: Event, at now: Timestamp, into actions: inout [Action]) {
+        switch event {
+        case .accepted(let record, let recipients): self.accept(record, recipients, now, &actions)
+        case .agentJoined(let link, let kind, let capacity): self.join(link, kind, capacity)
+        case .agentLost(let link): self.lose(link, now, &actions)
+        case .outcomeReceived(let delivery, let number, let outcome):
+            self.note(outcome, of: number, in: delivery, &actions)
+            return
+        case .doneReceived(let delivery): self.end(delivery, now, &actions)
+        case .reportReceived(let delivery): self.endWithReport(delivery, now, &actions)
+        case .settled(let delivery): self.conclude(delivery, now)
+        case .dueLoaded(let page): self.take(page, now, &actions)
+        case .workLoaded(let work): self.take(work, now, &actions)
+        case .moved(let moves): self.conclude(moves)
+        case .ordered(let message, let verb, let routes): self.obey(verb, message, routes, now, &actions)
+        case .orderCommitted(let message): self.concludeOrder(message, now)
+        case .timePassed:
+            self.wakeTime = nil
+            self.sweep(now, &actions)
+        case .pauseSet(let isPaused): self.isPaused = isPaused
+        case .limitsSet(let limits): self.limits = limits
+        case .stopRequested: self.isStopping = true
+        }
+        self.dispatch(now, &actions)
+        self.load(now, &actions)
+        self.setWake(now, &actions)
+    }
+
+    /// Deliveries that are under way or being committed.
+    package var deliveryCount: Int { self.deliveries.count }
+
+    /// Recipients that are with an agent or being committed.
+    package func isUnderWay(_ key: RecipientKey) -> Bool {
+        guard let work = self.messages[key.message], let index = work.index(of: key.number) else { return false }
+        return work.recipients[index].phase != .waiting
+    }
+
+    private mutating func setWake(_ now: Timestamp, _ actions: inout [Action]) {
+        guard !self.isPaused, !self.isStopping, !self.isLoading, let next = self.nextDue, next > now else { return }
+        guard self.wakeTime.map({ next < $0 || $0 <= now }) ?? true else { return }
+        self.wakeTime = next
+        actions.append(.wake(next))
+    }
+
+    mutating func makeDeliveryID() -> DeliveryID {
+        repeat { self.lastDelivery &+= 1 } while self.lastDelivery == 0
+            || self.deliveries[DeliveryID(self.lastDelivery)] != nil
+        return DeliveryID(self.lastDelivery)
+    }
+
+    // MARK: - Destinations
+
+    /// The place of a destination, made if need be.
+    mutating func place(_ route: Route) -> Int {
+        if let place = self.places[route] { return place }
+        let destination = Destination(route, windowMaximum: self.limits.destinationDeliveryCountMax)
+        let place: Int
+        if let free = self.freePlaces.popLast() {
+            place = free
+            self.destinations[free] = destination
+        } else {
+            place = self.destinations.count
+            self.destinations.append(destination)
+        }
+        self.places[route] = place
+        return place
+    }
+
+    /// Lets a destination stand in line if it has work and room in its window.
+    mutating func makeReady(_ place: Int) {
+        guard let destination = self.destinations[place], !destination.isReady, !destination.waiting.isEmpty,
+            destination.window.hasRoom
+        else { return }
+        self.destinations[place]?.isReady = true
+        self.ready[destination.kind.rawValue].append(place)
+    }
+
+    private static let idleCountMax = 1_000
+
+    /// Remembers the window of an idle destination for a while, and forgets that of the one idle longest.
+    mutating func listIdle(_ place: Int) {
+        guard let destination = self.destinations[place], destination.isIdle, !destination.isIdleListed else { return }
+        self.destinations[place]?.isIdleListed = true
+        self.idle.append(place)
+        guard self.idle.count > Self.idleCountMax, let oldest = self.idle.popFirst() else { return }
+        self.destinations[oldest]?.isIdleListed = false
+        if let candidate = self.destinations[oldest], candidate.isIdle, !candidate.isReady {
+            self.forget(oldest, candidate.route)
+        }
+    }
+
+    private mutating func forget(_ place: Int, _ route: Route) {
+        self.destinations[place] = nil
+        self.places[route] = nil
+        self.freePlaces.append(place)
+    }
+
+    /// Forgets destinations that were down and for which no mail has come since: every ten minutes.
+    private mutating func sweep(_ now: Timestamp, _ actions: inout [Action]) {
+        guard now >= self.nextSweep else { return }
+        self.nextSweep = now.advanced(by: .seconds(600))
+        let old = self.limits.retry.maximum * 2
+        for place in self.destinations.indices {
+            guard let destination = self.destinations[place], let suspension = destination.suspension,
+                now >= suspension.suspendedUntil.advanced(by: old), destination.waiting.isEmpty,
+                destination.window.inFlightCount == 0, destination.loadingCount == 0
+            else { continue }
+            actions.append(.saveDestination(destination.route, nil))
+            self.destinations[place]?.suspension = nil
+            self.suspendedCount -= 1
+            self.listIdle(place)
+        }
+    }
+}
