@@ -58,6 +58,7 @@ let package = Package(
         room("DNSCore", ["MailTypes"], pure),
         room("PipeCore", ["MailTypes"], pure),
         room("QueueCore", ["MailTypes"], pure),
+        room("LookupCore", ["MailTypes"], pure),
 
         // Floor 3: hands.
         room("Unix", ["CUnix", "MailTypes", "PipeCore"]),
@@ -80,7 +81,7 @@ let package = Package(
             ["MailTypes", "SMTPCore", "DNSCore", "PipeCore", "Unix", "PipeDrivers", "SMTPDrivers"] + nio),
         room("LocalDeliverer", ["MailTypes", "MessageCore", "PipeCore", "Unix"]),
         room("Bouncer", ["MailTypes", "MessageCore", "PipeCore", "Unix"]),
-        room("Lookup", ["MailTypes", "PipeCore", "Unix", "PipeDrivers"] + nio),
+        room("Lookup", ["MailTypes", "LookupCore", "PipeCore", "Unix", "PipeDrivers"] + nio),
         room(
             "Operator",
             [
@@ -105,6 +106,9 @@ let package = Package(
         tests("DNSCoreTests", ["DNSCore", "MailTypes"]),
         tests("PipeCoreTests", ["PipeCore", "MailTypes"]),
         tests("QueueCoreTests", ["QueueCore", "MailTypes"]),
+        tests("LookupCoreTests", ["LookupCore", "MailTypes"]),
+        tests("LocalDelivererTests", ["LocalDeliverer", "MailTypes", "PipeCore", "Unix"]),
+        tests("BouncerTests", ["Bouncer", "MailTypes", "PipeCore", "Unix"]),
         tests("UnixTests", ["Unix", "PipeCore", "MailTypes"]),
         tests("HouseTests", []),
     ]

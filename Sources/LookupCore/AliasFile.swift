@@ -79,7 +79,8 @@ package struct AliasFile: Hashable, Sendable {
             if let leader = text.first, leader.isBlank {
                 if gatheredLine == 0 {
                     self.hasUnreadableLine = true
-                    self.note(line, "this line begins with a blank, so it continues an entry, but there is none before it")
+                    self.note(
+                        line, "this line begins with a blank, so it continues an entry, but there is none before it")
                 } else {
                     gathered.append(ASCII.space)
                     gathered += text
@@ -159,7 +160,8 @@ package struct AliasFile: Hashable, Sendable {
         switch words.first {
         case 0x7C: return .failure(Reason(text: "\"\(shown)\": programs (|) are not supported"))
         case 0x2F: return .failure(Reason(text: "\"\(shown)\": files are not supported"))
-        case ASCII.colon: return .failure(Reason(text: "\"\(shown)\": :include: is not supported; list the targets here"))
+        case ASCII.colon:
+            return .failure(Reason(text: "\"\(shown)\": :include: is not supported; list the targets here"))
         default: break
         }
         if let open = word.lastIndex(of: ASCII.less), word.last == ASCII.greater {

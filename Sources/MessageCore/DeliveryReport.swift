@@ -110,7 +110,8 @@ package struct DeliveryReport: Sendable {
                 contentType: "text/rfc822-headers", description: "The header of your message",
                 body: self.quotedHeader),
         ]
-        return MultipartReport(reportType: "delivery-status", parts: parts, salt: self.salt).message(fields: self.fields)
+        return MultipartReport(reportType: "delivery-status", parts: parts, salt: self.salt).message(
+            fields: self.fields)
     }
 
     // MARK: The report's own header

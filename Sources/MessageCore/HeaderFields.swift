@@ -27,7 +27,9 @@ package struct HeaderFields: Sequence, Sendable {
         /// Where the field starts that the line before belongs to.
         var fieldStart: Int?
         while index < octets.count {
-            guard let lineEnd = Self.lineEnd(octets, from: index) ?? (isWholeMessage ? octets.count : nil) else { break }
+            guard let lineEnd = Self.lineEnd(octets, from: index) ?? (isWholeMessage ? octets.count : nil) else {
+                break
+            }
             switch Self.kind(ofLine: octets[index..<lineEnd], isFirst: index == 0) {
             case .field:
                 fieldStart = index

@@ -123,7 +123,8 @@ package struct MultipartReport: Sendable {
             // Rule 3: white space at the end of a line is encoded; here, the one before CR.
             let isBeforeEnd = index == body.count || body[index] == ASCII.carriageReturn
             let isBlank = octet == ASCII.space || octet == ASCII.tab
-            let isLiteral = (octet.isPrintable && octet != ASCII.equals || octet == ASCII.tab) && !(isBlank && isBeforeEnd)
+            let isLiteral =
+                (octet.isPrintable && octet != ASCII.equals || octet == ASCII.tab) && !(isBlank && isBeforeEnd)
             let width = isLiteral ? 1 : 3
             if column + width > 75 {
                 encoded.append(text: "=\r\n")

@@ -74,7 +74,8 @@ struct HeaderFieldsTests {
 
     @Test("finds the first field of a name in any case of letters")
     func valueOfName() {
-        let header = HeaderFields(octets("a: 0\r\nMessage-ID: <1@x>\r\nmessage-id: <2@x>\r\n\r\n"), isWholeMessage: true)
+        let header = HeaderFields(
+            octets("a: 0\r\nMessage-ID: <1@x>\r\nmessage-id: <2@x>\r\n\r\n"), isWholeMessage: true)
         #expect(header.value(of: "message-Id") == octets("<1@x>"))
         #expect(header.value(of: "Message") == nil)
     }

@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Following aliases to the end. Every alias is opened at most once in an expansion, so that a circle ends by itself;
+// a circle out of which nothing leads is a mistake of the administrator, and the mail waits.
+
+package import MailTypes
+
+extension RecipientResolver {
+    /// Where does it go, aliases followed to the end?
+    package func resolve(_ path: ForwardPath, in users: inout some UserDirectory) -> Resolution {
+        var expansion = Expansion(resolver: self, domain: self.domain(of: path))
+        if let failure = expansion.begin(path, in: &users) { return failure }
+        while let step = expansion.steps.popLast() {
+            if let failure = expansion.take(step, in: &users) { return failure }
+        }
+        guard !expansion.targets.isEmpty else {
+            return .later(text: "the alias leads nowhere: it only leads back to itself")
+        }
+        return .targets(expansion.targets)
+    }
+
+    /// The domain that local names get which an alias leads to.
+    private func domain(of path: ForwardPath) -> [UInt8] {
+        switch path {
+        case .postmaster: self.rules.hostname
+        case .address(let address): Array(address.domain)
+        }
+    }
+
+    /// The aliases of the file that only lead in a circle, for `apus check`; each with the line of its entry.
+    ///
+    /// An alias that leads to itself and to a user of the same name (`joe: joe, other`) is none of them.
+    package func circles() -> [AliasFile.Fault] {
+        var users = EveryUser()
+        return self.aliases.entries
+            .filter { name, entry in
+                guard !entry.isBroken else { return false }
+                var expansion = Expansion(resolver: self, domain: self.rules.hostname)
+                expansion.open(name, entry)
+                while expansion.targets.isEmpty, let step = expansion.steps.popLast() {
+                    if expansion.take(step, in: &users) != nil { return false }
+                }
+                return expansion.targets.isEmpty
+            }
+            .map { name, entry in
+                AliasFile.Fault(line: entry.line, text: "\(name.printableText) only leads in a circle")
+            }
+            .sorted { $0.line < $1.line }
+    }
+}
+
+/// Answers that everybody exists.
+private struct EveryUser: UserDirectory {
+    mutating func finding(of name: [UInt8]) -> UserFinding { .exists }
+}
+
+/// The state of one expansion.
+private struct Expansion {
+    /// A target with the alias whose target it is.
+    struct Step {
+        let target: AliasFile.Target
+        let owner: [UInt8]
+    }
+
+    let resolver: RecipientResolver
+    let domain: [UInt8]
+    /// What is still to be followed; the next one is the last.
+    var steps: [Step] = []
+    private(set) var targets: [RecipientResolver.Target] = []
+    private var known: Set<[UInt8]> = []
+    private var opened: Set<[UInt8]> = []
+    /// Whether the default for the postmaster has been used: it may lead back to the postmaster.
+    private var isPostmasterDefaulted = false
+
+    init(resolver: RecipientResolver, domain: [UInt8]) {
+        self.resolver = resolver
+        self.domain = domain
+    }
+
+    /// The recipient itself. Unlike a target of an alias it may turn out to be unknown.
+    mutating func begin(_ path: ForwardPath, in users: inout some UserDirectory) -> RecipientResolver.Resolution? {
+        guard case .address(let address) = path else {
+            return self.follow(RecipientResolver.postmaster, in: &users)
+        }
+        guard let name = self.resolver.localName(of: address) else { return self.add(remote: address) }
+        if RecipientResolver.roles.contains(name) { return self.follow(name, in: &users) }
+        switch self.resolver.find(name, in: &users) {
+        case .alias(let alias, let entry):
+            guard !entry.isBroken else { return .later(text: "the alias is not in order") }
+            self.open(alias, entry)
+            return nil
+        case .user(let user):
+            self.add(path, user: user)
+            return nil
+        case .superuser: return self.followPostmaster(in: &users)
+        case .absent:
+            return self.resolver.aliases.hasUnreadableLine
+                ? .later(text: "the file of aliases is not in order")
+                : .unknown(EnhancedStatus(.permanent, 1, 1), text: RecipientResolver.noSuchUser)
+        case .unknownNow: return .later(text: "the users cannot be looked up now")
+        }
+    }
+
+    /// Puts the targets of an alias where they are followed in the order of the file.
+    mutating func open(_ alias: [UInt8], _ entry: AliasFile.Entry) {
+        guard self.opened.insert(alias).inserted else { return }
+        self.steps += entry.targets.reversed().map { Step(target: $0, owner: alias) }
+    }
+
+    /// Follows one target of an alias; an answer if the expansion cannot be completed.
+    mutating func take(_ step: Step, in users: inout some UserDirectory) -> RecipientResolver.Resolution? {
+        guard self.steps.count <= 2 * AliasFile.targetCountMax,
+            self.targets.count <= RecipientResolver.expansionCountMax,
+            self.opened.count <= RecipientResolver.expansionCountMax
+        else { return .later(text: "the alias leads to more than \(RecipientResolver.expansionCountMax) targets") }
+        switch step.target {
+        case .user(let user): return self.add(localName: user.lowercasedOctets, user: user.lowercasedOctets)
+        case .address(let address):
+            guard let name = self.resolver.localName(of: address) else { return self.add(remote: address) }
+            return self.follow(name, owner: step.owner, in: &users)
+        case .name(let name): return self.follow(name.lowercasedOctets, owner: step.owner, in: &users)
+        }
+    }
+
+    /// Follows a local name that stands in an alias, or is a role.
+    private mutating func follow(
+        _ name: [UInt8], owner: [UInt8]? = nil, in users: inout some UserDirectory
+    ) -> RecipientResolver.Resolution? {
+        // An alias that names itself means the user behind it.
+        if name == owner, case .user(let user)? = RecipientResolver.findUser(name, in: &users) {
+            return self.add(localName: name, user: user)
+        }
+        switch self.resolver.find(name, in: &users) {
+        case .alias(let alias, let entry):
+            guard !entry.isBroken else { return .later(text: "the alias \(alias.printableText) is not in order") }
+            self.open(alias, entry)
+            return nil
+        case .user(let user): return self.add(localName: name, user: user)
+        case .superuser: return self.followPostmaster(in: &users)
+        case .unknownNow: return .later(text: "the users cannot be looked up now")
+        case .absent:
+            if RecipientResolver.roles.contains(name) {
+                return name == RecipientResolver.postmaster
+                    ? self.followPostmaster(in: &users) : self.follow(RecipientResolver.postmaster, in: &users)
+            }
+            // The sender is told by the deliverer that this one of the targets is not there.
+            guard Route.isUserName(name) else {
+                return .later(text: "the alias leads to \(name.printableText), which nobody can be called")
+            }
+            return self.add(localName: name, user: name)
+        }
+    }
+
+    /// Somebody has to read what comes for the postmaster and for root, also if nobody has said who.
+    private mutating func followPostmaster(in users: inout some UserDirectory) -> RecipientResolver.Resolution? {
+        let nobody = RecipientResolver.Resolution.later(
+            text: "nobody reads the postmaster's mail: an alias or the setting postmaster must say who")
+        guard !self.isPostmasterDefaulted else { return self.targets.isEmpty ? nobody : nil }
+        self.isPostmasterDefaulted = true
+        let rules = self.resolver.rules
+        switch rules.postmaster {
+        case .address(let address)?:
+            guard let name = self.resolver.localName(of: address) else { return self.add(remote: address) }
+            return self.follow(name, in: &users)
+        case .postmaster?, nil: break
+        }
+        if let entry = self.resolver.aliases.entries[RecipientResolver.superuser], !entry.isBroken {
+            self.open(RecipientResolver.superuser, entry)
+            return nil
+        }
+        if let user = rules.singleUser { return self.add(localName: user, user: user) }
+        return nobody
+    }
+
+    // MARK: Targets
+
+    private mutating func add(localName: [UInt8], user: [UInt8]) -> RecipientResolver.Resolution? {
+        guard let address = Self.address(localName, domain: self.domain) else {
+            return .later(text: "the alias leads to \(localName.printableText), which cannot be written as an address")
+        }
+        self.add(.address(address), user: user)
+        return nil
+    }
+
+    /// One mailbox gets one copy, by however many names an alias leads there.
+    private mutating func add(_ path: ForwardPath, user: [UInt8]) {
+        guard self.known.insert(user).inserted else { return }
+        self.targets.append(RecipientResolver.Target(path, .local(user: user)))
+    }
+
+    private mutating func add(remote address: MailAddress) -> RecipientResolver.Resolution? {
+        guard let nextHop = self.nextHop(for: address) else {
+            return .unknown(EnhancedStatus(.permanent, 1, 2), text: "an address literal is written in brackets")
+        }
+        let key = Array(address.localPart) + [ASCII.at] + address.domain.lowercasedOctets
+        if self.known.insert(key).inserted {
+            self.targets.append(RecipientResolver.Target(.address(address), .remote(nextHop)))
+        }
+        return nil
+    }
+
+    private func nextHop(for address: MailAddress) -> NextHop? {
+        if let smarthost = self.resolver.rules.smarthost { return smarthost }
+        if let literal = MailAddress.literalAddress(address.domain) {
+            return NextHop(target: .address(literal), port: nil)
+        }
+        // Why: written without brackets, a route would take the number for an address, but it is a name.
+        guard IPAddress(octets: address.domain) == nil else { return nil }
+        return NextHop(target: .domain(address.domain.lowercasedOctets), port: nil)
+    }
+
+    /// Writes a local name as an address, in quotes where it needs them.
+    private static func address(_ name: [UInt8], domain: [UInt8]) -> MailAddress? {
+        if MailAddress.localPartEnd(name) == name.count, name.first != ASCII.quote {
+            return MailAddress(octets: name + [ASCII.at] + domain)
+        }
+        var quoted: [UInt8] = [ASCII.quote]
+        for octet in name {
+            if octet == ASCII.quote || octet == ASCII.backslash { quoted.append(ASCII.backslash) }
+            quoted.append(octet)
+        }
+        return MailAddress(octets: quoted + [ASCII.quote, ASCII.at] + domain)
+    }
+}

@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import LookupCore
+import MailTypes
+import Testing
+
+/// Users by name; the names that cannot be asked for begin with `busy`.
+private struct Users: UserDirectory {
+    var names: Set<String> = ["alice", "bob", "carol", "joe-smith", "a", "d"]
+
+    mutating func finding(of name: [UInt8]) -> UserFinding {
+        let name = name.printableText
+        if name == "root" { return .superuser }
+        if name.hasPrefix("busy") { return .unknownNow }
+        return self.names.contains(name) ? .exists : .absent
+    }
+}
+
+private func octets(_ text: String) -> [UInt8] { Array(text.utf8) }
+
+private func rules() -> RecipientResolver.Rules {
+    RecipientResolver.Rules(
+        localDomains: [octets("example.org"), octets("other.example"), octets("[192.0.2.1]")],
+        hostname: octets("mx.example.org"))
+}
+
+private func resolver(
+    _ aliases: String = "", _ change: (inout RecipientResolver.Rules) -> Void = { _ in }
+) -> RecipientResolver {
+    var rules = rules()
+    change(&rules)
+    return RecipientResolver(rules: rules, aliases: AliasFile(octets: octets(aliases)))
+}
+
+private func path(_ text: String) throws -> ForwardPath { try #require(ForwardPath(octets: octets(text))) }
+
+private func check(_ resolver: RecipientResolver, _ text: String) throws -> String {
+    var users = Users()
+    switch resolver.check(try path(text), in: &users) {
+    case .local: return "local"
+    case .remote: return "remote"
+    case .unknown(let status, _): return "unknown \(status.octets.printableText)"
+    case .later: return "later"
+    }
+}
+
+private func resolve(_ resolver: RecipientResolver, _ text: String) throws -> String {
+    var users = Users()
+    switch resolver.resolve(try path(text), in: &users) {
+    case .targets(let targets):
+        return targets.map { "\($0.forwardPath.octets.printableText)=\($0.route.octets.printableText)" }
+            .joined(separator: " ")
+    case .unknown(let status, _): return "unknown \(status.octets.printableText)"
+    case .later: return "later"
+    }
+}
+
+@Suite("Which recipients are ours")
+struct RecipientCheckTests {
+    static let aliases = """
+        team: alice, bob
+        broken: |prog
+        joe+special: bob
+        """
+
+    static let cases: [(String, String)] = [
+        ("alice@example.org", "local"),
+        ("ALICE@EXAMPLE.ORG", "local"),
+        ("\"alice\"@example.org", "local"),
+        ("alice+tag@example.org", "local"),
+        ("alice@other.example", "local"),
+        ("alice@[192.0.2.1]", "local"),
+        ("alice@[192.0.2.2]", "remote"),
+        ("alice@mx.example.org", "remote"),
+        ("alice@sub.example.org", "remote"),
+        ("nobody@example.org", "unknown 5.1.1"),
+        ("nobody+tag@example.org", "unknown 5.1.1"),
+        ("+tag@example.org", "unknown 5.1.1"),
+        ("\"\"@example.org", "unknown 5.1.1"),
+        ("\"../../etc\"@example.org", "unknown 5.1.1"),
+        ("\"alice \"@example.org", "unknown 5.1.1"),
+        ("team@example.org", "local"),
+        ("Team+x@example.org", "local"),
+        ("broken@example.org", "later"),
+        ("busy@example.org", "later"),
+        ("joe+special@example.org", "local"),
+        ("joe+other@example.org", "unknown 5.1.1"),
+        ("postmaster", "local"),
+        ("PostMaster@example.org", "local"),
+        ("postmaster@mx.example.org", "local"),
+        ("mailer-daemon@mx.example.org", "local"),
+        ("postmaster@remote.example", "remote"),
+        ("root@example.org", "local"),
+    ]
+
+    @Test("is told by domain, alias and user", arguments: cases)
+    func verdicts(address: String, wanted: String) throws {
+        #expect(try check(resolver(Self.aliases), address) == wanted)
+    }
+
+    @Test("is not told from a file of aliases with a line that cannot be read")
+    func unreadable() throws {
+        #expect(try check(resolver("what is this\n"), "nobody@example.org") == "later")
+        #expect(try check(resolver("what is this\n"), "alice@example.org") == "local")
+        #expect(try resolve(resolver("what is this\n"), "nobody@example.org") == "later")
+    }
+
+    @Test("splits at another delimiter, or at none, but finds a whole name first")
+    func delimiters() throws {
+        let hyphen = resolver { $0.delimiter = ASCII.hyphen }
+        #expect(try check(hyphen, "alice-tag@example.org") == "local")
+        #expect(try resolve(hyphen, "joe-smith@example.org") == "joe-smith@example.org=local:joe-smith")
+        #expect(try check(hyphen, "alice+tag@example.org") == "unknown 5.1.1")
+        #expect(try check(resolver { $0.delimiter = nil }, "alice+tag@example.org") == "unknown 5.1.1")
+    }
+}
+
+@Suite("Where recipients go")
+struct RecipientResolutionTests {
+    static let aliases = """
+        team: alice, bob@example.org, carol@remote.example, gone
+        all: team, Team@other.example, alice@example.org, carol@REMOTE.example
+        alice: alice, alice@backup.example
+        a: b
+        b: a
+        c: d, c2
+        c2: c, x@remote.example
+        user: \\alice
+        broken: bob, /dev/null
+        uses-broken: bob, broken
+        waits: busy
+        odd: "no such thing"
+        quoted: "two words"
+        "two words": bob
+        """
+
+    static let cases: [(String, String)] = [
+        ("bob@example.org", "bob@example.org=local:bob"),
+        ("Bob+Tag@Example.Org", "Bob+Tag@Example.Org=local:bob"),
+        ("x@remote.example", "x@remote.example=remote:remote.example"),
+        ("x@[192.0.2.9]", "x@[192.0.2.9]=remote:[192.0.2.9]"),
+        ("x@[IPv6:2001:db8::1]", "x@[IPv6:2001:db8::1]=remote:[2001:db8::1]"),
+        ("x@192.0.2.9", "unknown 5.1.2"),
+        ("nobody@example.org", "unknown 5.1.1"),
+        // An alias of a user's own name goes to the user as well.
+        ("alice@example.org", "alice@example.org=local:alice alice@backup.example=remote:backup.example"),
+        // A target that does not exist is left to the deliverer, which tells the sender.
+        (
+            "team@example.org",
+            "alice@example.org=local:alice alice@backup.example=remote:backup.example bob@example.org=local:bob "
+                + "carol@remote.example=remote:remote.example gone@example.org=local:gone"
+        ),
+        (
+            "ALL+x@other.example",
+            "alice@other.example=local:alice alice@backup.example=remote:backup.example bob@other.example=local:bob "
+                + "carol@remote.example=remote:remote.example gone@other.example=local:gone"
+        ),
+        ("a@example.org", "later"),
+        ("b@example.org", "later"),
+        ("c@example.org", "d@example.org=local:d x@remote.example=remote:remote.example"),
+        ("user@example.org", "alice@example.org=local:alice"),
+        ("broken@example.org", "later"),
+        ("uses-broken@example.org", "later"),
+        ("waits@example.org", "later"),
+        ("odd@example.org", "later"),
+        ("quoted@example.org", "bob@example.org=local:bob"),
+    ]
+
+    @Test("follows aliases to distinct ends", arguments: cases)
+    func resolutions(address: String, wanted: String) throws {
+        #expect(try resolve(resolver(Self.aliases), address) == wanted)
+    }
+
+    @Test("goes to the smarthost if it is not ours")
+    func smarthost() throws {
+        let hop = NextHop(octets: octets("[relay.example]:587"))
+        let some = resolver { $0.smarthost = hop }
+        #expect(try resolve(some, "x@remote.example") == "x@remote.example=remote:[relay.example]:587")
+        #expect(try resolve(some, "bob@example.org") == "bob@example.org=local:bob")
+    }
+
+    @Test("never loses the postmaster's mail")
+    func postmaster() throws {
+        #expect(try resolve(resolver("postmaster: bob\n"), "postmaster") == "bob@mx.example.org=local:bob")
+        #expect(try resolve(resolver("postmaster: bob\n"), "mailer-daemon@example.org") == "bob@example.org=local:bob")
+        #expect(try resolve(resolver(), "postmaster") == "later")
+        #expect(try resolve(resolver("root: carol\n"), "postmaster@example.org") == "carol@example.org=local:carol")
+        #expect(try resolve(resolver { $0.singleUser = octets("bob") }, "postmaster") == "bob@mx.example.org=local:bob")
+        let address = try path("boss@remote.example")
+        #expect(
+            try resolve(resolver("root: carol\n") { $0.postmaster = address }, "root@example.org")
+                == "carol@example.org=local:carol")
+        #expect(
+            try resolve(resolver { $0.postmaster = address }, "root@example.org")
+                == "boss@remote.example=remote:remote.example")
+        // A setting that leads back to the postmaster says nothing.
+        let circle = try path("postmaster@example.org")
+        #expect(try resolve(resolver { $0.postmaster = circle }, "postmaster@example.org") == "later")
+        #expect(try resolve(resolver("postmaster: postmaster\n"), "postmaster@example.org") == "later")
+    }
+
+    @Test("ends in bounds, however many targets aliases have")
+    func bounds() throws {
+        let wide = "wide: " + (0..<2_000).map { "u\($0)@remote.example" }.joined(separator: ",")
+        #expect(try resolve(resolver(wide), "wide@example.org") == "later")
+        let deep = (0..<3_000).map { "d\($0): d\($0 + 1)" }.joined(separator: "\n")
+        #expect(try resolve(resolver(deep), "d0@example.org") == "later")
+        let dense = (0..<40).map { i in "n\(i): " + (0..<40).map { "n\($0)" }.joined(separator: ",") }
+        #expect(try resolve(resolver(dense.joined(separator: "\n")), "n0@example.org") == "later")
+    }
+
+    @Test("tells the circles of a file with their lines")
+    func circles() {
+        let circles = resolver(Self.aliases).circles()
+        #expect(circles.map(\.line) == [4, 5])
+        #expect(resolver("joe: joe, x@remote.example\n").circles() == [])
+    }
+}
