@@ -1,0 +1,326 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// One SMTP connection on an event loop. It feeds the octets that come to the pure session and carries out what
+// that decides. It decides nothing about mail itself; it knows about reading, writing and waiting.
+
+package import MailTypes
+package import NIOCore
+package import SMTPCore
+
+/// The one handler in the pipeline of a client's connection.
+///
+/// Replies to a batch of pipelined commands go out in one write, when the batch is used up. An answer that is
+/// still awaited holds the earlier replies of its batch back: the client waits for all of them anyway.
+package final class ServerConnection: ChannelInboundHandler {
+    package typealias InboundIn = ByteBuffer
+    package typealias OutboundOut = ByteBuffer
+
+    package let client: IPAddress
+    private let terms: ServerTerms
+    private let register: ServerRegister
+    private var intake: (any ServerIntake)?
+    private var session: ServerSession
+    private var input: ServerInput
+    private var context: ChannelHandlerContext?
+    /// What has come and is not used yet; nil for an idle connection.
+    private var inbound: ByteBuffer?
+    /// Replies that are not sent yet; nil for an idle connection.
+    private var outbound: ByteBuffer?
+    /// Where the register keeps us.
+    var place: Int?
+    /// The tick of the last octets from the client, or of the question that is awaited.
+    private var lastTick: UInt32
+    private var state: State = []
+
+    private struct State: OptionSet {
+        let rawValue: UInt8
+        static let isGreeted = State(rawValue: 1)
+        /// The loop over the input is running: whoever wants it to run need not start it.
+        static let isAdvancing = State(rawValue: 2)
+        /// No read was asked for, because too much waits.
+        static let isReadHeld = State(rawValue: 4)
+        static let isStopping = State(rawValue: 8)
+        /// The last reply is out; what still comes is dropped until the client closes.
+        static let isLingering = State(rawValue: 16)
+        static let isAborted = State(rawValue: 32)
+    }
+
+    /// More than so many octets that wait are not read on top of.
+    private static let inboundOctetCountMax = 65_536
+    /// How long a client has to read the reply that closes its session.
+    private static let lingerTickCount: UInt32 = 3
+
+    /// - Parameter intake: must call nothing of the connection before `channelActive`.
+    package init(client: IPAddress, terms: ServerTerms, register: ServerRegister, intake: any ServerIntake) {
+        self.client = client
+        self.terms = terms
+        self.register = register
+        self.intake = intake
+        self.session = ServerSession(rules: terms.rules)
+        self.input = ServerInput(limits: terms.rules.limits)
+        self.lastTick = register.tick
+    }
+
+    // MARK: Events of the channel
+
+    package func handlerAdded(context: ChannelHandlerContext) { self.context = context }
+
+    package func handlerRemoved(context: ChannelHandlerContext) {
+        self.finish(by: nil)
+        self.context = nil
+    }
+
+    package func channelActive(context: ChannelHandlerContext) {
+        self.place = self.register.add(self)
+        self.lastTick = self.register.tick
+        context.read()
+        if self.terms.greetingDelay > .zero {
+            context.eventLoop.assumeIsolated().scheduleTask(in: self.terms.greetingDelay) { self.greet() }
+        } else {
+            self.greet()
+        }
+    }
+
+    private func greet() {
+        guard !self.session.isClosed, !self.state.contains(.isGreeted) else { return }
+        self.state.insert(.isGreeted)
+        self.perform(self.session.receive(.connected))
+        self.advance()
+    }
+
+    package func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        guard !self.session.isClosed else { return }
+        guard self.state.contains(.isGreeted) else {
+            self.perform(self.session.receive(.spokenTooSoon))
+            return self.flush()
+        }
+        var octets = Self.unwrapInboundIn(data)
+        if !self.session.isAsking { self.lastTick = self.register.tick }
+        if self.inbound == nil { self.inbound = octets } else { self.inbound?.writeBuffer(&octets) }
+        self.advance()
+    }
+
+    package func channelReadComplete(context: ChannelHandlerContext) {
+        self.readOn()
+    }
+
+    package func channelWritabilityChanged(context: ChannelHandlerContext) {
+        if context.channel.isWritable { self.advance() }
+    }
+
+    package func errorCaught(context: ChannelHandlerContext, error: any Error) { context.close(promise: nil) }
+
+    package func channelInactive(context: ChannelHandlerContext) { self.finish(by: nil) }
+
+    // MARK: What the intake calls
+
+    /// Answers the question that the intake left open.
+    package func conclude(_ verdict: ServerSession.Verdict) {
+        guard !self.session.isClosed else { return }
+        self.lastTick = self.register.tick
+        self.perform(self.session.receive(.verdict(verdict)))
+        self.advance()
+    }
+
+    /// There is room for content again.
+    package func resume() { self.advance() }
+
+    // MARK: What the register calls
+
+    /// Ends the session as soon as no mail is under way.
+    func stop() {
+        self.state.insert(.isStopping)
+        guard self.state.contains(.isGreeted) else {
+            self.context?.close(promise: nil)
+            return
+        }
+        self.advance()
+    }
+
+    /// Looks whether something has taken too long.
+    func checkTime(_ tick: UInt32) {
+        let elapsed = TimeAmount.nanoseconds(Int64(tick &- self.lastTick) * ServerRegister.tickLength.nanoseconds)
+        if self.state.contains(.isLingering) {
+            if tick &- self.lastTick >= Self.lingerTickCount { self.context?.close(promise: nil) }
+        } else if self.session.isAsking {
+            guard elapsed > self.terms.answerTimeout, let intake = self.intake else { return }
+            self.conclude(intake.overdue())
+        } else if elapsed > (self.input.isInContent ? self.terms.dataTimeout : self.terms.commandTimeout) {
+            self.perform(self.session.receive(.idleLimitReached))
+            self.flush()
+        }
+    }
+
+    // MARK: The loop over the input
+
+    /// Uses up what has come, as far as no answer, no room and no octets are missing.
+    private func advance() {
+        guard !self.state.contains(.isAdvancing), self.context != nil else { return }
+        self.state.insert(.isAdvancing)
+        defer { self.state.remove(.isAdvancing) }
+
+        if let buffer = self.inbound {
+            self.inbound = nil
+            let usedCount = self.use(buffer)
+            if !self.session.isClosed { self.keep(buffer, from: usedCount) }
+        }
+        if self.session.isAsking { return }
+        if self.state.contains(.isStopping), !self.session.isClosed {
+            self.perform(self.session.receive(.stopRequested))
+        }
+        self.flush()
+        self.readOn()
+    }
+
+    /// Feeds the session; how many octets were used.
+    private func use(_ buffer: ByteBuffer) -> Int {
+        let octets = buffer.readableBytesUInt8Span
+        var index = 0
+        while !self.session.isClosed, !self.session.isAsking, let intake = self.intake {
+            // A client that does not read its replies gets no more of them.
+            if self.isClogged { break }
+            let credit = self.input.isInContent ? intake.contentCredit : 0
+            switch self.input.next(octets, at: &index, contentCountMax: credit) {
+            case .command(let command):
+                self.obey(command, isFollowed: index < octets.count)
+            case .commandFault(let fault):
+                self.perform(self.session.receive(.commandFaulted(fault)))
+            case .content(let range):
+                if range.isEmpty { return index }
+                intake.takeContent(octets.extracting(range))
+            case .contentEnd(let octetCount):
+                self.perform(self.session.receive(.contentEnded(octetCount: octetCount)))
+            case .contentFault(let fault):
+                self.perform(self.session.receive(.contentFaulted(fault)))
+            case .hungry:
+                self.abandonEarly()
+                return index
+            }
+        }
+        return index
+    }
+
+    private func obey(_ command: Command, isFollowed: Bool) {
+        switch command {
+        case .hello(let name): self.intake?.greeted(name, isExtended: false)
+        case .extendedHello(let name): self.intake?.greeted(name, isExtended: true)
+        case .mail, .recipient, .data, .reset, .noOperation, .quit, .verify, .expand, .help: break
+        }
+        self.perform(self.session.receive(.commandReceived(command, isFollowed: isFollowed)))
+    }
+
+    /// Content that is refused already is not carried on to its end: what was taken of it is given up at once.
+    private func abandonEarly() {
+        guard self.input.isContentFaulted, !self.state.contains(.isAborted) else { return }
+        self.state.insert(.isAborted)
+        self.intake?.abandon()
+    }
+
+    /// Keeps what was not used. A few octets do not keep a large buffer alive.
+    private func keep(_ buffer: ByteBuffer, from usedCount: Int) {
+        let restCount = buffer.readableBytes - usedCount
+        guard restCount > 0 else { return }
+        var rest = buffer
+        rest.moveReaderIndex(forwardBy: usedCount)
+        if rest.storageCapacity > 4 * restCount {
+            var small = ByteBufferAllocator().buffer(capacity: restCount)
+            small.writeBuffer(&rest)
+            rest = small
+        } else {
+            rest.discardReadBytes()
+        }
+        self.inbound = rest
+    }
+
+    private var isClogged: Bool { !(self.context?.channel.isWritable ?? false) }
+
+    private func readOn() {
+        guard let context = self.context else { return }
+        if (self.inbound?.readableBytes ?? 0) < Self.inboundOctetCountMax { context.read() }
+    }
+
+    // MARK: Carrying out
+
+    private func perform(_ first: ServerSession.Action) {
+        var action = first
+        while true {
+            let verdict: ServerSession.Verdict?
+            switch action {
+            case .wait: return
+            case .reply(let reply): return self.write(reply)
+            case .abandonThenReply(let reply):
+                self.intake?.abandon()
+                return self.write(reply)
+            case .replyThenClose(let reply):
+                self.write(reply)
+                return self.close(after: reply)
+            case .close:
+                self.context?.close(promise: nil)
+                return
+            case .receiveContent(let reply):
+                self.state.remove(.isAborted)
+                self.input.beginContent()
+                return self.write(reply)
+            case .checkSender(let path, let parameters): verdict = self.intake?.checkSender(path, parameters)
+            case .checkRecipient(let path): verdict = self.intake?.checkRecipient(path)
+            case .verify(let path): verdict = self.intake?.verify(path)
+            case .commit(let octetCount): verdict = self.intake?.commit(octetCount: octetCount)
+            }
+            guard let verdict else {
+                self.lastTick = self.register.tick
+                return
+            }
+            action = self.session.receive(.verdict(verdict))
+        }
+    }
+
+    private func write(_ reply: Reply) {
+        if reply.isRefusal { self.intake?.refused(reply) }
+        var octets: [UInt8] = []
+        octets.reserveCapacity(64)
+        reply.append(to: &octets)
+        if self.outbound == nil {
+            self.outbound = ByteBuffer(bytes: octets)
+        } else {
+            self.outbound?.writeBytes(octets)
+        }
+    }
+
+    private func flush() {
+        guard let octets = self.outbound, let context = self.context else { return }
+        self.outbound = nil
+        context.writeAndFlush(Self.wrapOutboundOut(octets), promise: nil)
+    }
+
+    /// Sends the last reply and closes.
+    ///
+    /// Closing while octets of the client are unread would reset the connection, and the client might never see
+    /// the reply. After QUIT there are none; otherwise our direction is closed first, and the client is given
+    /// a moment to close its own.
+    private func close(after reply: Reply) {
+        self.flush()
+        self.finish(by: reply)
+        guard let context = self.context else { return }
+        if reply.code == 221 {
+            context.close(promise: nil)
+        } else {
+            self.state.insert(.isLingering)
+            self.lastTick = self.register.tick
+            context.close(mode: .output, promise: nil)
+        }
+    }
+
+    /// The end of the session, however it came; the channel may live a moment longer.
+    private func finish(by reply: Reply?) {
+        if !self.session.isClosed { _ = self.session.receive(.disconnected) }
+        if let intake = self.intake {
+            self.intake = nil
+            intake.abandon()
+            intake.ended(by: reply)
+        }
+        self.inbound = nil
+        guard let place = self.place, reply == nil else { return }
+        self.place = nil
+        self.register.remove(at: place)
+    }
+}

@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Glibc
+package import MailTypes
+package import NIOCore
+import NIOPosix
+
+/// A listening socket whose connections become sessions.
+package final class ServerListener {
+    /// What a new connection gets: the terms of its session and what stands behind it, or a reply that turns
+    /// it away.
+    package enum Welcome {
+        case session(ServerTerms, any ServerIntake & ServerConnectionHolder)
+        case turnedAway(Reply)
+    }
+
+    /// Where it listens, for the log.
+    package let address: String
+    private let channel: any Channel
+
+    private init(address: String, channel: any Channel) {
+        self.address = address
+        self.channel = channel
+    }
+
+    /// Connections that wait to be accepted while we are busy.
+    private static let backlog: CInt = 1_024
+
+    /// Serves a socket that listens already. Everything is called on the event loop.
+    package static func serve(
+        descriptor: CInt, address: String, register: ServerRegister, on eventLoop: any EventLoop,
+        welcome: @escaping (IPAddress, UInt16) -> Welcome
+    ) -> EventLoopFuture<ServerListener> {
+        let bootstrap = Self.bootstrap(register, eventLoop, welcome)
+        let bound = bootstrap.withBoundSocket(descriptor).flatMapThrowing { channel in
+            // NIO has set its own, smaller backlog.
+            _ = Glibc.listen(descriptor, Self.backlog)
+            return channel
+        }
+        return Self.listener(bound, address, eventLoop)
+    }
+
+    /// Opens a socket of its own, for a program that is run by hand.
+    package static func bind(
+        to address: SocketAddress, register: ServerRegister, on eventLoop: any EventLoop,
+        welcome: @escaping (IPAddress, UInt16) -> Welcome
+    ) -> EventLoopFuture<ServerListener> {
+        let bootstrap = Self.bootstrap(register, eventLoop, welcome)
+            .serverChannelOption(ChannelOptions.backlog, value: Self.backlog)
+            .serverChannelOption(ChannelOptions.socketOption(.so_reuseaddr), value: 1)
+        return Self.listener(bootstrap.bind(to: address), "\(address)", eventLoop)
+    }
+
+    private static func listener(
+        _ bound: EventLoopFuture<any Channel>, _ address: String, _ eventLoop: any EventLoop
+    ) -> EventLoopFuture<ServerListener> {
+        bound.hop(to: eventLoop).assumeIsolated().map { ServerListener(address: address, channel: $0) }.nonisolated()
+    }
+
+    private static func bootstrap(
+        _ register: ServerRegister, _ eventLoop: any EventLoop, _ welcome: @escaping (IPAddress, UInt16) -> Welcome
+    ) -> ServerBootstrap {
+        let door = NIOLoopBound(Door(register: register, welcome: welcome), eventLoop: eventLoop)
+        return ServerBootstrap(group: eventLoop)
+            .serverChannelOption(ChannelOptions.maxMessagesPerRead, value: 16)
+            .childChannelOption(ChannelOptions.autoRead, value: false)
+            .childChannelOption(ChannelOptions.recvAllocator, value: ServerReceiveAllocator())
+            .childChannelInitializer { channel in
+                channel.eventLoop.makeCompletedFuture { try door.value.admit(channel) }
+            }
+    }
+
+    /// Accepts no more; sessions go on.
+    package func close() { self.channel.close(promise: nil) }
+}
+
+/// An intake that answers later keeps the connection to answer to.
+package protocol ServerConnectionHolder: AnyObject {
+    /// Set once, before anything is asked; the holder lets go of it in `ServerIntake.ended`.
+    var connection: ServerConnection? { get set }
+}
+
+/// Decides about each accepted connection.
+private struct Door {
+    let register: ServerRegister
+    let welcome: (IPAddress, UInt16) -> ServerListener.Welcome
+
+    func admit(_ channel: any Channel) throws {
+        guard let (client, port) = channel.remoteAddress.flatMap(Self.origin) else { throw ChannelError.eof }
+        switch self.welcome(client, port) {
+        case .session(let terms, let intake):
+            let connection = ServerConnection(client: client, terms: terms, register: self.register, intake: intake)
+            intake.connection = connection
+            try channel.pipeline.syncOperations.addHandler(connection)
+        case .turnedAway(let reply):
+            self.register.noteTurnedAway()
+            try channel.pipeline.syncOperations.addHandler(TurnAway(reply))
+        }
+    }
+
+    /// The client's address and port, read from the address of the socket without a detour over text.
+    private static func origin(_ address: SocketAddress) -> (IPAddress, UInt16)? {
+        // Safety: the layouts of sockaddr_in and sockaddr_in6 are fixed: the port, in network order, is at 2,
+        // the address at 4 and 8; the length that comes with the pointer is checked.
+        address.withSockAddr { pointer, count in
+            let octets = UnsafeRawBufferPointer(start: pointer, count: count)
+            switch address {
+            case .v4:
+                guard count >= 8 else { return nil }
+                let port = UInt16(bigEndian: octets.loadUnaligned(fromByteOffset: 2, as: UInt16.self))
+                return (.v4(UInt32(bigEndian: octets.loadUnaligned(fromByteOffset: 4, as: UInt32.self))), port)
+            case .v6:
+                guard count >= 24 else { return nil }
+                let port = UInt16(bigEndian: octets.loadUnaligned(fromByteOffset: 2, as: UInt16.self))
+                let high = UInt64(bigEndian: octets.loadUnaligned(fromByteOffset: 8, as: UInt64.self))
+                let low = UInt64(bigEndian: octets.loadUnaligned(fromByteOffset: 16, as: UInt64.self))
+                return (IPAddress(high: high, low: low), port)
+            case .unixDomainSocket:
+                return nil
+            }
+        }
+    }
+}
+
+/// Says why a connection is not wanted and closes it.
+private final class TurnAway: ChannelInboundHandler {
+    typealias InboundIn = ByteBuffer
+    typealias OutboundOut = ByteBuffer
+
+    private let reply: Reply
+
+    init(_ reply: Reply) { self.reply = reply }
+
+    func channelActive(context: ChannelHandlerContext) {
+        context.writeAndFlush(Self.wrapOutboundOut(ByteBuffer(bytes: self.reply.octets)), promise: nil)
+        context.close(promise: nil)
+    }
+}
