@@ -130,6 +130,9 @@ package struct MailExchangers: Sendable {
         self.limits = limits
     }
 
+    /// Whether an answer to a question is waited for.
+    package var isAsking: Bool { self.phase == .askingExchangers || self.phase == .askingAddresses }
+
     /// - Parameter random: shuffles hosts of equal preference.
     package mutating func receive(_ event: Event, random: inout some RandomNumberGenerator) -> Action {
         switch event {

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import DNSCore
+import MailTypes
+import PipeCore
+import SMTPCore
+import SMTPDrivers
+
+/// One delivery that the queue has handed us: a message, its recipients of one route, and how far we are with it.
+final class Attempt {
+    /// Ours, never used twice; answers of resolvers find the attempt by it.
+    let number: UInt64
+    /// The queue's.
+    let channel: UInt32
+    let delivery: Delivery
+    let nextHop: NextHop
+    /// Nil once the link is gone: nobody is left to tell.
+    weak var queueLink: QueueLink?
+
+    private(set) var recipients: [DeliveryRecipient] = []
+    private(set) var outcomes: [DeliveryOutcome?] = []
+    /// Whether `go` has come.
+    var isComplete = false
+    /// Whether `done` has been sent.
+    var isDone = false
+
+    var exchangers: MailExchangers?
+    /// The connection that carries it now.
+    var connection: ClientConnection?
+    /// Whether that connection had carried another message before.
+    var isReusing = false
+    /// The recipients of the transaction under way, by place.
+    private var places: [Int] = []
+
+    /// Octets of the last `want` that the queue has still to send.
+    private(set) var outstandingOctetCount = 0
+    /// Whether those are for a connection that is gone, so that they are dropped.
+    private var isOutstandingStale = false
+    /// What the present connection wants, while octets for an earlier one are still coming.
+    private var heldWant: (offset: UInt64, octetCount: Int)?
+
+    init(number: UInt64, channel: UInt32, delivery: Delivery, nextHop: NextHop, queueLink: QueueLink) {
+        self.number = number
+        self.channel = channel
+        self.delivery = delivery
+        self.nextHop = nextHop
+        self.queueLink = queueLink
+    }
+
+    var hasRecipients: Bool { !self.recipients.isEmpty }
+
+    func append(_ recipient: DeliveryRecipient) {
+        self.recipients.append(recipient)
+        self.outcomes.append(nil)
+    }
+
+    /// Whether every recipient has its outcome.
+    var isSettled: Bool { !self.outcomes.contains { $0 == nil } }
+
+    /// The transaction for those that have none.
+    func transaction() -> ClientSession.Transaction {
+        self.places = self.outcomes.indices.filter { self.outcomes[$0] == nil }
+        return ClientSession.Transaction(
+            reversePath: self.delivery.reversePath, recipients: self.places.map { self.recipients[$0].forwardPath },
+            octetCount: self.delivery.octetCount, bodyType: self.delivery.bodyType)
+    }
+
+    /// Takes what one server has said.
+    func take(_ verdicts: [DeliveryOutcome?]) {
+        for (place, verdict) in zip(self.places, verdicts) {
+            if let verdict { self.outcomes[place] = verdict }
+        }
+        self.places = []
+    }
+
+    /// The same outcome for all that have none.
+    func settleRest(_ outcome: DeliveryOutcome) {
+        for place in self.outcomes.indices where self.outcomes[place] == nil { self.outcomes[place] = outcome }
+    }
+
+    // MARK: Content
+
+    /// Asks the queue for content, unless octets of an earlier question are still coming.
+    func want(offset: UInt64, octetCount: Int) {
+        guard self.outstandingOctetCount == 0 else {
+            self.heldWant = (offset, octetCount)
+            return
+        }
+        self.outstandingOctetCount = octetCount
+        self.isOutstandingStale = false
+        self.queueLink?.send(.want(offset: offset, octetCount: octetCount), channel: self.channel)
+    }
+
+    /// Content came. False if it was not asked for.
+    func take(_ octets: ArraySlice<UInt8>) -> Bool {
+        guard octets.count <= self.outstandingOctetCount else { return false }
+        self.outstandingOctetCount -= octets.count
+        if !self.isOutstandingStale, let connection = self.connection {
+            guard connection.provide(octets) else { return false }
+        }
+        if self.outstandingOctetCount == 0, let held = self.heldWant {
+            self.heldWant = nil
+            self.want(offset: held.offset, octetCount: held.octetCount)
+        }
+        return true
+    }
+
+    /// The connection is given up; what it asked for may still come.
+    func leaveConnection() {
+        self.connection = nil
+        self.isOutstandingStale = true
+        self.heldWant = nil
+    }
+}

@@ -1,0 +1,361 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// One connection to a server, around a ClientSession. The session decides, this carries it out: octets in and out,
+// content asked for as fast as the server takes it, and the deadline of what is being waited for.
+
+package import MailTypes
+package import NIOCore
+import NIOPosix
+package import SMTPCore
+import Unix
+
+/// How long each answer of a server is waited for (RFC 5321 §4.5.3.2).
+package struct ClientTimeLimits: Hashable, Sendable {
+    package var connection: Duration
+    package var greeting: Duration
+    package var hello: Duration
+    package var mail: Duration
+    package var recipient: Duration
+    package var data: Duration
+    /// For the server to take what was written of the content.
+    package var content: Duration
+    package var finalReply: Duration
+    /// How long a connection is kept for a next message.
+    package var idle: Duration
+    package var quit: Duration
+
+    package init(
+        connection: Duration, greeting: Duration, hello: Duration, mail: Duration, recipient: Duration, data: Duration,
+        content: Duration, finalReply: Duration, idle: Duration, quit: Duration
+    ) {
+        self.connection = connection
+        self.greeting = greeting
+        self.hello = hello
+        self.mail = mail
+        self.recipient = recipient
+        self.data = data
+        self.content = content
+        self.finalReply = finalReply
+        self.idle = idle
+        self.quit = quit
+    }
+
+    fileprivate subscript(stage: ClientSession.Stage) -> Duration {
+        switch stage {
+        case .connection: self.connection
+        case .greeting: self.greeting
+        case .hello: self.hello
+        case .mail: self.mail
+        case .recipient: self.recipient
+        case .data: self.data
+        case .content: self.content
+        case .finalReply: self.finalReply
+        case .idle: self.idle
+        case .quit, .closed: self.quit
+        }
+    }
+}
+
+/// Who uses a connection. Everything is called on its event loop.
+package protocol ClientConnectionUser: AnyObject {
+    /// The server knows us: `begin` may be called.
+    func connectionBecameReady(_ connection: ClientConnection)
+    /// Octets of the content are wanted: hand exactly these to `provide`, in any number of parts. One wish at a time.
+    func connectionWantsContent(_ connection: ClientConnection, offset: UInt64, octetCount: Int)
+    /// The transaction is over, or none will begin. If `isReady` is false, no other can.
+    func connectionConcluded(_ connection: ClientConnection, _ conclusion: ClientSession.Conclusion)
+    /// The connection is gone. Called exactly once, after everything else.
+    func connectionClosed(_ connection: ClientConnection)
+}
+
+/// One connection to one server, for any number of messages.
+package final class ClientConnection: ChannelInboundHandler {
+    package typealias InboundIn = ByteBuffer
+    package typealias OutboundOut = ByteBuffer
+
+    /// Octets of content that are asked for at once.
+    private static let wantOctetCount = 131_072
+    /// Above this many octets that the kernel has not taken, no more are asked for.
+    private static let unwrittenOctetCountMax = 65_536
+
+    /// The user's own number for it.
+    package let number: UInt64
+    package let peerName: [UInt8]
+
+    private let timeLimits: ClientTimeLimits
+    private let eventLoop: any EventLoop
+    private unowned let user: any ClientConnectionUser
+    private var session: ClientSession
+    private var parser: ReplyParser
+    private var channel: (any Channel)?
+    private var isConnecting = true
+    private var isClosed = false
+
+    // What is told to the user at the end of an event, so that all replies of one read are heard first.
+    private var isReadyToTell = false
+    private var conclusionToTell: ClientSession.Conclusion?
+
+    // The content under way.
+    private var encoder = DataEncoder()
+    private var encoded: [UInt8] = []
+    private var contentOctetCount: UInt64 = 0
+    private var providedOctetCount: UInt64 = 0
+    private var wantedEnd: UInt64 = 0
+    private var unwrittenOctetCount = 0
+
+    /// When what is waited for is given up; nil while only our own side is waited for.
+    package private(set) var deadline: NIODeadline?
+
+    /// - Parameter user: must outlive the connection.
+    package init(
+        number: UInt64, peerName: [UInt8], helloName: [UInt8], timeLimits: ClientTimeLimits,
+        replyLimits: ReplyParser.Limits, user: any ClientConnectionUser, eventLoop: any EventLoop
+    ) {
+        self.number = number
+        self.peerName = peerName
+        self.timeLimits = timeLimits
+        self.user = user
+        self.eventLoop = eventLoop
+        self.session = ClientSession(helloName: helloName, peerName: peerName)
+        self.parser = ReplyParser(limits: replyLimits)
+    }
+
+    /// Whether a message can be begun.
+    package var isReady: Bool { self.session.isReady && !self.isClosed }
+    /// Whether the final dot is under way, so that only the answer is missing.
+    package var isAwaitingFinalReply: Bool { self.session.stage == .finalReply }
+    package var transactionCount: Int { self.session.transactionCount }
+    package var capabilities: Capabilities { self.session.capabilities }
+
+    /// Connects; `connectionBecameReady`, or `connectionConcluded` with a failure, follows.
+    package func connect(to address: IPAddress, port: UInt16) {
+        let bound = NIOLoopBound(self, eventLoop: self.eventLoop)
+        let (seconds, attoseconds) = self.timeLimits.connection.components
+        do {
+            let target = try SocketAddress(client: address, port: port)
+            ClientBootstrap(group: self.eventLoop)
+                .connectTimeout(.seconds(seconds) + .nanoseconds(attoseconds / 1_000_000_000))
+                .channelOption(ChannelOptions.recvAllocator, value: FixedSizeRecvByteBufferAllocator(capacity: 4_096))
+                .channelInitializer { channel in
+                    channel.eventLoop.makeCompletedFuture {
+                        try channel.pipeline.syncOperations.addHandler(bound.value)
+                    }
+                }
+                .connect(to: target)
+                .whenFailure { bound.value.connectFailed($0) }
+        } catch {
+            // Why not at once: the user expects no answer before `connect` has returned.
+            self.eventLoop.assumeIsolated().execute { bound.value.connectFailed(error) }
+        }
+    }
+
+    private func connectFailed(_ error: any Error) {
+        guard !self.isClosed, self.isConnecting else { return }
+        let reason: String =
+            switch error {
+            case let error as IOError: SystemError("connect", code: error.errnoCode).text
+            case ChannelError.connectTimeout: "connect: the host did not answer in time"
+            default: "connect: \(error)"
+            }
+        self.conclusionToTell = ClientSession.Conclusion(
+            verdicts: [],
+            failure: DeliveryOutcome(
+                .deferred, code: 0, status: EnhancedStatus(.transient, 4, 1), reporter: self.peerName,
+                text: Array(reason.utf8)))
+        self.tell()
+        self.ended()
+    }
+
+    /// Sends a message; `connectionConcluded` follows. Only while `isReady`.
+    package func begin(_ transaction: ClientSession.Transaction) {
+        self.contentOctetCount = transaction.octetCount
+        self.perform(self.session.receive(.begin(transaction)))
+        self.settle()
+    }
+
+    /// Takes the next octets of what was wanted. False, and nothing is taken, if they are more than that.
+    package func provide(_ octets: ArraySlice<UInt8>) -> Bool {
+        guard UInt64(octets.count) <= self.wantedEnd - self.providedOctetCount else { return false }
+        guard self.session.stage == .content, !octets.isEmpty else { return true }
+        self.providedOctetCount += UInt64(octets.count)
+        self.encoded.removeAll(keepingCapacity: true)
+        self.encoder.encode(octets, into: &self.encoded)
+        if self.providedOctetCount == self.contentOctetCount {
+            self.finishContent()
+        } else {
+            self.writeContent()
+            if self.providedOctetCount == self.wantedEnd { self.wantMore() }
+        }
+        return true
+    }
+
+    /// Says QUIT if that can be said, and closes.
+    package func quit() {
+        self.perform(self.session.receive(.quit))
+        self.settle()
+    }
+
+    /// Closes at once, whatever is under way; a message without its final dot is not accepted by anybody.
+    package func abandon() {
+        guard !self.isClosed else { return }
+        if let channel = self.channel { channel.close(promise: nil) } else { self.ended() }
+    }
+
+    /// To be called every second or oftener: gives up what has lasted too long.
+    package func checkTime(_ now: NIODeadline) {
+        guard let deadline = self.deadline, deadline <= now, !self.isClosed else { return }
+        if self.session.stage == .idle, self.session.isReady {
+            self.quit()
+            return
+        }
+        self.perform(self.session.receive(.timedOut))
+        self.settle()
+    }
+
+    // MARK: Events of the channel
+
+    package func channelActive(context: ChannelHandlerContext) {
+        self.isConnecting = false
+        // The user may have given up meanwhile.
+        guard !self.isClosed else {
+            context.close(promise: nil)
+            return
+        }
+        self.channel = context.channel
+        self.perform(self.session.receive(.connected))
+        self.settle()
+    }
+
+    package func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        let buffer = Self.unwrapInboundIn(data)
+        let octets = buffer.readableBytesUInt8Span
+        var index = 0
+        do throws(ReplyFault) {
+            while !self.isClosed, let reply = try self.parser.next(octets, from: &index) {
+                self.perform(self.session.receive(.replied(reply)))
+            }
+        } catch {
+            self.perform(self.session.receive(.replyFaulted(error)))
+        }
+        self.settle()
+    }
+
+    package func channelInactive(context: ChannelHandlerContext) {
+        guard !self.isClosed else { return }
+        self.perform(self.session.receive(.disconnected))
+        self.tell()
+        self.ended()
+    }
+
+    package func errorCaught(context: ChannelHandlerContext, error: any Error) { context.close(promise: nil) }
+
+    // MARK: Actions
+
+    private func perform(_ action: ClientSession.Action) {
+        switch action {
+        case .wait: break
+        case .send(let octets): self.write(octets, promise: nil)
+        case .announceReady: self.isReadyToTell = true
+        case .sendContent:
+            self.encoder = DataEncoder()
+            self.providedOctetCount = 0
+            self.wantedEnd = 0
+            self.encoded.removeAll(keepingCapacity: true)
+            if self.contentOctetCount == 0 { self.finishContent() } else { self.wantMore() }
+        case .conclude(let conclusion): self.conclusionToTell = conclusion
+        case .close: self.abandon()
+        }
+    }
+
+    /// After every event: the new deadline, then the user.
+    private func settle() {
+        let stage = self.session.stage
+        self.deadline = stage == .content ? nil : .now() + TimeAmount(self.timeLimits[stage])
+        self.tell()
+    }
+
+    private func tell() {
+        if self.isReadyToTell {
+            self.isReadyToTell = false
+            if self.isReady { self.user.connectionBecameReady(self) }
+        }
+        if let conclusion = self.conclusionToTell {
+            self.conclusionToTell = nil
+            self.user.connectionConcluded(self, conclusion)
+        }
+    }
+
+    private func ended() {
+        guard !self.isClosed else { return }
+        self.isClosed = true
+        self.channel = nil
+        self.deadline = nil
+        self.user.connectionClosed(self)
+    }
+
+    private func write(_ octets: [UInt8], promise: EventLoopPromise<Void>?) {
+        guard let channel = self.channel else {
+            promise?.fail(ChannelError.ioOnClosedChannel)
+            return
+        }
+        var buffer = channel.allocator.buffer(capacity: octets.count)
+        buffer.writeBytes(octets)
+        channel.writeAndFlush(buffer, promise: promise)
+    }
+
+    // MARK: Content
+
+    private func wantMore() {
+        guard self.unwrittenOctetCount <= Self.unwrittenOctetCountMax, self.session.stage == .content,
+            self.wantedEnd < self.contentOctetCount
+        else { return }
+        let count = min(UInt64(Self.wantOctetCount), self.contentOctetCount - self.wantedEnd)
+        let offset = self.wantedEnd
+        self.wantedEnd += count
+        self.user.connectionWantsContent(self, offset: offset, octetCount: Int(count))
+    }
+
+    /// Writes what is encoded, and counts it until the kernel has taken it.
+    private func writeContent() {
+        let count = self.encoded.count
+        self.unwrittenOctetCount += count
+        self.deadline = .now() + TimeAmount(self.timeLimits.content)
+        let promise = self.eventLoop.makePromise(of: Void.self)
+        promise.futureResult.assumeIsolated().whenComplete { _ in
+            self.unwrittenOctetCount -= count
+            guard self.session.stage == .content, !self.isClosed else { return }
+            self.deadline = self.unwrittenOctetCount > 0 ? .now() + TimeAmount(self.timeLimits.content) : nil
+            if self.providedOctetCount == self.wantedEnd { self.wantMore() }
+        }
+        self.write(self.encoded, promise: promise)
+    }
+
+    private func finishContent() {
+        self.encoder.finish(into: &self.encoded)
+        self.write(self.encoded, promise: nil)
+        if self.encoded.capacity > 2 * Self.unwrittenOctetCountMax { self.encoded = [] }
+        self.perform(self.session.receive(.contentSent))
+        self.deadline = .now() + TimeAmount(self.timeLimits.finalReply)
+    }
+}
+
+extension TimeAmount {
+    fileprivate init(_ duration: Duration) {
+        let (seconds, attoseconds) = duration.components
+        self = .seconds(seconds) + .nanoseconds(attoseconds / 1_000_000_000)
+    }
+}
+
+extension SocketAddress {
+    /// The address of a peer that a client connects to.
+    init(client address: IPAddress, port: UInt16) throws {
+        var packed = ByteBuffer()
+        switch address {
+        case .v4(let bits): packed.writeInteger(bits)
+        case .v6(let high, let low):
+            packed.writeInteger(high)
+            packed.writeInteger(low)
+        }
+        try self.init(packedIPAddress: packed, port: Int(port))
+    }
+}
