@@ -31,6 +31,7 @@ package final class Environment: Sendable {
     private let shared: Mutex<Shared>
     private let writing = Mutex<Void>(())
     private let sizeMax: Int
+    private let sizeReserve: Int
     private let path: String
 
     /// Opens or creates the environment in an existing directory.
@@ -39,8 +40,11 @@ package final class Environment: Sendable {
     ///   - directory: the path; `data.mdb` and `lock.mdb` are made in it with mode 0600.
     ///   - databaseCountMax: how many named databases there will be.
     ///   - sizeStart: the first size of the map in octets; the file itself grows only with what is written.
-    ///   - sizeMax: the size that the map, and so the file, never exceeds.
-    package init(directory: String, databaseCountMax: Int, sizeStart: Int, sizeMax: Int) throws(LMDBError) {
+    ///   - sizeMax: the size that the map, and so the file, does not exceed for ordinary transactions.
+    ///   - sizeReserve: how much more essential transactions may have.
+    package init(
+        directory: String, databaseCountMax: Int, sizeStart: Int, sizeMax: Int, sizeReserve: Int
+    ) throws(LMDBError) {
         var created: OpaquePointer?
         try check(mdb_env_create(&created), "mdb_env_create")
         guard let handle = created else { throw LMDBError("mdb_env_create", ENOMEM) }
@@ -61,6 +65,7 @@ package final class Environment: Sendable {
         mdb_env_info(handle, &info)
         self.handle = handle
         self.sizeMax = sizeMax
+        self.sizeReserve = sizeReserve
         self.path = directory
         self.shared = Mutex(Shared(parkedReader: nil, mapSize: Int(info.me_mapsize)))
         // A reader of a process that was killed would keep its pages from being used again.
@@ -99,18 +104,24 @@ package final class Environment: Sendable {
     /// `body` may run more than once: when the map is full, the transaction is given up, the map grown, and `body` called
     /// anew. It must therefore change nothing outside that it does not set afresh each time. If it throws, nothing of it
     /// remains.
-    package func write<Result>(_ body: (borrowing WriteTransaction) throws(LMDBError) -> Result) throws(LMDBError) -> Result {
+    ///
+    /// - Parameter isEssential: whether the map may grow into the reserve.
+    package func write<Result>(
+        isEssential: Bool = false, _ body: (borrowing WriteTransaction) throws(LMDBError) -> Result
+    ) throws(LMDBError) -> Result {
         while true {
             do throws(LMDBError) {
                 return try self.attempt(body)
             } catch {
                 guard error.isMapFull else { throw error }
-                try self.grow()
+                try self.grow(to: isEssential ? self.sizeMax + self.sizeReserve : self.sizeMax)
             }
         }
     }
 
-    private func attempt<Result>(_ body: (borrowing WriteTransaction) throws(LMDBError) -> Result) throws(LMDBError) -> Result {
+    private func attempt<Result>(
+        _ body: (borrowing WriteTransaction) throws(LMDBError) -> Result
+    ) throws(LMDBError) -> Result {
         try self.writing.withLock { _ throws(LMDBError) in
             var started: OpaquePointer?
             try check(mdb_txn_begin(self.handle, nil, 0, &started), "mdb_txn_begin")
@@ -130,7 +141,9 @@ package final class Environment: Sendable {
 
     /// Runs `body` on a consistent snapshot of the last commit. Keep it short: pages that it sees are not used again
     /// meanwhile, the map cannot grow, and other readers wait.
-    package func read<Result>(_ body: (borrowing ReadTransaction) throws(LMDBError) -> Result) throws(LMDBError) -> Result {
+    package func read<Result>(
+        _ body: (borrowing ReadTransaction) throws(LMDBError) -> Result
+    ) throws(LMDBError) -> Result {
         try self.shared.withLock { shared throws(LMDBError) in
             let reader: OpaquePointer
             if let parked = shared.parkedReader {
@@ -155,10 +168,10 @@ package final class Environment: Sendable {
         }
     }
 
-    private func grow() throws(LMDBError) {
+    private func grow(to limit: Int) throws(LMDBError) {
         try self.writing.withLock { _ throws(LMDBError) in
             try self.shared.withLock { shared throws(LMDBError) in
-                let wanted = min(shared.mapSize.multipliedReportingOverflow(by: 2).partialValue, self.sizeMax)
+                let wanted = min(shared.mapSize.multipliedReportingOverflow(by: 2).partialValue, limit)
                 guard wanted > shared.mapSize else { throw LMDBError("mdb_env_set_mapsize", MDB_MAP_FULL) }
                 if let reader = shared.parkedReader { mdb_txn_abort(reader) }
                 shared.parkedReader = nil
@@ -189,11 +202,5 @@ package final class Environment: Sendable {
         var answer = statvfs()
         guard statvfs(self.path, &answer) == 0 else { return nil }
         return UInt64(answer.f_bavail).multipliedReportingOverflow(by: UInt64(answer.f_frsize)).partialValue
-    }
-
-    /// How many octets the map may still grow by before `sizeMax`. Pages freed inside the file are not counted.
-    package var mapFreeOctetCount: UInt64 {
-        let used = self.fileOctetCount
-        return UInt64(self.sizeMax) > used ? UInt64(self.sizeMax) - used : 0
     }
 }

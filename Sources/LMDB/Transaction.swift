@@ -174,3 +174,11 @@ private func store(
         withValue(value) { value in mdb_put(transaction, database.index, &key, &value, flags) }
     }
 }
+
+extension Array where Element == UInt8 {
+    /// A copy of lent octets, to be kept.
+    package init(copying octets: Span<UInt8>) {
+        // Safety: the pointer is used only to copy from, inside the closure.
+        self = octets.withUnsafeBufferPointer { Array($0) }
+    }
+}

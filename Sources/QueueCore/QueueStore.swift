@@ -102,10 +102,13 @@ package struct CommitReport: Hashable, Sendable {
     package var operatedCounts: [Int]
     /// Records that were met and could not be read.
     package var undecodable: [UndecodableRecord]
+    /// Changes that were left out because their recipient is not there: memory had lost track of the disk.
+    package var strayCount: Int
 
-    package init(operatedCounts: [Int] = [], undecodable: [UndecodableRecord] = []) {
+    package init(operatedCounts: [Int] = [], undecodable: [UndecodableRecord] = [], strayCount: Int = 0) {
         self.operatedCounts = operatedCounts
         self.undecodable = undecodable
+        self.strayCount = strayCount
     }
 }
 

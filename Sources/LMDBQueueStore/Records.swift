@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The values of the databases. Documentation/queue.md has the layouts. Decoding checks every length and every value,
+// although only we write here: a record that a disk, a bug or a hand has changed is a fault with a name, never a trap.
+
+import LMDB
+import MailTypes
+import QueueCore
+
+/// The record does not have the layout.
+struct RecordFault: Error {}
+
+/// The first octet of every record.
+let recordVersion: UInt8 = 1
+
+/// Where a recipient record has its due time, so that a move changes only these octets.
+let recipientDueOffset = 2
+
+// MARK: - Writing
+
+extension Array where Element == UInt8 {
+    mutating func append(number: UInt64, octetCount: Int) {
+        var shift = UInt64(8 * octetCount)
+        while shift > 0 {
+            shift -= 8
+            self.append(UInt8(truncatingIfNeeded: number >> shift))
+        }
+    }
+
+    /// Two octets of length, then the octets.
+    ///
+    /// - Precondition: at most 65,535 of them.
+    mutating func append(field octets: some Collection<UInt8>) {
+        precondition(octets.count <= 65_535)
+        self.append(number: UInt64(octets.count), octetCount: 2)
+        self.append(contentsOf: octets)
+    }
+
+    mutating func append(_ record: MessageRecord) {
+        self.append(recordVersion)
+        self.append(record.bodyType == .eightBitMIME ? 1 : 0)
+        self.append(number: record.arrival.microseconds, octetCount: 8)
+        self.append(number: record.expiry.microseconds, octetCount: 8)
+        self.append(number: record.contentOctetCount, octetCount: 8)
+        self.append(field: record.reversePath.octets)
+        self.append(field: record.trace)
+        self.append(field: record.prefix)
+    }
+
+    mutating func append(_ record: RecipientRecord) {
+        self.append(recordVersion)
+        self.append(record.hasFailed ? 2 : 1)
+        self.append(number: record.due?.microseconds ?? 0, octetCount: 8)
+        self.append(number: UInt64(record.attemptCount), octetCount: 4)
+        self.append(number: record.lastAttempt.microseconds, octetCount: 8)
+        self.append(field: record.forwardPath.octets)
+        self.append(field: record.originalPath?.octets ?? [])
+        self.append(field: record.route.octets)
+        guard let outcome = record.lastOutcome else {
+            self.append(0)
+            return
+        }
+        self.append(1)
+        self.append(number: UInt64(outcome.code), octetCount: 2)
+        self.append(number: UInt64(outcome.status.subject), octetCount: 2)
+        self.append(number: UInt64(outcome.status.detail), octetCount: 2)
+        self.append(field: outcome.reporter)
+        self.append(field: outcome.text)
+    }
+
+    mutating func append(_ record: DestinationRecord) {
+        self.append(recordVersion)
+        self.append(number: record.suspendedUntil.microseconds, octetCount: 8)
+        self.append(number: UInt64(record.suspensionCount), octetCount: 4)
+    }
+
+    /// The value of a due entry.
+    mutating func append(destination route: Route) {
+        self.append(recordVersion)
+        self.append(contentsOf: route.octets)
+    }
+}
+
+// MARK: - Reading
+
+/// Reads a record from the front to the back; whatever is not there is a fault.
+struct RecordReader {
+    private let octets: [UInt8]
+    private var index = 0
+
+    /// Checks the version.
+    init(_ octets: [UInt8]) throws(RecordFault) {
+        self.octets = octets
+        guard try self.number(1) == UInt64(recordVersion) else { throw RecordFault() }
+    }
+
+    mutating func number(_ octetCount: Int) throws(RecordFault) -> UInt64 {
+        guard self.octets.count - self.index >= octetCount else { throw RecordFault() }
+        var value: UInt64 = 0
+        for place in self.index..<(self.index + octetCount) { value = value << 8 | UInt64(self.octets[place]) }
+        self.index += octetCount
+        return value
+    }
+
+    mutating func field() throws(RecordFault) -> ArraySlice<UInt8> {
+        let count = Int(try self.number(2))
+        guard self.octets.count - self.index >= count else { throw RecordFault() }
+        defer { self.index += count }
+        return self.octets[self.index..<(self.index + count)]
+    }
+
+    mutating func rest() -> ArraySlice<UInt8> {
+        defer { self.index = self.octets.count }
+        return self.octets[self.index...]
+    }
+
+    func end() throws(RecordFault) {
+        guard self.index == self.octets.count else { throw RecordFault() }
+    }
+}
+
+extension MessageRecord {
+    init(id: MessageID, octets: [UInt8]) throws(RecordFault) {
+        var reader = try RecordReader(octets)
+        let body = try reader.number(1)
+        let arrival = Timestamp(microseconds: try reader.number(8))
+        let expiry = Timestamp(microseconds: try reader.number(8))
+        let count = try reader.number(8)
+        guard body <= 1, count <= 1 << 50, let reversePath = ReversePath(octets: try reader.field()) else {
+            throw RecordFault()
+        }
+        let trace = Array(try reader.field())
+        let prefix = Array(try reader.field())
+        try reader.end()
+        self.init(
+            id: id, reversePath: reversePath, bodyType: body == 1 ? .eightBitMIME : .sevenBit, arrival: arrival,
+            expiry: expiry, prefix: prefix, contentOctetCount: count, trace: trace)
+    }
+}
+
+extension RecipientRecord {
+    init(number: UInt32, octets: [UInt8]) throws(RecordFault) {
+        var reader = try RecordReader(octets)
+        let state = try reader.number(1)
+        let due = try reader.number(8)
+        let attemptCount = UInt32(truncatingIfNeeded: try reader.number(4))
+        let lastAttempt = Timestamp(microseconds: try reader.number(8))
+        guard let forwardPath = ForwardPath(octets: try reader.field()) else { throw RecordFault() }
+        let original = try reader.field()
+        let originalPath = ForwardPath(octets: original)
+        guard original.isEmpty || originalPath != nil, let route = Route(octets: try reader.field()), route != .bounce
+        else { throw RecordFault() }
+        var outcome: DeliveryOutcome?
+        switch try reader.number(1) {
+        case 0: break
+        case 1: outcome = try Self.outcome(state == 2 ? .failed : .deferred, &reader)
+        default: throw RecordFault()
+        }
+        try reader.end()
+        let legal: State
+        switch (state, outcome) {
+        case (1, let last): legal = .queued(last: last)
+        case (2, let failure?): legal = .failed(failure)
+        default: throw RecordFault()
+        }
+        self.init(
+            number: number, forwardPath: forwardPath, originalPath: originalPath, route: route, state: legal,
+            due: due == 0 ? nil : Timestamp(microseconds: due), attemptCount: attemptCount, lastAttempt: lastAttempt)
+    }
+
+    private static func outcome(
+        _ kind: DeliveryOutcome.Kind, _ reader: inout RecordReader
+    ) throws(RecordFault) -> DeliveryOutcome {
+        let code = UInt16(truncatingIfNeeded: try reader.number(2))
+        let subject = UInt16(truncatingIfNeeded: try reader.number(2))
+        let detail = UInt16(truncatingIfNeeded: try reader.number(2))
+        guard subject <= 999, detail <= 999 else { throw RecordFault() }
+        let status = EnhancedStatus(kind == .failed ? .permanent : .transient, subject, detail)
+        let reporter = try reader.field()
+        return DeliveryOutcome(kind, code: code, status: status, reporter: reporter, text: try reader.field())
+    }
+}
+
+extension DestinationRecord {
+    init(octets: [UInt8]) throws(RecordFault) {
+        var reader = try RecordReader(octets)
+        let until = Timestamp(microseconds: try reader.number(8))
+        let count = UInt32(truncatingIfNeeded: try reader.number(4))
+        try reader.end()
+        self.init(suspendedUntil: until, suspensionCount: max(count, 1))
+    }
+}
+
+extension Route {
+    /// From the value of a due entry.
+    init(dueValue octets: Span<UInt8>) throws(RecordFault) {
+        var reader = try RecordReader(Array(copying: octets))
+        guard let route = Route(octets: reader.rest()) else { throw RecordFault() }
+        self = route
+    }
+}
