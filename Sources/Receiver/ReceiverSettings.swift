@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import MailTypes
+import NIOCore
+import PipeCore
+import SMTPCore
+import SMTPDrivers
+
+/// What the administrator has decided, read and checked once; a session keeps the settings that it began with.
+///
+/// The names are those of `Documentation/settings-smtpd.md`.
+final class ReceiverSettings: Sendable {
+    let terms: ServerTerms
+    let relayNetworks: [Network]
+    let sessionCountMax: Int
+    let sessionCountPerClientMax: Int
+    let stopTimeout: TimeAmount
+    /// Only for a program that is run by hand; apusd hands listening sockets over.
+    let listen: [ListenAddress]
+
+    private static let names: Set<String> = [
+        "hostname", "relay-from", "size-max", "recipients-max", "line-length-max", "command-length-max", "errors-max",
+        "sessions-max", "sessions-per-client-max", "command-timeout", "data-timeout", "answer-timeout",
+        "stop-timeout", "greeting-delay", "listen",
+    ]
+
+    /// - Parameter isByHand: a name that we do not know is a slip then, and refused.
+    init(_ table: SettingsTable, isByHand: Bool) throws(SettingsFault) {
+        if isByHand, let name = table.unknownName(known: Self.names) {
+            throw SettingsFault(name, "is not a setting of apus-smtpd")
+        }
+        let hostname = Array(try table.required("hostname").utf8)
+        guard MailAddress.isDomain(hostname) else { throw SettingsFault("hostname", "must be a domain name") }
+        let limits = ServerLimits(
+            mailOctetCountMax: UInt64(
+                try table.integer("size-max", in: 65_536...1_099_511_627_776, default: 104_857_600)),
+            recipientCountMax: try table.integer("recipients-max", in: 1...100_000, default: 1_000),
+            faultCountMax: try table.integer("errors-max", in: 1...100_000, default: 20),
+            commandLineOctetCountMax: try table.integer("command-length-max", in: 512...65_536, default: 4_096),
+            dataLineOctetCountMax: try table.integer("line-length-max", in: 998...1_073_741_824, default: 65_536))
+        self.terms = ServerTerms(
+            rules: ServerRules(hostname: hostname, limits: limits),
+            commandTimeout: try Self.time(table, "command-timeout", in: 1...86_400, default: 300),
+            dataTimeout: try Self.time(table, "data-timeout", in: 1...86_400, default: 300),
+            answerTimeout: try Self.time(table, "answer-timeout", in: 1...3_600, default: 120),
+            greetingDelay: try Self.time(table, "greeting-delay", in: 0...60, default: 0))
+        self.stopTimeout = try Self.time(table, "stop-timeout", in: 0...3_600, default: 30)
+        self.relayNetworks = try table.values("relay-from", "a network such as 192.0.2.0/24") { Network(text: $0) }
+        self.sessionCountMax = try table.integer("sessions-max", in: 1...1_000_000, default: 10_000)
+        self.sessionCountPerClientMax = try table.integer("sessions-per-client-max", in: 1...1_000_000, default: 50)
+        self.listen = try table.values("listen", "ADDRESS:PORT ROLE") { ListenAddress($0) }
+    }
+
+    private static func time(
+        _ table: SettingsTable, _ name: String, in range: ClosedRange<Int>, default value: Int
+    ) throws(SettingsFault) -> TimeAmount {
+        .seconds(Int64(try table.integer(name, in: range, default: value)))
+    }
+
+    func mayRelay(_ client: IPAddress) -> Bool { self.relayNetworks.contains { $0.contains(client) } }
+}
+
+/// `127.0.0.1:2525 mx` or `[::1]:2525 submission`; the role may be left out and is mx then.
+struct ListenAddress: Sendable {
+    let address: SocketAddress
+    /// As it was written, for the log.
+    let text: String
+    let role: String
+
+    init?(_ text: String) {
+        let words = text.split(separator: " ")
+        guard (1...2).contains(words.count), let colon = words[0].lastIndex(of: ":"),
+            let port = UInt16(words[0][words[0].index(after: colon)...])
+        else { return nil }
+        var host = words[0][..<colon]
+        if host.first == "[", host.last == "]" { host = host.dropFirst().dropLast() }
+        let role = words.count == 2 ? String(words[1]) : "mx"
+        guard ["mx", "submission"].contains(role), IPAddress(text: String(host)) != nil,
+            let address = try? SocketAddress(ipAddress: String(host), port: Int(port))
+        else { return nil }
+        self.address = address
+        self.text = String(words[0])
+        self.role = role
+    }
+}

@@ -1,0 +1,347 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What one session is to the rest of Apus: whose mail is taken, and where it goes.
+
+import MailTypes
+import MessageCore
+import PipeCore
+import PipeDrivers
+import SMTPCore
+import SMTPDrivers
+import Unix
+
+/// Stands behind one session: asks apus-lookup about recipients and submits the mail to apus-queue.
+///
+/// It is the memory of the session too, in the log and in the Received field.
+final class Reception: ServerIntake, ServerConnectionHolder {
+    var connection: ServerConnection?
+    private let desk: ReceptionDesk
+    private let settings: ReceiverSettings
+    private let client: IPAddress
+    private let mayRelay: Bool
+    private let sessionID: [UInt8]
+    private let begin = WallClock.now()
+    private var helloName: [UInt8] = []
+    private var isExtended = false
+    private var mail: Mail?
+    private var question: Question?
+    private var messageCount = 0
+    private var refusalCount = 0
+
+    /// One mail transaction, from MAIL on.
+    private struct Mail {
+        let reversePath: ReversePath
+        let parameters: MailParameters
+        /// The first recipient that was taken; the only one is named in the Received field.
+        var recipient: ForwardPath?
+        var recipientCount = 0
+        /// Begun with the first recipient: a mail that nobody here gets does not bother the queue.
+        var submission: Submission?
+        /// The queue has ended the submission before its commit. The rest of the content is read and dropped.
+        var refusal: Reply?
+        var receivedCounter = ReceivedCounter()
+    }
+
+    /// What is awaited.
+    private enum Question {
+        case recipient(ForwardPath, channel: UInt32)
+        case verify(channel: UInt32)
+        case commit
+    }
+
+    /// A client that is refused all the time does not fill the log.
+    private static let refusalLogCountMax = 100
+
+    init(desk: ReceptionDesk, settings: ReceiverSettings, client: IPAddress, mayRelay: Bool, sessionID: [UInt8]) {
+        self.desk = desk
+        self.settings = settings
+        self.client = client
+        self.mayRelay = mayRelay
+        self.sessionID = sessionID
+    }
+
+    // MARK: Questions of the session
+
+    func greeted(_ name: [UInt8], isExtended: Bool) {
+        self.helloName = name
+        self.isExtended = isExtended
+    }
+
+    func checkSender(_ path: ReversePath, _ parameters: MailParameters) -> ServerSession.Verdict? {
+        self.mail = Mail(reversePath: path, parameters: parameters)
+        guard self.desk.queue.isAvailable else { return .refused(.queueUnavailable) }
+        return .accepted(.senderAccepted)
+    }
+
+    func checkRecipient(_ path: ForwardPath) -> ServerSession.Verdict? {
+        // RFC 5321 §4.5.1: mail for the postmaster is taken whatever else fails.
+        if case .postmaster = path { return self.take(path) }
+        switch self.desk.lookup.check(path, for: self) {
+        case .answered(let check): return self.judge(path, check)
+        case .waiting(let channel):
+            self.question = .recipient(path, channel: channel)
+            return nil
+        }
+    }
+
+    func verify(_ path: ForwardPath) -> ServerSession.Verdict? {
+        // RFC 5321 §7.3: to strangers we say nothing about who exists.
+        guard self.mayRelay else { return .accepted(.cannotVerify) }
+        switch self.desk.lookup.check(path, for: self) {
+        case .answered(let check): return Self.verified(check)
+        case .waiting(let channel):
+            self.question = .verify(channel: channel)
+            return nil
+        }
+    }
+
+    private static func verified(_ check: RecipientCheck) -> ServerSession.Verdict {
+        switch check {
+        case .local: .accepted(.addressExists)
+        case .unknown: .refused(.recipientUnknown)
+        case .remote, .later, .unavailable: .accepted(.cannotVerify)
+        }
+    }
+
+    func overdue() -> ServerSession.Verdict {
+        defer { self.question = nil }
+        switch self.question {
+        case .recipient(let path, let channel):
+            self.desk.lookup.cancel(channel)
+            return self.judge(path, .unavailable)
+        case .verify(let channel):
+            self.desk.lookup.cancel(channel)
+            return .accepted(.cannotVerify)
+        case .commit, nil:
+            // The queue may still take it: then the client sends it twice, which is better than not at all.
+            self.abandonSubmission()
+            return .refused(.queueUnavailable)
+        }
+    }
+
+    // MARK: Recipients
+
+    /// Whether mail for a recipient is taken (RFC 5321 §3.3, §7.3; no relay for strangers).
+    private func judge(_ path: ForwardPath, _ check: RecipientCheck) -> ServerSession.Verdict {
+        switch check {
+        case .local:
+            return self.take(path)
+        case .remote:
+            if self.mayRelay { return self.take(path) }
+            return self.refuse(path, .relayingDenied(client: self.client, domain: Self.domain(path)))
+        case .unknown(let status, let text):
+            if Self.isPostmaster(path) { return self.take(path) }
+            guard status.statusClass == .permanent, !text.isEmpty else { return self.refuse(path, .recipientUnknown) }
+            return self.refuse(path, Reply(550, status, lines: [text]))
+        case .later(let reason):
+            var line = self.line("lookup-later")
+            line.add(path: "to", path.octets)
+            line.add("reason", reason)
+            line.write()
+            return self.refuse(path, .lookupFailed)
+        case .unavailable:
+            return self.refuse(path, .lookupUnavailable)
+        }
+    }
+
+    private static func domain(_ path: ForwardPath) -> ArraySlice<UInt8> {
+        switch path {
+        case .postmaster: []
+        case .address(let address): address.domain
+        }
+    }
+
+    private static func isPostmaster(_ path: ForwardPath) -> Bool {
+        switch path {
+        case .postmaster: true
+        case .address(let address): address.unquotedLocalPart.equalsIgnoringCase("postmaster".utf8)
+        }
+    }
+
+    private func take(_ path: ForwardPath) -> ServerSession.Verdict {
+        guard var mail = self.mail else { return .refused(.queueUnavailable) }
+        defer { self.mail = mail }
+        if let refusal = mail.refusal { return self.refuse(path, refusal) }
+        if mail.submission == nil {
+            mail.submission = self.desk.queue.begin(
+                MailRequest(
+                    reversePath: mail.reversePath, bodyType: mail.parameters.bodyType,
+                    declaredSize: mail.parameters.declaredOctetCount, trace: self.trace),
+                for: self)
+        }
+        guard let submission = mail.submission else { return self.refuse(path, .queueUnavailable) }
+        self.desk.queue.send(.rcpt(path), for: submission)
+        if mail.recipient == nil { mail.recipient = path }
+        mail.recipientCount += 1
+        return .accepted(.recipientAccepted)
+    }
+
+    /// One line for `apus queue show`.
+    private var trace: [UInt8] {
+        var octets = Array("client=".utf8)
+        octets += self.client.octets
+        octets += Array(" helo=".utf8)
+        octets += self.helloName.map { $0.isPrintable ? $0 : 0x3F }
+        octets += Array(" session=".utf8)
+        octets += self.sessionID
+        return octets
+    }
+
+    // MARK: Content
+
+    var contentCredit: Int {
+        guard let mail = self.mail, mail.refusal == nil, let submission = mail.submission else { return .max }
+        return submission.link.isWritable ? submission.credit : 0
+    }
+
+    func takeContent(_ octets: Span<UInt8>) {
+        guard self.mail?.refusal == nil, self.mail?.submission != nil else { return }
+        self.mail?.receivedCounter.receive(octets)
+        if var submission = self.mail?.submission {
+            self.desk.queue.send(octets, for: &submission)
+            self.mail?.submission = submission
+        }
+    }
+
+    func commit(octetCount: UInt64) -> ServerSession.Verdict? {
+        guard let mail = self.mail else { return .refused(.queueUnavailable) }
+        if let refusal = mail.refusal { return .refused(refusal) }
+        guard let submission = mail.submission else { return .refused(.queueUnavailable) }
+        if mail.receivedCounter.isLoop {
+            self.abandonSubmission()
+            return .refused(.mailLoop)
+        }
+        let field = ReceivedField(
+            helloName: self.helloName, client: self.client, hostname: self.settings.terms.rules.hostname,
+            transport: self.isExtended ? .esmtp : .smtp,
+            recipient: mail.recipientCount == 1 ? mail.recipient : nil, date: WallClock.now())
+        self.question = .commit
+        self.desk.queue.send(
+            .commit(CommitRequest(octetCount: submission.octetCount, prefix: field.prefix, suffix: field.suffix)),
+            for: submission)
+        return nil
+    }
+
+    func abandon() {
+        self.abandonSubmission()
+        self.mail = nil
+    }
+
+    private func abandonSubmission() {
+        guard let submission = self.mail?.submission else { return }
+        self.mail?.submission = nil
+        self.desk.queue.abort(submission)
+    }
+
+    // MARK: Log
+
+    private func line(_ event: StaticString) -> LogLine {
+        var line = LogLine(event)
+        line.add("session", self.sessionID)
+        line.add("client", self.client.octets)
+        return line
+    }
+
+    func logConnect(port: UInt16, role: String) {
+        var line = self.line("connect")
+        line.add("port", port)
+        line.add("role", role)
+        line.write()
+    }
+
+    private func refuse(_ path: ForwardPath, _ reply: Reply) -> ServerSession.Verdict {
+        self.refusedRecipient = path
+        return .refused(reply)
+    }
+
+    /// Set from the verdict to the line about it.
+    private var refusedRecipient: ForwardPath?
+
+    func refused(_ reply: Reply) {
+        let path = self.refusedRecipient
+        self.refusedRecipient = nil
+        self.refusalCount += 1
+        self.desk.totals.refusalCount += 1
+        guard self.refusalCount <= Self.refusalLogCountMax else { return }
+        var line = self.line("refused")
+        line.add("helo", self.helloName)
+        if let mail = self.mail { line.add(path: "from", mail.reversePath.octets) }
+        if let path { line.add(path: "to", path.octets) }
+        line.add("code", reply.code)
+        if let status = reply.status { line.add("status", status.octets) }
+        line.add("text", reply.lines.first ?? [])
+        line.write()
+    }
+
+    private func logQueued(_ id: MessageID, _ mail: Mail, _ octetCount: UInt64) {
+        var line = self.line("queued")
+        line.add("id", id)
+        line.add("helo", self.helloName)
+        line.add(path: "from", mail.reversePath.octets)
+        line.add("recipients", mail.recipientCount)
+        line.add("size", octetCount)
+        line.write()
+    }
+
+    func ended(by reply: Reply?) {
+        switch self.question {
+        case .recipient(_, let channel), .verify(let channel): self.desk.lookup.cancel(channel)
+        case .commit, nil: break
+        }
+        self.question = nil
+        self.connection = nil
+        var line = self.line("disconnect")
+        line.add("messages", self.messageCount)
+        line.add("refusals", self.refusalCount)
+        line.add("duration", WallClock.now().elapsed(since: self.begin))
+        if let reply { line.add("code", reply.code) } else { line.add("code", "none") }
+        line.write()
+    }
+}
+
+extension Reception: Asker {
+    func checked(_ check: RecipientCheck) {
+        guard let question = self.question else { return }
+        self.question = nil
+        switch question {
+        case .recipient(let path, _): self.connection?.conclude(self.judge(path, check))
+        case .verify: self.connection?.conclude(Self.verified(check))
+        case .commit: self.question = question
+        }
+    }
+}
+
+extension Reception: Submitter {
+    func creditGiven(_ octetCount: UInt64) {
+        guard let credit = self.mail?.submission?.credit else { return }
+        // A queue that gives more than anybody could use is not a reason to overflow.
+        self.mail?.submission?.credit = credit + Int(min(octetCount, 1 << 40))
+        if credit == 0 || octetCount > 0 { self.connection?.resume() }
+    }
+
+    func linkBecameWritable() { self.connection?.resume() }
+
+    func submissionEnded(_ end: SubmissionEnd) {
+        let octetCount = self.mail?.submission?.octetCount ?? 0
+        self.mail?.submission = nil
+        let verdict: ServerSession.Verdict
+        switch end {
+        case .answered(.queued(let id)):
+            if let mail = self.mail { self.logQueued(id, mail, octetCount) }
+            self.messageCount += 1
+            self.desk.totals.messageCount += 1
+            self.mail = nil
+            verdict = .accepted(.queued(id))
+        case .answered(.refused(let refusal)): verdict = .refused(refusal.reply)
+        case .answered(.more), .lost: verdict = .refused(.queueUnavailable)
+        }
+        if case .commit = self.question {
+            self.question = nil
+            self.connection?.conclude(verdict)
+            return
+        }
+        if case .refused(let reply) = verdict { self.mail?.refusal = reply }
+        // What still comes of the content is dropped, which needs no credit.
+        self.connection?.resume()
+    }
+}

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import MailTypes
+import SMTPCore
+import SMTPDrivers
+import Unix
+
+/// What all sessions of the process share: the settings of the moment, the links, and what is counted.
+final class ReceptionDesk {
+    /// Counts since the start, for `apus status`.
+    struct Totals {
+        var messageCount: UInt64 = 0
+        var refusalCount: UInt64 = 0
+    }
+
+    var settings: ReceiverSettings
+    let register: ServerRegister
+    let queue: QueueClient
+    let lookup: LookupClient
+    var totals = Totals()
+    private var lastSessionMicroseconds: UInt64 = 0
+    private let processNumber: UInt64
+
+    init(
+        settings: ReceiverSettings, register: ServerRegister, queue: QueueClient, lookup: LookupClient,
+        processNumber: UInt32
+    ) {
+        self.settings = settings
+        self.register = register
+        self.queue = queue
+        self.lookup = lookup
+        self.processNumber = UInt64(processNumber) & 0xFFFFF
+    }
+
+    /// Decides whether a client gets a session at all.
+    func welcome(_ client: IPAddress, _ port: UInt16, role: String) -> ServerListener.Welcome {
+        let settings = self.settings
+        let mayRelay = settings.mayRelay(client)
+        let rules = settings.terms.rules
+        if self.register.count >= settings.sessionCountMax {
+            self.logTurnedAway(client, "sessions-max")
+            return .turnedAway(rules.tooManySessions)
+        }
+        // Our own machines may come as often as they like.
+        if !mayRelay, self.register.count(of: client) >= settings.sessionCountPerClientMax {
+            self.logTurnedAway(client, "sessions-per-client-max")
+            return .turnedAway(rules.tooManySessionsOfClient)
+        }
+        let reception = Reception(
+            desk: self, settings: settings, client: client, mayRelay: mayRelay, sessionID: self.makeSessionID())
+        reception.logConnect(port: port, role: role)
+        return .session(settings.terms, reception)
+    }
+
+    private func logTurnedAway(_ client: IPAddress, _ limit: String) {
+        var line = LogLine("turned-away")
+        line.add("client", client.octets)
+        line.add("limit", limit)
+        line.write()
+    }
+
+    /// A word for the log that two sessions share neither within a process nor among several: the time in
+    /// microseconds, never the same twice, and the process number.
+    private func makeSessionID() -> [UInt8] {
+        self.lastSessionMicroseconds = max(WallClock.now().microseconds, self.lastSessionMicroseconds &+ 1)
+        return MessageID(rawValue: self.lastSessionMicroseconds << 20 | self.processNumber).octets
+    }
+}
