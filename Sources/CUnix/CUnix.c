@@ -212,6 +212,10 @@ int apus_next_signal(int descriptor) {
 
 const char *apus_error_text(int code, char *buffer, size_t size) { return strerror_r(code, buffer, size); }
 
+int apus_start_writing(int descriptor) {
+    return sync_file_range(descriptor, 0, 0, SYNC_FILE_RANGE_WRITE) < 0 ? -errno : 0;
+}
+
 int apus_raise_descriptor_limit(void) {
     struct rlimit limit;
     if (getrlimit(RLIMIT_NOFILE, &limit) < 0) return -errno;

@@ -27,7 +27,7 @@ extension DeliveryReport {
         if restCount > 0 {
             text.append(text: "\r\nand ")
             text.append(decimal: restCount)
-            text.append(text: " more; the second part of this report names them all.\r\n")
+            text.append(text: " more, who are named in the second part of this report.\r\n")
         }
         text.append(text: "\r\n")
         text.append(wrapping: Self.ending)

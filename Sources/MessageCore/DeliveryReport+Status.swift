@@ -21,6 +21,7 @@ extension DeliveryReport {
         MailDate(self.arrival).append(to: &status)
         status.append(text: "\r\n")
         for recipient in self.recipients {
+            guard status.count < Self.statusOctetCountLimit else { break }
             status.append(text: "\r\n")
             recipient.appendStatus(isComplete: status.count < Self.statusOctetCountMax, to: &status)
         }

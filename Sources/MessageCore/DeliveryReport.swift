@@ -96,10 +96,12 @@ package struct DeliveryReport: Sendable {
     package static let explanationOctetCountMax = 131_072
     /// After so many octets of the part for programs, only what RFC 3464 §2.3 demands is said of a recipient.
     package static let statusOctetCountMax = 131_072
+    /// After so many octets nothing more is said: a report must stay smaller than 1 MiB, however many it is about.
+    package static let statusOctetCountLimit = 655_360
 
     /// The report as a message: CR LF ends its lines, none is longer than 998 octets, every octet is ASCII.
     ///
-    /// For 1,000 recipients it is less than 1 MiB, however long their addresses and the replies are.
+    /// It is less than 1 MiB, and names 1,000 recipients at least, however long their addresses are.
     package var octets: [UInt8] {
         let parts = [
             MultipartReport.Part(

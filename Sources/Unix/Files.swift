@@ -2,6 +2,7 @@
 //
 // What can be done to files by name, relative to an open directory.
 
+import CUnix
 import Glibc
 
 extension Descriptor {
@@ -41,7 +42,7 @@ extension Descriptor {
     }
 
     /// Asks the system to begin writing the file's octets to storage, without waiting: `sync` will be shorter.
-    package func startWriting() { _ = sync_file_range(self.number, 0, 0, UInt32(SYNC_FILE_RANGE_WRITE)) }
+    package func startWriting() { _ = apus_start_writing(self.number) }
 
     /// Takes the lock on the whole file, for as long as the file is open here; false if another process has it.
     package func tryLock() -> Bool { flock(self.number, LOCK_EX | LOCK_NB) == 0 }

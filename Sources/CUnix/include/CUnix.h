@@ -64,6 +64,9 @@ int apus_next_signal(int descriptor);
 /* The text of an errno value; never NULL, safe in any thread. */
 const char *apus_error_text(int code, char *buffer, size_t size);
 
+/* Asks for a file's octets to be written to storage, without waiting for it. */
+int apus_start_writing(int descriptor);
+
 /* Sets the soft limit of open descriptors to the hard one. */
 int apus_raise_descriptor_limit(void);
 

@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import MailTypes
+package import PipeCore
+import Unix
+
+/// apus-bounce: composes reports about mail that could not be delivered.
+///
+/// Settings: `hostname` (required), `postmaster` (an address; without it a report that fails is dropped).
+package enum BouncerProgram {
+    package static func main() -> Never {
+        let program = Program.start(
+            Program.Description(
+                name: "apus-bounce",
+                purpose: "Composes the reports about mail that could not be delivered (RFC 3464).",
+                mainLink: (.deliver, "apus-queue")))
+        program.runThread { program, inbox in
+            do throws(SettingsFault) {
+                var bouncer = Bouncer(program: program, inbox: inbox, rules: try Self.rules(program.settings))
+                bouncer.run()
+            } catch {
+                var line = LogLine("settings-wrong")
+                line.add("reason", error.description)
+                line.write()
+                ExitStatus.configuration.exit()
+            }
+        }
+    }
+
+    /// Reads the settings.
+    package static func rules(_ settings: SettingsTable) throws(SettingsFault) -> BounceAgent.Rules {
+        let hostname = Array(try settings.required("hostname").utf8)
+        guard MailAddress.isDomainName(hostname) else { throw SettingsFault("hostname", "is no domain name") }
+        guard let text = settings.text("postmaster") else {
+            return BounceAgent.Rules(hostname: hostname, postmaster: nil)
+        }
+        // A name without a domain is of this server.
+        let address = MailAddress(text: text) ?? MailAddress(octets: Array(text.utf8) + [ASCII.at] + hostname)
+        guard let address else { throw SettingsFault("postmaster", "\(text) is not a mail address") }
+        return BounceAgent.Rules(hostname: hostname, postmaster: address)
+    }
+}
+
+/// The running program: its link to the queue, and what apusd says.
+private struct Bouncer {
+    private let program: Program
+    private let inbox: ControlInbox
+    private var rules: BounceAgent.Rules
+    private var link: (pipe: PolledPipe, agent: BounceAgent, hasHello: Bool)?
+    private var isStopping = false
+
+    init(program: Program, inbox: ControlInbox, rules: BounceAgent.Rules) {
+        self.program = program
+        self.inbox = inbox
+        self.rules = rules
+    }
+
+    mutating func run() -> Never {
+        for ends in self.program.links where ends.dialect == .deliver { self.open(ends) }
+        self.program.ready()
+        while true {
+            if self.isStopping, self.link?.agent.isIdle ?? true { ExitStatus.ok.exit() }
+            var poll = Poll()
+            let control = poll.add(self.inbox.descriptor, reading: true)
+            var reading: Int?
+            var writing: Int?
+            if let link = self.link {
+                // A queue that does not read our reports gets no further ones.
+                let isBehind = link.pipe.unwrittenOctetCount > FrameLimits.exchangeOctetCountMax
+                reading = poll.add(link.pipe.input, reading: !isBehind)
+                if link.pipe.unwrittenOctetCount > 0 {
+                    writing = poll.add(link.pipe.output, reading: false, writing: true)
+                }
+            }
+            poll.wait(nil)
+            if poll.isReadable(control) { for event in self.inbox.take() { self.handle(event) } }
+            let isReadable = reading.map { poll.isReadable($0) } ?? false
+            if isReadable || (writing.map { poll.isWritable($0) } ?? false) { self.serve(isReadable: isReadable) }
+        }
+    }
+
+    private mutating func open(_ ends: LinkEnds) {
+        self.link?.pipe.close()
+        do throws(SystemError) {
+            var pipe = try PolledPipe(input: ends.input, output: ends.output)
+            pipe.send {
+                Hello(.deliver, program: "apus-bounce", capacity: UInt32(BounceAgent.capacity)).append(to: &$0)
+            }
+            self.link = (pipe, BounceAgent(rules: self.rules), false)
+        } catch {
+            self.fail(error.text)
+        }
+    }
+
+    private mutating func handle(_ event: ControlEvent) {
+        switch event {
+        case .settings(let table):
+            do throws(SettingsFault) {
+                self.rules = try BouncerProgram.rules(table)
+                self.link?.agent.rules = self.rules
+            } catch {
+                var line = LogLine("settings-wrong")
+                line.add("reason", error.description)
+                line.write()
+            }
+        case .link(let ends): self.open(ends)
+        case .status(let channel):
+            self.program.answerStatus(channel, [("linked", self.link == nil ? "false" : "true")])
+        case .stop: self.isStopping = true
+        case .listen, .unlisten, .start: break
+        }
+    }
+
+    private mutating func serve(isReadable: Bool) {
+        guard var (pipe, agent, hasHello) = self.link else { return }
+        // The link holds the state alone while it changes.
+        self.link = nil
+        do throws(FramePipe.Fault) {
+            let progress = isReadable ? try pipe.read() : .none
+            while let frame = try pipe.next() {
+                do throws(FrameFault) {
+                    if hasHello {
+                        var answers: [UInt8] = []
+                        let salt = UInt64.random(in: 0...UInt64.max)
+                        try agent.receive(frame, now: WallClock.now(), salt: salt, answers: &answers)
+                        pipe.send { $0 += answers }
+                    } else {
+                        guard try Hello(frame).dialect == .deliver else { throw FrameFault(.badField, .hello) }
+                        hasHello = true
+                    }
+                } catch { throw .frame(error) }
+            }
+            try pipe.flush()
+            guard progress == .ended else {
+                self.link = (pipe, agent, hasHello)
+                return
+            }
+        } catch {
+            self.fail(error.text)
+        }
+        pipe.close()
+        // By hand there will be no other link.
+        if !self.program.isSupervised { ExitStatus.ok.exit() }
+    }
+
+    private func fail(_ reason: String) {
+        var line = LogLine("link-fault")
+        line.add("peer", "apus-queue")
+        line.add("reason", reason)
+        line.write()
+    }
+}

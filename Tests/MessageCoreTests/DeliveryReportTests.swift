@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import MailTypes
+import MessageCore
+import Testing
+
+private func octets(_ text: String) -> [UInt8] { Array(text.utf8) }
+
+private func recipient(
+    _ address: String, original: String? = nil, code: UInt16 = 550,
+    status: EnhancedStatus = EnhancedStatus(.permanent, 1, 1),
+    reporter: String = "mx.remote.example[192.0.2.1]", text: String = "no such user"
+) throws -> DeliveryReport.Recipient {
+    DeliveryReport.Recipient(
+        address: try #require(ForwardPath(octets: octets(address))),
+        original: try original.map { try #require(ForwardPath(octets: octets($0))) },
+        code: code, status: status, reporter: octets(reporter), text: octets(text),
+        lastAttempt: Timestamp(microseconds: 1_700_000_050_000_000))
+}
+
+private func report(
+    _ recipients: [DeliveryReport.Recipient],
+    header: [UInt8] = octets("Subject: hello\r\nMessage-ID: <1@a.example>\r\n\r\n"),
+    salt: UInt64 = 1, isToPostmaster: Bool = false
+) throws -> DeliveryReport {
+    let sender = try #require(MailAddress(text: "joe@a.example"))
+    return DeliveryReport(
+        audience: isToPostmaster ? .postmaster(sender) : .sender(sender), hostname: octets("mx.example.org"),
+        messageID: MessageID(rawValue: 1_700_000_000_000_000), reversePath: .address(sender),
+        arrival: Timestamp(microseconds: 1_700_000_000_000_000), recipients: recipients,
+        header: HeaderFields(header, isWholeMessage: true), now: Timestamp(microseconds: 1_700_000_100_000_000),
+        salt: salt)
+}
+
+/// The message's lines, without their ends; nil if a line ends in other than CR LF or is too long, or is not ASCII.
+private func wireLines(_ message: [UInt8]) -> [String]? {
+    guard message.suffix(2).elementsEqual([13, 10]), message.allSatisfy({ $0 < 0x80 && $0 != 0 }) else { return nil }
+    var lines: [String] = []
+    for line in message.dropLast(2).split(separator: 10, omittingEmptySubsequences: false) {
+        let isLast = line.endIndex == message.count - 2
+        guard isLast || line.last == 13 else { return nil }
+        let text = isLast ? line : line.dropLast()
+        guard text.count <= 998, !text.contains(13) else { return nil }
+        lines.append(text.printableText)
+    }
+    return lines
+}
+
+/// The parts between the boundaries, the preamble first.
+private func partLines(_ lines: [String]) throws -> [[String]] {
+    let field = try #require(lines.first { $0.hasPrefix(" boundary=") })
+    let boundary = "--" + field.dropFirst(" boundary=\"".count).dropLast()
+    return lines.split(omittingEmptySubsequences: false) { $0 == boundary || $0 == boundary + "--" }.map(Array.init)
+}
+
+@Suite("A report of failed delivery")
+struct DeliveryReportTests {
+    @Test("is a multipart/report from <> that no program answers, with the fields of RFC 3464")
+    func wholeReport() throws {
+        let failed = try [
+            recipient("x@remote.example"),
+            recipient(
+                "y@remote.example", original: "team@example.org", code: 0, status: EnhancedStatus(.transient, 4, 1),
+                reporter: "apus-remote", text: "connection refused"),
+        ]
+        let lines = try #require(wireLines(try report(failed).octets))
+        for field in [
+            "Date: Tue, 14 Nov 2023 22:15:00 +0000", "From: Mail Delivery System <MAILER-DAEMON@mx.example.org>",
+            "To: <joe@a.example>", "In-Reply-To: <1@a.example>", "References: <1@a.example>",
+            "Auto-Submitted: auto-replied", "MIME-Version: 1.0",
+            "Content-Type: multipart/report; report-type=delivery-status;",
+        ] { #expect(lines.contains(field), "\(field)") }
+        #expect(lines.contains { $0.hasPrefix("Message-ID: <") && $0.hasSuffix(".report@mx.example.org>") })
+
+        let parts = try partLines(lines)
+        #expect(parts.count == 5)
+        #expect(parts[1].first == "Content-Type: text/plain; charset=us-ascii")
+        #expect(parts[1].contains("<x@remote.example>"))
+        #expect(parts[1].contains("  (you wrote to <team@example.org>)"))
+        #expect(parts[2].first == "Content-Type: message/delivery-status")
+        #expect(
+            Array(parts[2].dropFirst(3)) == [
+                "Reporting-MTA: dns; mx.example.org",
+                "X-Apus-Message-ID: \(MessageID(rawValue: 1_700_000_000_000_000).text)",
+                "X-Apus-Sender: rfc822; joe@a.example", "Arrival-Date: Tue, 14 Nov 2023 22:13:20 +0000", "",
+                "Final-Recipient: rfc822; x@remote.example", "Action: failed", "Status: 5.1.1",
+                "Remote-MTA: dns; mx.remote.example", "Diagnostic-Code: smtp; 550 5.1.1 no such user",
+                "Last-Attempt-Date: Tue, 14 Nov 2023 22:14:10 +0000", "",
+                "Original-Recipient: rfc822; team@example.org", "Final-Recipient: rfc822; y@remote.example",
+                "Action: failed", "Status: 4.4.1", "Diagnostic-Code: X-Apus; 4.4.1 connection refused",
+                "Last-Attempt-Date: Tue, 14 Nov 2023 22:14:10 +0000", "",
+            ])
+        #expect(parts[3].first == "Content-Type: text/rfc822-headers")
+        #expect(Array(parts[3].dropFirst(3)) == ["Subject: hello", "Message-ID: <1@a.example>", ""])
+    }
+
+    /// Code, status, reporter, text; the fields that follow from them.
+    static let replies: [(UInt16, String, String, String?, String)] = [
+        (550, "mx.a.example[192.0.2.1]", "5.1.1 gone", "mx.a.example", "smtp; 550 5.1.1 gone"),
+        (550, "mx.a.example[192.0.2.1]:25", "550 gone", "mx.a.example", "smtp; 550 gone"),
+        (550, "mx.a.example", "550 5.1.1 gone", "mx.a.example", "smtp; 550 5.1.1 gone"),
+        (554, "[192.0.2.1]", "gone", "[192.0.2.1]", "smtp; 554 5.1.1 gone"),
+        (0, "apus-local", "gone", nil, "X-Apus; 5.1.1 gone"),
+        (550, "apus-smtpd", "gone", nil, "X-Apus; 550 5.1.1 gone"),
+        (550, "we ird[", "gone", nil, "X-Apus; 550 5.1.1 gone"),
+        (550, "[", "gone", nil, "X-Apus; 550 5.1.1 gone"),
+        (550, "", "gone", nil, "X-Apus; 550 5.1.1 gone"),
+        (550, "a.example", "x\r\nAction: delivered", "a.example", "smtp; 550 5.1.1 x??Action: delivered"),
+    ]
+
+    @Test("says which host said what, and takes no line from it", arguments: replies)
+    func diagnostics(code: UInt16, reporter: String, text: String, host: String?, diagnostic: String) throws {
+        let failed = try recipient("x@b.example", code: code, reporter: reporter, text: text)
+        let lines = try #require(wireLines(try report([failed]).octets))
+        #expect(lines.first { $0.hasPrefix("Remote-MTA: ") } == host.map { "Remote-MTA: dns; \($0)" })
+        #expect(lines.contains("Diagnostic-Code: \(diagnostic)"))
+        #expect(lines.filter { $0.hasPrefix("Action:") } == ["Action: failed"])
+    }
+
+    @Test("folds long replies so that unfolding gives them back")
+    func folding() throws {
+        let text = (0..<80).map { "word\($0)" }.joined(separator: " ") + "  two"
+        let lines = try #require(wireLines(try report([recipient("x@b.example", text: text)]).octets))
+        let start = try #require(lines.firstIndex { $0.hasPrefix("Diagnostic-Code:") })
+        let rest = lines[start...]
+        let end = try #require(rest.dropFirst().firstIndex { !$0.hasPrefix(" ") })
+        #expect(rest[start..<end].joined() == "Diagnostic-Code: smtp; 550 5.1.1 " + text.prefix(500))
+        #expect(rest[start..<end].allSatisfy { $0.count <= 78 })
+    }
+
+    static let headers: [(String, [UInt8])] = [
+        ("8-bit octets", octets("Subject: caf") + [0xE9] + octets(" = x \r\nTo: a\r\n\r\n")),
+        ("overlong lines", octets("Subject: " + String(repeating: "x", count: 3_000) + "\r\nTo: a\r\n\r\n")),
+        ("NUL and bare CR", octets("Subject: a\u{0}b\rc\r\nTo: a\r\n\r\n")),
+        ("bare LF", octets("Subject: a\nTo: a\n\n")),
+        ("nothing", []),
+        ("no field", octets("hello\r\n")),
+        ("a boundary", octets("Subject: --=_apus-0000000000001\r\nTo: a\r\n\r\n")),
+        ("lines of dashes", octets("Subject: x\r\n --=_apus-0000000000001\r\nTo: a\r\n\r\n")),
+        ("a foul Message-ID", octets("Message-ID: <a\u{E9}b>\r\nTo: a\r\n\r\n")),
+    ]
+
+    @Test("stays 7-bit, in short lines and in one piece, whatever the message began with", arguments: headers)
+    func hostileHeaders(name: String, header: [UInt8]) throws {
+        let message = try report([recipient("x@b.example")], header: header).octets
+        let lines = try #require(wireLines(message), "\(name)")
+        let parts = try partLines(lines)
+        #expect(parts.count == 5, "\(name)")
+        #expect(!lines.contains { $0.contains("In-Reply-To") })
+        if !["nothing", "no field"].contains(name) { #expect(parts[3].contains("To: a")) }
+    }
+
+    @Test("takes a boundary that occurs in none of its parts")
+    func boundary() throws {
+        let taken = MessageID(rawValue: 9).text
+        let header = octets("Subject: =_apus-\(taken)\r\n\r\n")
+        let text = try report([recipient("x@b.example")], header: header, salt: 9).octets.printableText
+        #expect(text.contains("boundary=\"=_apus-\(MessageID(rawValue: 10).text)\""))
+    }
+
+    @Test("quotes a long header up to a field's end")
+    func longHeader() throws {
+        let field = "X-Long: " + String(repeating: "y", count: 90) + "\r\n"
+        let header = String(repeating: field, count: 1_000) + "\r\n"
+        let lines = try #require(wireLines(try report([recipient("x@b.example")], header: octets(header)).octets))
+        let quoted = lines.filter { $0.hasPrefix("X-Long: ") }
+        #expect(quoted.count == DeliveryReport.headerOctetCountMax / field.utf8.count)
+        #expect(quoted.allSatisfy { $0.count == field.utf8.count - 2 })
+    }
+
+    @Test("stays under 1 MiB and names all of 1,000 recipients, however long all is")
+    func manyRecipients() throws {
+        let local = String(repeating: "l", count: 250)
+        let domain = (0..<4).map { _ in String(repeating: "d", count: 60) }.joined(separator: ".")
+        let failed = try (0..<1_000).map { number in
+            try recipient(
+                "\(local)\(1_000 + number)@\(domain)", original: "\(local)\(number)@\(domain)",
+                text: String(repeating: "long words ", count: 60))
+        }
+        var header = octets("Subject: ")
+        header += [UInt8](repeating: 0xFF, count: 32_000) + octets("\r\n\r\n")
+        let message = try report(failed, header: header).octets
+        #expect(message.count < 1_048_576)
+        let lines = try #require(wireLines(message))
+        #expect(lines.filter { $0.hasPrefix("Final-Recipient: ") }.count == 1_000)
+    }
+
+    @Test("to the postmaster says what it is")
+    func postmaster() throws {
+        let lines = try #require(wireLines(try report([recipient("x@b.example")], isToPostmaster: true).octets))
+        #expect(lines.contains("Subject: A report could not be delivered"))
+        #expect(lines.contains { $0.contains("as the postmaster") })
+    }
+}
