@@ -110,6 +110,8 @@ let package = Package(
         tests("LocalDelivererTests", ["LocalDeliverer", "MailTypes", "PipeCore", "Unix"]),
         tests("BouncerTests", ["Bouncer", "MailTypes", "PipeCore", "Unix"]),
         tests("UnixTests", ["Unix", "PipeCore", "MailTypes"]),
+        tests("SettingsTests", ["Settings", "PipeCore"]),
+        tests("SupervisorTests", ["Supervisor", "Settings"]),
         tests("HouseTests", []),
     ]
 )

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package import PipeCore
+import Unix
+
+/// The settings of a running Apus: what apusd itself needs, and the table of each program.
+package struct Settings: Equatable, Sendable {
+    /// Where Apus listens.
+    package struct ListenAddress: Hashable, Sendable {
+        package let address: SocketAddress
+        /// As the administrator wrote it; this word names the listener towards the programs.
+        package let text: String
+        /// `mx` or `submission`.
+        package let role: String
+        /// Where it stands in the file.
+        package let line: Int
+    }
+
+    /// The file it was read from.
+    package let file: String
+    package let hostname: String
+    package let stateDirectory: String
+    /// Where `state` stands in the file; 0 if it is not set.
+    package let stateLine: Int
+    package let listenAddresses: [ListenAddress]
+    package let workerCount: Int
+    package let stopTimeout: Duration
+    /// What each program is handed: only what the administrator has set; the programs know their defaults.
+    private let tables: [ProgramName: SettingsTable]
+    /// Files that programs read, with their program.
+    package let files: [(path: String, line: Int, program: ProgramName)]
+
+    /// What a program is handed.
+    package func table(for program: ProgramName) -> SettingsTable { self.tables[program] ?? SettingsTable() }
+
+    package static func == (left: Settings, right: Settings) -> Bool {
+        left.file == right.file && left.hostname == right.hostname && left.stateDirectory == right.stateDirectory
+            && left.listenAddresses == right.listenAddresses && left.workerCount == right.workerCount
+            && left.stopTimeout == right.stopTimeout && left.tables == right.tables
+    }
+
+    package static let stateDirectoryDefault = "/var/lib/apus"
+    /// The settings file of an installed Apus.
+    package static let fileDefault = "/etc/apus/apus.toml"
+    /// More octets than a settings file of ten thousand domains needs.
+    package static let fileOctetCountMax = 4 << 20
+
+    /// Reads and checks a text. The settings are nil if there is a mistake; advice alone does no harm.
+    package static func read(octets: [UInt8], file: String) -> (settings: Settings?, remarks: [Remark]) {
+        let reader = SettingsReader(file: file, octets: octets)
+        let isFaulty = reader.remarks.contains { $0.weight == .mistake }
+        return (isFaulty ? nil : Settings(reader), reader.remarks)
+    }
+
+    /// Reads and checks a file; looks at nothing else. `Surroundings` looks whether the world fits the settings.
+    package static func read(file: String) -> (settings: Settings?, remarks: [Remark]) {
+        do throws(SystemError) {
+            return Self.read(octets: try Descriptor.readFile(file, octetCountMax: Self.fileOctetCountMax), file: file)
+        } catch {
+            return (nil, [Remark(file: file, line: 0, "cannot be read: \(error.text)")])
+        }
+    }
+
+    /// - Precondition: the reader has found no mistake.
+    private init(_ reader: SettingsReader) {
+        self.file = reader.file
+        self.hostname = reader.values["hostname"]?.first?.text ?? ""
+        let state = reader.values["state"]?.first
+        self.stateDirectory = state?.text ?? Self.stateDirectoryDefault
+        self.stateLine = state?.line ?? 0
+        self.workerCount = reader.values["smtpd.workers"]?.first.flatMap { Int($0.text) } ?? 1
+        self.stopTimeout = .seconds(reader.values["stop-timeout"]?.first.flatMap { Int($0.text) } ?? 30)
+        self.listenAddresses = reader.listenTables.compactMap { listen in
+            guard let value = listen.address, let role = listen.role, let address = SocketAddress(text: value.text)
+            else { return nil }
+            return ListenAddress(address: address, text: value.text, role: role.text, line: value.line)
+        }
+        var tables: [ProgramName: SettingsTable] = [:]
+        var files: [(path: String, line: Int, program: ProgramName)] = []
+        for key in SettingsSchema.keys {
+            for value in reader.values[key.path] ?? [] {
+                for use in key.uses {
+                    tables[use.program, default: SettingsTable()].append(use.name, value.text)
+                    if key.kind == .file { files.append((value.text, value.line, use.program)) }
+                }
+            }
+        }
+        tables[.queue, default: SettingsTable()].append("state", self.stateDirectory)
+        self.tables = tables
+        self.files = files
+    }
+}

@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import MailTypes
+
+/// Holds a document against the schema: what is known is read, everything else becomes a remark.
+///
+/// Pure: looks at nothing but the text.
+struct SettingsReader {
+    /// One value as the programs are handed it, and where it stands.
+    struct Value: Equatable {
+        let text: String
+        let line: Int
+    }
+
+    /// A `[[listen]]`.
+    struct ListenTable {
+        let line: Int
+        var address: Value?
+        var role: Value?
+    }
+
+    let file: String
+    private(set) var remarks: [Remark] = []
+    private(set) var values: [String: [Value]] = [:]
+    private(set) var listenTables: [ListenTable] = []
+    /// Keys that stand in the file but could not be read: they are not missing.
+    private var unread: Set<String> = []
+
+    init(file: String, octets: [UInt8]) {
+        self.file = file
+        let (table, faults) = TOMLReader.read(octets)
+        for fault in faults { self.remark(fault.line, fault.text) }
+        self.readTable(table, path: "")
+        // A line that could not be read may have been the one that seems to be missing.
+        if faults.isEmpty { self.checkMissing() }
+        self.checkTogether()
+        self.remarks.sort { $0.line < $1.line }
+    }
+
+    mutating func remark(_ line: Int, _ text: String, hint: String = "", weight: Remark.Weight = .mistake) {
+        self.remarks.append(Remark(weight, file: self.file, line: line, text, hint: hint))
+    }
+
+    // MARK: One key after the other
+
+    private mutating func readTable(_ table: TOMLTable, path: String) {
+        for entry in table.entries {
+            let full = path.isEmpty ? entry.key : "\(path).\(entry.key)"
+            if let key = SettingsSchema.key(full) {
+                self.readKey(key, entry)
+            } else if SettingsSchema.repeatedTables.contains(full) {
+                self.readListen(entry)
+            } else if SettingsSchema.tables.contains(full) {
+                guard case .table(let inner) = entry.value else {
+                    self.remark(entry.line, "\(full) must be a table, not \(entry.value.kind)", hint: "write [\(full)]")
+                    continue
+                }
+                self.readTable(inner, path: full)
+            } else {
+                self.remarkUnknown(entry, path: path)
+            }
+        }
+    }
+
+    private mutating func readKey(_ key: SettingKey, _ entry: TOMLTable.Entry) {
+        guard case .list = key.count else {
+            if let value = self.read(key, entry.value, line: entry.line) { self.values[key.path] = [value] }
+            return
+        }
+        guard case .array(let elements) = entry.value else {
+            let hint: String =
+                if case .string(let text) = entry.value { "write \(key.name) = [\"\(text)\"]" } else {
+                    "write it in [ ]"
+                }
+            self.remark(entry.line, "\(key.path) must be a list, not \(entry.value.kind)", hint: hint)
+            return
+        }
+        var values: [Value] = []
+        for element in elements {
+            guard let value = self.read(key, element.value, line: element.line) else { continue }
+            if let earlier = values.first(where: { $0.text == value.text }) {
+                self.remark(
+                    value.line, "\(key.path) has \"\(value.text)\" already in line \(earlier.line)", weight: .advice)
+                continue
+            }
+            values.append(value)
+        }
+        self.values[key.path] = values
+    }
+
+    private mutating func read(_ key: SettingKey, _ value: TOMLValue, line: Int) -> Value? {
+        do throws(SettingKind.Fault) {
+            return Value(text: try key.kind.read(value), line: line)
+        } catch {
+            self.unread.insert(key.path)
+            self.remark(line, key.isLater ? error.text : "\(key.path): \(error.text)", hint: error.hint)
+            return nil
+        }
+    }
+
+    private mutating func readListen(_ entry: TOMLTable.Entry) {
+        guard case .array(let elements) = entry.value else {
+            self.remark(entry.line, "listen must be a list of tables", hint: "write [[listen]]")
+            self.unread.insert("listen")
+            return
+        }
+        for element in elements {
+            guard case .table(let table) = element.value else {
+                self.remark(element.line, "listen must be a list of tables", hint: "write [[listen]]")
+                self.unread.insert("listen")
+                continue
+            }
+            var listen = ListenTable(line: element.line)
+            for entry in table.entries {
+                guard let key = SettingsSchema.key("listen.\(entry.key)") else {
+                    self.remarkUnknown(entry, path: "listen")
+                    continue
+                }
+                let value = self.read(key, entry.value, line: entry.line)
+                if key.name == "address" { listen.address = value }
+                if key.name == "role" { listen.role = value }
+            }
+            for key in SettingsSchema.keys where key.table == "listen" {
+                guard case .required = key.count, table[key.name] == nil else { continue }
+                self.remark(element.line, "this [[listen]] has no \(key.name)", hint: Self.example(key))
+            }
+            self.listenTables.append(listen)
+        }
+    }
+
+    private mutating func remarkUnknown(_ entry: TOMLTable.Entry, path: String) {
+        let isTable = if case .table = entry.value { true } else { false }
+        let place = path.isEmpty ? "" : " in [\(path)]"
+        let siblings = SettingsSchema.keys.filter { $0.table == path && !$0.isLater }.map(\.name)
+        let tables = path.isEmpty ? SettingsSchema.tables.sorted() : []
+        var hint = ""
+        if let name = Spelling.nearest(to: entry.key, among: isTable ? tables + siblings : siblings + tables) {
+            hint = tables.contains(name) ? "did you mean [\(name)]?" : "did you mean \"\(name)\"?"
+        } else if let key = SettingsSchema.keys.first(where: { $0.name == entry.key && !$0.isLater }) {
+            hint =
+                key.table.isEmpty ? "it belongs to the top, before the first [table]" : "it belongs to [\(key.table)]"
+        }
+        self.remark(entry.line, "unknown \(isTable ? "table" : "key") \"\(entry.key)\"\(place)", hint: hint)
+    }
+
+    // MARK: What is not there
+
+    private mutating func checkMissing() {
+        for key in SettingsSchema.keys where key.table != "listen" {
+            guard case .required = key.count, self.values[key.path] == nil, !self.unread.contains(key.path) else {
+                continue
+            }
+            self.remark(0, "\(key.path) is not set", hint: Self.example(key))
+        }
+        if self.listenTables.isEmpty, !self.unread.contains("listen") {
+            self.remark(
+                0, "there is no [[listen]]", hint: "add [[listen]] with address = \"127.0.0.1:25\" and role = \"mx\"")
+        }
+    }
+
+    private static func example(_ key: SettingKey) -> String {
+        switch key.kind {
+        case .hostname: "add \(key.name) = \"mx.example.org\""
+        case .socketAddress: "add \(key.name) = \"127.0.0.1:25\""
+        case .word(let words): "add \(key.name) = \(words.map { "\"\($0)\"" }.joined(separator: " or "))"
+        default: "add \(key.name)"
+        }
+    }
+
+    // MARK: What does not fit together
+
+    private mutating func checkTogether() {
+        self.checkListeners()
+        self.checkRetries()
+        if let hostname = self.values["hostname"]?.first, !hostname.text.contains(".") {
+            self.remark(
+                hostname.line, "hostname \"\(hostname.text)\" is not fully qualified",
+                hint: "other servers may refuse it; write a name such as \"mx.example.org\"", weight: .advice)
+        }
+        for network in self.values["domains.relay-from"] ?? [] where network.text.hasSuffix("/0") {
+            self.remark(
+                network.line, "relay-from = \"\(network.text)\" lets everybody send mail through this server",
+                hint: "spammers find such a server within hours", weight: .advice)
+        }
+        if let delimiter = self.values["local.recipient-delimiter"]?.first {
+            let octets = Array(delimiter.text.utf8)
+            if octets.count != 1 || !MailAddress.isAtomText(octets[0]) || octets[0].isLetterOrDigit {
+                self.remark(
+                    delimiter.line,
+                    "local.recipient-delimiter: \"\(delimiter.text)\" is not one character of an address",
+                    hint: "write \"+\" or \"-\"")
+            }
+        }
+    }
+
+    private mutating func checkListeners() {
+        var seen: [SocketAddress: Int] = [:]
+        for listen in self.listenTables {
+            guard let value = listen.address, let address = SocketAddress(text: value.text) else { continue }
+            if let line = seen[address] {
+                self.remark(value.line, "listen.address: \"\(value.text)\" is already in line \(line)")
+            } else {
+                seen[address] = value.line
+            }
+        }
+        if let smarthost = self.values["remote.smarthost"]?.first,
+            let nextHop = NextHop(octets: Array(smarthost.text.utf8)), case .address(let address) = nextHop.target,
+            let line = seen[SocketAddress(address: address, port: nextHop.port ?? self.remotePort)]
+        {
+            self.remark(
+                smarthost.line, "remote.smarthost: \"\(smarthost.text)\" is this server itself (line \(line))",
+                hint: "mail would go round in circles")
+        }
+    }
+
+    private var remotePort: UInt16 { self.values["remote.port"]?.first.flatMap { UInt16($0.text) } ?? 25 }
+
+    private mutating func checkRetries() {
+        let order = ["queue.retry-min", "queue.retry-max", "queue.lifetime"]
+        for (index, shorter) in order.enumerated() {
+            for longer in order.dropFirst(index + 1) {
+                guard let left = self.values[shorter]?.first, let right = self.values[longer]?.first,
+                    let least = Int(left.text), let most = Int(right.text), least > most
+                else { continue }
+                self.remark(
+                    left.line, "\(shorter) (\(least) s) is longer than \(longer) (\(most) s, line \(right.line))")
+            }
+        }
+    }
+}

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Glibc
+import MailTypes
+package import Unix
+
+/// Looks whether the machine is as the settings need it: files, directories, addresses, and as root the users.
+package struct Surroundings {
+    /// Addresses that our own running apusd listens on: these being in use is as it should be.
+    private let ownAddresses: Set<SocketAddress>
+
+    package init(ownAddresses: Set<SocketAddress> = []) { self.ownAddresses = ownAddresses }
+
+    /// Everything that would keep Apus from running with these settings here.
+    package func remarks(on settings: Settings) -> [Remark] {
+        var remarks: [Remark] = []
+        self.checkState(settings, &remarks)
+        self.checkFiles(settings, &remarks)
+        self.checkAddresses(settings, &remarks)
+        return remarks.sorted { $0.line < $1.line }
+    }
+
+    // MARK: Directories and files
+
+    private func checkState(_ settings: Settings, _ remarks: inout [Remark]) {
+        let path = settings.stateDirectory
+        func add(_ text: String, _ hint: String) {
+            remarks.append(Remark(file: settings.file, line: settings.stateLine, text, hint: hint))
+        }
+        var status = stat()
+        if stat(path, &status) == 0 {
+            if status.st_mode & S_IFMT != S_IFDIR {
+                add("state: \(path) is not a directory", "name a directory")
+            } else if access(path, W_OK | X_OK) != 0, errno != EACCES || geteuid() == status.st_uid {
+                add("state: \(path) cannot be written: \(SystemError("access").text)", "")
+            }
+            return
+        }
+        guard errno == ENOENT else { return add("state: \(SystemError("stat", path).text)", "") }
+        let parent = Self.parent(of: path)
+        guard stat(parent, &status) == 0, status.st_mode & S_IFMT == S_IFDIR else {
+            return add("state: \(path) is not there and neither is \(parent)", "make it: mkdir -p \(parent)")
+        }
+    }
+
+    static func parent(of path: String) -> String {
+        let parts = path.split(separator: "/").dropLast()
+        return "/" + parts.joined(separator: "/")
+    }
+
+    private func checkFiles(_ settings: Settings, _ remarks: inout [Remark]) {
+        for file in settings.files {
+            var status = stat()
+            let problem: SystemError?
+            do throws(SystemError) {
+                try Descriptor.open(file.path, O_RDONLY).close()
+                problem = nil
+            } catch { problem = error }
+            if let problem {
+                let hint = problem.code == ENOENT ? "make it, or leave the key out" : ""
+                remarks.append(Remark(file: settings.file, line: file.line, "\(problem.text)", hint: hint))
+            } else if stat(file.path, &status) == 0, status.st_mode & S_IFMT != S_IFREG {
+                remarks.append(Remark(file: settings.file, line: file.line, "\(file.path) is not a file"))
+            } else if let remark = self.unreadable(file.path, status, by: file.program, settings.file, file.line) {
+                remarks.append(remark)
+            }
+        }
+    }
+
+    /// As root everything can be read, but the program that reads it is not root.
+    private func unreadable(
+        _ path: String, _ status: stat, by program: ProgramName, _ file: String, _ line: Int
+    ) -> Remark? {
+        guard Privileges.isRoot, let account = try? UserAccount.named(program.rawValue) else {
+            return nil
+        }
+        let mask: mode_t =
+            status.st_uid == account.uid ? S_IRUSR : account.groups.contains(status.st_gid) ? S_IRGRP : S_IROTH
+        guard status.st_mode & mask == 0 else { return nil }
+        return Remark(
+            file: file, line: line, "\(path) cannot be read by the user \(account.name)",
+            hint: "chgrp \(account.name) \(path); chmod g+r \(path)")
+    }
+
+    // MARK: Addresses
+
+    private func checkAddresses(_ settings: Settings, _ remarks: inout [Remark]) {
+        let all = settings.listenAddresses.map(\.address)
+        for listen in settings.listenAddresses where !self.ownAddresses.contains(listen.address) {
+            do throws(SystemError) {
+                try ListeningSocket.tryOut(listen.address, among: all)
+            } catch {
+                // Somebody who checks the settings of a server that root will start cannot tell.
+                if error.code == EACCES || error.code == EPERM { continue }
+                remarks.append(Self.remark(error, listen, file: settings.file))
+            }
+        }
+    }
+
+    /// Why an address cannot be listened on, in the words of the administrator.
+    package static func remark(_ error: SystemError, _ listen: Settings.ListenAddress, file: String) -> Remark {
+        let hint =
+            switch error.code {
+            case EADDRINUSE:
+                "\(listen.text) is in use by another program: ss -ltnp 'sport = :\(listen.address.port)' shows which"
+            case EADDRNOTAVAIL: "no interface of this machine has the address; ip address shows them"
+            case EACCES, EPERM: "ports below 1024 are for root alone; start apusd as root"
+            case EAFNOSUPPORT: "this machine has no IPv6"
+            default: ""
+            }
+        return Remark(file: file, line: listen.line, "listen.address: \(error.text)", hint: hint)
+    }
+}
