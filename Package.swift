@@ -42,7 +42,6 @@ let package = Package(
     dependencies: [
         .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
-        .package(url: "https://github.com/LebJe/TOMLKit", from: "0.6.0"),
     ],
     targets: [
         // Floor 0: C.
@@ -62,7 +61,7 @@ let package = Package(
 
         // Floor 3: hands.
         room("Unix", ["CUnix", "MailTypes", "PipeCore"]),
-        room("Settings", ["MailTypes", "PipeCore", "Unix", .product(name: "TOMLKit", package: "TOMLKit")]),
+        room("Settings", ["MailTypes", "PipeCore", "Unix"]),
         room("LMDB", ["CLMDB"]),
 
         // Floor 4: drivers.
