@@ -100,7 +100,9 @@ let package = Package(
 
         // Tests.
         tests("MailTypesTests", ["MailTypes"]),
-        tests("SMTPCoreTests", ["SMTPCore", "MailTypes"]),
+        .testTarget(
+            name: "SMTPCoreTests", dependencies: ["SMTPCore", "MailTypes"], exclude: ["Transcripts"],
+            swiftSettings: house),
         tests("MessageCoreTests", ["MessageCore", "MailTypes"]),
         tests("DNSCoreTests", ["DNSCore", "MailTypes"]),
         tests("PipeCoreTests", ["PipeCore", "MailTypes"]),
