@@ -135,7 +135,7 @@ extension Reply {
         554, EnhancedStatus(.permanent, 4, 6), "Too many Received fields: the message goes in circles")
     /// Input where the client had to wait for a reply (RFC 5321 §4.3.1, RFC 2920 §3.1).
     static let spokenTooSoon = Reply(
-        554, EnhancedStatus(.permanent, 5, 0), "Protocol error: input before the reply that had to be awaited")
+        554, EnhancedStatus(.permanent, 5, 0), "Protocol error: you spoke before our reply")
     static let noValidRecipients = Reply(554, EnhancedStatus(.permanent, 5, 1), "No valid recipients")
     static let contentLineTooLong = Reply(554, EnhancedStatus(.permanent, 6, 0), "A line of the message is too long")
     static let parameterUnknown = Reply(555, EnhancedStatus(.permanent, 5, 4), "Unknown parameter")

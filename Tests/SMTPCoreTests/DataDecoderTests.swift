@@ -61,7 +61,8 @@ struct DataDecoderTests {
                     break reading
                 }
             }
-            if decoded.rest == nil { pending.removeFirst(index) }
+            if decoded.rest != nil { break }
+            pending.removeFirst(index)
             #expect(countMax < .max || pending.count <= 2)
         }
         decoded.fault = decoder.fault

@@ -139,7 +139,7 @@ private struct Transcript {
 
     init(_ text: String) {
         for line in text.components(separatedBy: "\n") where !line.isEmpty && !line.hasPrefix("#") {
-            let parts = line.split(separator: ":", maxSplits: 1).map(String.init)
+            let parts = line.split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false).map(String.init)
             guard parts.count == 2 else {
                 Issue.record("not a line of a transcript: \(line)")
                 continue
