@@ -37,7 +37,9 @@ struct RemoteSettings: Sendable {
 
     /// Reads the settings, and the resolver file if they name no resolvers.
     init(_ table: SettingsTable) throws(SettingsFault) {
-        if let name = table.unknownName(known: Self.names) { throw SettingsFault(name, "is not a setting of apus-remote") }
+        if let name = table.unknownName(known: Self.names) {
+            throw SettingsFault(name, "is not a setting of apus-remote")
+        }
         let name = Array(try table.required("hostname").utf8)
         guard MailAddress.isDomain(name) else {
             throw SettingsFault("hostname", "must be a domain name or an address literal such as [192.0.2.1]")

@@ -4,6 +4,23 @@
 
 import MailTypes
 
+extension ClientSession.Stage {
+    /// What is put behind a server's words, so that one knows what they were about.
+    var suffix: StaticString {
+        switch self {
+        case .connection: " (while connecting)"
+        case .greeting: " (as a greeting)"
+        case .hello: " (in reply to EHLO)"
+        case .mail: " (in reply to MAIL FROM)"
+        case .recipient: " (in reply to RCPT TO)"
+        case .data: " (in reply to DATA)"
+        case .content: " (while content was being sent)"
+        case .finalReply: " (in reply to end of data)"
+        case .idle, .quit, .closed: ""
+        }
+    }
+}
+
 extension ClientSession {
     /// The two ways in which a peer falls silent.
     enum Silence: Hashable, Sendable {
@@ -78,19 +95,9 @@ extension ClientSession {
             // All verdicts are there already; only the connection is of no more use.
             return self.conclude(nil, next: .spent(canQuit: false))
         case .connecting, .greeting, .hello, .envelope, .content:
-            let place: String =
-                switch self.stage {
-                case .connection: "while connecting"
-                case .greeting: "before its greeting"
-                case .hello: "in reply to EHLO"
-                case .mail: "in reply to MAIL FROM"
-                case .recipient: "in reply to RCPT TO"
-                case .data: "in reply to DATA"
-                case .content, .finalReply, .idle, .quit, .closed: "while content was being sent"
-                }
             let text = silence == .timeout ? "The server did not answer in time" : "The server closed the connection"
             let status = EnhancedStatus(.transient, 4, silence == .timeout ? 1 : 2)
-            return self.fail(self.ours("\(text) (\(place))", status), canQuit: false)
+            return self.fail(self.ours("\(text)\(self.stage.suffix)", status), canQuit: false)
         }
     }
 }

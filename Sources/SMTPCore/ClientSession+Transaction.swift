@@ -93,7 +93,7 @@ extension ClientSession {
             return self.proceed(to: .recipient(0))
         case 4, 5:
             // A refusal for now says that this server cannot; another may. A refusal for good concerns the message.
-            if reply.code / 100 == 5 { self.settleRest(self.outcome(.failed, reply, to: " (in reply to MAIL FROM)")) }
+            if reply.code / 100 == 5 { self.settleRest(self.outcome(.failed, reply, to: Stage.mail.suffix)) }
             guard self.isPipelined else { return self.concludeRefusedMail(reply, needsReset: false) }
             self.mailRefusal = reply
             return self.proceed(to: .recipient(0))
@@ -110,14 +110,14 @@ extension ClientSession {
         case 2:
             self.acceptedCount += 1
         case 4:
-            self.settle(index, self.outcome(.deferred, reply, to: " (in reply to RCPT TO)"))
+            self.settle(index, self.outcome(.deferred, reply, to: Stage.recipient.suffix))
         case 5:
             // 552 was "too many recipients" once (RFC 5321 §4.5.3.1.10): those beyond the number come again.
             if reply.code == 552 {
                 let once = PeerReply(code: 452, status: EnhancedStatus(.transient, 5, 3), text: reply.text)
                 self.settle(index, self.outcome(.deferred, once, to: " (552 in reply to RCPT TO)"))
             } else {
-                self.settle(index, self.outcome(.failed, reply, to: " (in reply to RCPT TO)"))
+                self.settle(index, self.outcome(.failed, reply, to: Stage.recipient.suffix))
             }
         default:
             return self.fail(self.violation(reply), canQuit: false)
@@ -145,7 +145,7 @@ extension ClientSession {
             if let refusal = self.mailRefusal { return self.concludeRefusedMail(refusal, needsReset: true) }
             if self.acceptedCount > 0 {
                 self.settleRest(
-                    self.outcome(reply.code / 100 == 4 ? .deferred : .failed, reply, to: " (in reply to DATA)"))
+                    self.outcome(reply.code / 100 == 4 ? .deferred : .failed, reply, to: Stage.data.suffix))
             }
             self.needsReset = true
             return self.conclude(nil, next: .ready)
@@ -157,15 +157,15 @@ extension ClientSession {
     private mutating func concludeRefusedMail(_ refusal: PeerReply, needsReset: Bool) -> Action {
         self.needsReset = needsReset
         return self.conclude(
-            refusal.code / 100 == 4 ? self.outcome(.deferred, refusal, to: " (in reply to MAIL FROM)") : nil,
+            refusal.code / 100 == 4 ? self.outcome(.deferred, refusal, to: Stage.mail.suffix) : nil,
             next: .ready)
     }
 
     /// The server speaks while it should listen: it will not take the rest, and the end must not be sent any more.
     mutating func interruptContent(_ reply: PeerReply) -> Action {
         switch reply.code / 100 {
-        case 4: self.settleRest(self.outcome(.deferred, reply, to: " (while content was being sent)"))
-        case 5: self.settleRest(self.outcome(.failed, reply, to: " (while content was being sent)"))
+        case 4: self.settleRest(self.outcome(.deferred, reply, to: Stage.content.suffix))
+        case 5: self.settleRest(self.outcome(.failed, reply, to: Stage.content.suffix))
         default: return self.fail(self.violation(reply), canQuit: false)
         }
         return self.conclude(nil, next: .spent(canQuit: false))
@@ -174,8 +174,8 @@ extension ClientSession {
     mutating func hearFinal(_ reply: PeerReply) -> Action {
         switch reply.code / 100 {
         case 2: self.settleRest(self.outcome(.delivered, reply))
-        case 4: self.settleRest(self.outcome(.deferred, reply, to: " (in reply to end of data)"))
-        case 5: self.settleRest(self.outcome(.failed, reply, to: " (in reply to end of data)"))
+        case 4: self.settleRest(self.outcome(.deferred, reply, to: Stage.finalReply.suffix))
+        case 5: self.settleRest(self.outcome(.failed, reply, to: Stage.finalReply.suffix))
         default:
             self.settleRest(self.uncertain("The server answered the end of the data with \(reply.code)"))
             return self.conclude(nil, next: .spent(canQuit: false))
@@ -205,7 +205,7 @@ extension ClientSession {
     mutating func conclude(_ failure: DeliveryOutcome?, next: Phase) -> Action {
         var failure = failure
         if failure == nil, let refusal = self.mailRefusal, self.verdicts.contains(nil) {
-            failure = self.outcome(.deferred, refusal, to: " (in reply to MAIL FROM)")
+            failure = self.outcome(.deferred, refusal, to: Stage.mail.suffix)
         }
         let conclusion = Conclusion(verdicts: self.verdicts, failure: failure)
         self.phase = next

@@ -207,7 +207,7 @@ package struct ClientSession: Sendable {
     private mutating func hear(_ reply: PeerReply) -> Action {
         // A server may say 421 instead of any answer, and closes after it (RFC 5321 §3.8).
         if reply.code == 421, self.phase != .finalReply, self.phase != .content, self.phase != .quitting {
-            return self.fail(self.outcome(.deferred, reply), canQuit: false)
+            return self.fail(self.outcome(.deferred, reply, to: self.stage.suffix), canQuit: false)
         }
         switch self.phase {
         case .greeting:
@@ -263,8 +263,8 @@ package struct ClientSession: Sendable {
     /// The server does not want us, or not now.
     private mutating func refuseSession(_ reply: PeerReply) -> Action {
         switch reply.code / 100 {
-        case 4: self.fail(self.outcome(.deferred, reply), canQuit: true)
-        case 5: self.fail(self.outcome(.failed, reply), canQuit: true)
+        case 4: self.fail(self.outcome(.deferred, reply, to: self.stage.suffix), canQuit: true)
+        case 5: self.fail(self.outcome(.failed, reply, to: self.stage.suffix), canQuit: true)
         default: self.fail(self.violation(reply), canQuit: true)
         }
     }

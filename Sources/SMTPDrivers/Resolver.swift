@@ -60,7 +60,8 @@ package final class Resolver {
                 ResolverStream.exchange(
                     octets, with: self.servers[server], time: self.streamTime, on: self.eventLoop
                 ) { answer in
-                    self.feed(answer.map { .streamAnswered($0, exchange: exchange) } ?? .streamFailed(exchange: exchange))
+                    self.feed(
+                        answer.map { .streamAnswered($0, exchange: exchange) } ?? .streamFailed(exchange: exchange))
                 }
             case .answer(let answer, let question, let asker):
                 self.user?.resolverAnswered(answer, to: question, asker: asker)
