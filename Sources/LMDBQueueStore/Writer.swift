@@ -26,8 +26,10 @@ struct Writer {
         case .accept(let message): try self.accept(message, transaction)
         case .spill(let id, let offset, let octets): try self.spill(id, offset, octets, transaction)
         case .discard(let id):
-            try self.deleteContent(id, contentCursor)
-            try transaction.delete(self.store.main, key: MainKey.unfinished(id).span)
+            // Why: only what is marked as unfinished may go; an accepted message is not discarded by any mistake.
+            if try transaction.delete(self.store.main, key: MainKey.unfinished(id).span) {
+                try self.deleteContent(id, contentCursor)
+            }
         case .settle(let id, let changes): try self.settle(id, changes, transaction, cursor, contentCursor)
         case .exchange(let message, let id, let changes):
             try self.accept(message, transaction)
@@ -75,10 +77,9 @@ struct Writer {
         _ id: MessageID, _ offset: UInt64, _ octets: [UInt8], _ transaction: borrowing WriteTransaction
     ) throws(LMDBError) {
         self.see(id)
-        if offset == 0 {
-            // Recovery finds what has arrived of a message by this mark.
-            try transaction.put(self.store.main, key: MainKey.unfinished(id).span, value: [recordVersion].span)
-        }
+        // Recovery finds what has arrived of a message by this mark.
+        let mark = [recordVersion]
+        try transaction.put(self.store.main, key: MainKey.unfinished(id).span, value: mark.span)
         try self.putContent(id, offset, octets, transaction)
     }
 

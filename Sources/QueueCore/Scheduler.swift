@@ -114,6 +114,9 @@ package struct Scheduler: Sendable {
     /// Deliveries that are under way or being committed.
     package var deliveryCount: Int { self.deliveries.count }
 
+    /// Whether any recipient of a message is in memory.
+    package func holds(_ message: MessageID) -> Bool { self.messages[message] != nil }
+
     /// Recipients that are with an agent or being committed.
     package func isUnderWay(_ key: RecipientKey) -> Bool {
         guard let work = self.messages[key.message], let index = work.index(of: key.number) else { return false }

@@ -49,7 +49,7 @@ private let importTable: [String: Set<String>] = {
         // Floor 3: hands.
         "Unix": ["CUnix", "Glibc", "Synchronization", "MailTypes", "PipeCore"],
         "Settings": ["Glibc", "MailTypes", "PipeCore", "Unix", "TOMLKit", "LookupCore"],
-        "LMDB": ["CLMDB", "Glibc"],
+        "LMDB": ["CLMDB", "Glibc", "Synchronization"],
         // Floor 4: drivers.
         "PipeDrivers": nio.union(["Unix", "MailTypes", "PipeCore"]),
         "SMTPDrivers": nio.union(["Unix", "Glibc", "MailTypes", "SMTPCore", "DNSCore"]),

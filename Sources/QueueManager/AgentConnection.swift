@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import MailTypes
+import NIOCore
+import PipeCore
+import PipeDrivers
+import QueueCore
+import Unix
+
+/// One agent with its deliveries (pipes.md §3).
+final class AgentConnection: LinkReceiver, SubmissionHome {
+    let id: AgentLinkID
+    let kind: AgentKind
+    private unowned let manager: QueueManager
+    private var link: Link?
+    private var channels: [UInt32: OpenDelivery] = [:]
+    /// Channels whose `want` waits until the agent takes octets again.
+    private var held: [UInt32] = []
+
+    private struct OpenDelivery {
+        let message: MessageID
+        let isReport: Bool
+        /// `done` or the report's commit has come; only the queue speaks now.
+        var isDone = false
+        var want: (offset: UInt64, octetCount: Int)?
+        var report: Submission?
+    }
+
+    init(_ ends: LinkEnds, _ id: AgentLinkID, _ kind: AgentKind, _ manager: QueueManager) {
+        self.id = id
+        self.kind = kind
+        self.manager = manager
+        self.link = Link(ends, program: "apus-queue", receiver: self, on: manager.eventLoop)
+    }
+
+    func close() { self.link?.close() }
+
+    func close(because fault: FrameFault) { self.link?.close(because: fault) }
+
+    /// Begins a delivery.
+    func deliver(_ order: DeliveryOrder) {
+        guard let link = self.link else { return }
+        let channel = order.id.rawValue
+        self.channels[channel] = OpenDelivery(message: order.message.id, isReport: order.route == .bounce)
+        let message = order.message
+        link.send { octets in
+            DeliverRequest.deliver(
+                Delivery(
+                    id: message.id, reversePath: message.reversePath, octetCount: message.octetCount,
+                    bodyType: message.bodyType, route: order.route, arrival: message.arrival)
+            ).append(to: &octets, channel: channel)
+            for recipient in order.recipients {
+                DeliverRequest.rcpt(
+                    DeliveryRecipient(
+                        number: recipient.number, forwardPath: recipient.forwardPath,
+                        originalForwardPath: recipient.originalPath)
+                ).append(to: &octets, channel: channel)
+                guard case .failed(let outcome) = recipient.state else { continue }
+                DeliverRequest.fate(
+                    RecipientFate(number: recipient.number, outcome: outcome, lastAttempt: recipient.lastAttempt)
+                ).append(to: &octets, channel: channel)
+            }
+            DeliverRequest.go.append(to: &octets, channel: channel)
+        }
+    }
+
+    /// The outcomes are committed.
+    func noted(_ delivery: DeliveryID) {
+        guard self.channels.removeValue(forKey: delivery.rawValue) != nil else { return }
+        self.link?.send { DeliverRequest.noted.append(to: &$0, channel: delivery.rawValue) }
+    }
+
+    // MARK: - The link
+
+    func linkOpened(_ link: Link, hello: Hello) {
+        self.manager.tell(.agentJoined(self.id, self.kind, capacity: Int(hello.capacity)))
+    }
+
+    func linkReceived(_ frame: Frame, from link: Link) {
+        do throws(FrameFault) {
+            let answer = try DeliverAnswer(frame)
+            guard let open = self.channels[frame.channel], !open.isDone else {
+                throw FrameFault(.outOfPlace, frame.verb)
+            }
+            try self.take(answer, frame.channel, open)
+        } catch {
+            link.close(because: error)
+        }
+    }
+
+    private func take(_ answer: DeliverAnswer, _ channel: UInt32, _ open: OpenDelivery) throws(FrameFault) {
+        switch answer {
+        case .want(let offset, let octetCount):
+            guard open.want == nil else { throw FrameFault(.outOfPlace, .want) }
+            self.serve(channel, offset, octetCount)
+        case .outcome(let number, let outcome):
+            self.manager.tell(.outcomeReceived(DeliveryID(channel), number: number, outcome))
+        case .done:
+            if let report = open.report { self.manager.abandon(report) }
+            self.channels[channel]?.report = nil
+            self.channels[channel]?.isDone = true
+            self.manager.tell(.doneReceived(DeliveryID(channel)))
+        case .exchange(let request):
+            guard open.isReport else { throw FrameFault(.outOfPlace, .mail) }
+            try self.exchange(request, channel, open)
+        }
+    }
+
+    // MARK: - Content
+
+    private func serve(_ channel: UInt32, _ offset: UInt64, _ octetCount: Int) {
+        guard let link = self.link, let open = self.channels[channel] else { return }
+        guard link.isWritable else {
+            self.channels[channel]?.want = (offset, octetCount)
+            self.held.append(channel)
+            return
+        }
+        self.channels[channel]?.want = nil
+        guard let content = self.manager.content(open.message, offset: offset, octetCount: octetCount) else {
+            // Why: a message cannot vanish under a delivery; if it has, the agent must not take a part for the whole.
+            link.close(because: FrameFault(.outOfPlace, .want))
+            return
+        }
+        link.send { DeliverRequest.data(content).append(to: &$0, channel: channel) }
+    }
+
+    func linkBecameWritable(_ link: Link) {
+        let channels = self.held
+        self.held = []
+        for channel in channels {
+            if let want = self.channels[channel]?.want { self.serve(channel, want.offset, want.octetCount) }
+        }
+    }
+
+    // MARK: - The exchange of failures for a report
+
+    private func exchange(
+        _ request: SubmitRequest, _ channel: UInt32, _ open: OpenDelivery
+    ) throws(FrameFault) {
+        switch request {
+        case .mail(let mail):
+            guard open.report == nil else { throw FrameFault(.outOfPlace, .mail) }
+            let report = Submission(
+                channel: channel, mail: mail, reported: DeliveryID(channel),
+                credit: FrameLimits.exchangeOctetCountMax, home: self)
+            self.channels[channel]?.report = report
+            self.manager.begin(report)
+        case .rcpt(let path):
+            self.manager.add(path, to: try Self.arriving(open, .rcpt))
+        case .data(let octets):
+            let report = try Self.arriving(open, .data)
+            guard !report.recipients.isEmpty else { throw FrameFault(.outOfPlace, .data) }
+            try report.append(octets)
+        case .commit(let commit):
+            let report = try Self.arriving(open, .commit)
+            guard !report.recipients.isEmpty else { throw FrameFault(.outOfPlace, .commit) }
+            self.channels[channel]?.isDone = true
+            report.commit = commit
+            self.manager.commitAsked(report)
+        case .abort:
+            if let report = open.report { self.manager.abandon(report) }
+            self.channels[channel]?.report = nil
+        }
+    }
+
+    private static func arriving(_ open: OpenDelivery, _ verb: Verb) throws(FrameFault) -> Submission {
+        guard let report = open.report else { throw FrameFault(.outOfPlace, verb) }
+        return report
+    }
+
+    func submission(_ submission: Submission, queued id: MessageID) {
+        guard self.channels.removeValue(forKey: submission.channel) != nil else { return }
+        self.link?.send { DeliverRequest.queued(id).append(to: &$0, channel: submission.channel) }
+    }
+
+    func submission(_ submission: Submission, refused refusal: Refusal) {
+        guard self.channels.removeValue(forKey: submission.channel) != nil else { return }
+        self.link?.send { DeliverRequest.refused(refusal).append(to: &$0, channel: submission.channel) }
+        // The report is asked for again later.
+        self.manager.tell(.doneReceived(DeliveryID(submission.channel)))
+    }
+
+    func submission(_ submission: Submission, granted octetCount: Int) {}
+
+    func linkClosed(_ link: Link) {
+        self.link = nil
+        for channel in self.channels.keys.sorted() {
+            if let report = self.channels[channel]?.report { self.manager.abandon(report) }
+        }
+        self.channels = [:]
+        self.manager.closed(self)
+    }
+}

@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Group commit. One thread writes; while it syncs a transaction, everything that arrives is gathered for the next.
+// Nothing is answered before its transaction is on stable storage, and a failed sync is never tried again as if nothing
+// had happened.
+
+import LMDBQueueStore
+import MailTypes
+import NIOCore
+import NIOPosix
+import QueueCore
+import Unix
+
+/// What is to be done when an operation is committed.
+enum Completion {
+    case nothing
+    case accepted(Submission, NewMessage)
+    case spilled(Submission, octetCount: Int)
+    case settled(Settlement)
+    case exchanged(Submission, NewMessage, Settlement)
+    case moved([DueMove])
+    case operated(MessageID)
+}
+
+/// Who is told of commits. All on the event loop.
+protocol CommitterOwner: AnyObject {
+    /// The transaction is on stable storage; in the order in which the operations were added.
+    func committed(_ completions: [Completion], _ report: CommitReport)
+    /// There was no room for these: nothing of them happened, and they are not tried again.
+    func refused(_ completions: [Completion], _ reason: String)
+    /// The disk or the environment failed.
+    func broke(_ reason: String)
+}
+
+/// Gathers operations and commits them in groups. To be used on the event loop.
+final class Committer {
+    private let store: LMDBQueueStore
+    private let eventLoop: any EventLoop
+    private let writer: NIOThreadPool
+    weak var owner: (any CommitterOwner)?
+
+    private var operations: [StoreOperation] = []
+    private var completions: [Completion] = []
+    private var isScheduled = false
+    private var isWriting = false
+    private var isBroken = false
+    private(set) var commitCount: UInt64 = 0
+
+    /// A transaction has at most so many operations, and takes no further one beyond so many octets of content: it must
+    /// not keep the next one waiting for long.
+    private static let operationCountMax = 4_000
+    private static let octetCountMax = 32 << 20
+    /// How long to wait when there is no room even for outcomes.
+    private static let fullDelay = TimeAmount.seconds(1)
+
+    init(_ store: LMDBQueueStore, on eventLoop: any EventLoop) {
+        self.store = store
+        self.eventLoop = eventLoop
+        self.writer = NIOThreadPool(numberOfThreads: 1)
+        self.writer.start()
+    }
+
+    var isIdle: Bool { self.operations.isEmpty && !self.isWriting }
+
+    func add(_ operation: StoreOperation, _ completion: Completion) {
+        self.operations.append(operation)
+        self.completions.append(completion)
+        self.schedule()
+    }
+
+    /// Takes back what waits of a submission. False if its acceptance is being written, and so cannot be taken back.
+    func withdraw(_ submission: Submission) -> Bool {
+        var isOurs = !submission.isCommitting
+        for index in self.completions.indices.reversed() {
+            switch self.completions[index] {
+            case .accepted(let other, _) where other === submission: isOurs = true
+            case .spilled(let other, _) where other === submission: break
+            case .nothing, .accepted, .spilled, .settled, .exchanged, .moved, .operated: continue
+            }
+            self.completions.remove(at: index)
+            self.operations.remove(at: index)
+        }
+        return isOurs
+    }
+
+    /// Begins at the end of this turn of the event loop, so that all that arrived in it shares a transaction.
+    private func schedule() {
+        guard !self.isScheduled, !self.isWriting, !self.isBroken, !self.operations.isEmpty else { return }
+        self.isScheduled = true
+        self.eventLoop.assumeIsolated().execute { self.begin() }
+    }
+
+    private func begin() {
+        self.isScheduled = false
+        guard !self.isWriting, !self.operations.isEmpty else { return }
+        var count = 0
+        var octetCount = 0
+        for operation in self.operations {
+            guard count < Self.operationCountMax, octetCount < Self.octetCountMax else { break }
+            count += 1
+            switch operation {
+            case .accept(let message), .exchange(let message, _, _): octetCount += message.content.count
+            case .spill(_, _, let octets): octetCount += octets.count
+            case .discard, .settle, .move, .quarantine, .destination, .operate: break
+            }
+        }
+        let operations: [StoreOperation]
+        let completions: [Completion]
+        if count == self.operations.count {
+            operations = self.operations
+            completions = self.completions
+            self.operations = []
+            self.completions = []
+        } else {
+            operations = Array(self.operations[..<count])
+            completions = Array(self.completions[..<count])
+            self.operations.removeFirst(count)
+            self.completions.removeFirst(count)
+        }
+        self.write(operations, completions)
+    }
+
+    private func write(_ operations: [StoreOperation], _ completions: [Completion]) {
+        self.isWriting = true
+        let store = self.store
+        let eventLoop = self.eventLoop
+        let bound = NIOLoopBound((self, operations, completions), eventLoop: eventLoop)
+        self.writer.submit { _ in
+            let result: Result<CommitReport, StoreFault>
+            do throws(StoreFault) { result = .success(try store.commit(operations)) } catch { result = .failure(error) }
+            eventLoop.execute {
+                let (committer, operations, completions) = bound.value
+                committer.ended(result, operations, completions)
+            }
+        }
+    }
+
+    private func ended(
+        _ result: Result<CommitReport, StoreFault>, _ operations: [StoreOperation], _ completions: [Completion]
+    ) {
+        self.isWriting = false
+        self.commitCount += 1
+        switch result {
+        case .success(let report):
+            // The next transaction begins before this one's answers are made.
+            self.begin()
+            self.owner?.committed(completions, report)
+        case .failure(.full(let reason)): self.split(operations, completions, reason)
+        case .failure(.broken(let reason)):
+            self.isBroken = true
+            self.owner?.broke(reason)
+        }
+    }
+
+    /// No room: new mail is refused, and what is the queue's duty already is tried again without it.
+    private func split(_ operations: [StoreOperation], _ completions: [Completion], _ reason: String) {
+        var refused: [Completion] = []
+        var kept: [(StoreOperation, Completion)] = []
+        for (operation, completion) in zip(operations, completions) {
+            switch operation {
+            case .accept, .spill: refused.append(completion)
+            case .discard, .settle, .exchange, .move, .quarantine, .destination, .operate:
+                kept.append((operation, completion))
+            }
+        }
+        self.operations.insert(contentsOf: kept.map(\.0), at: 0)
+        self.completions.insert(contentsOf: kept.map(\.1), at: 0)
+        if refused.isEmpty {
+            self.isScheduled = true
+            self.eventLoop.assumeIsolated().scheduleTask(in: Self.fullDelay) { self.begin() }
+            var line = LogLine("queue-full")
+            line.add("reason", reason)
+            line.add("waiting", self.operations.count)
+            line.write()
+        } else {
+            self.owner?.refused(refused, reason)
+            self.begin()
+        }
+    }
+}

@@ -1,0 +1,507 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The program apus-queue: carries out what the scheduler decides, and nothing else. One event loop for all links and
+// for short reads, one thread that commits.
+
+import LMDBQueueStore
+import MailTypes
+import NIOCore
+import NIOPosix
+import PipeCore
+import PipeDrivers
+import QueueCore
+import Unix
+
+/// The queue manager. Everything is called on its event loop.
+package final class QueueManager {
+    let program: Program
+    let eventLoop: any EventLoop
+    private(set) var settings: QueueSettings
+    let store: LMDBQueueStore
+    let committer: Committer
+    let lookup: LookupClient
+    private(set) var scheduler: Scheduler
+    private var numbering: MessageNumbering
+    private var cache: ContentCache
+    private(set) var counters = Counters()
+
+    // Links.
+    private var submitters: [ObjectIdentifier: SubmitConnection] = [:]
+    private var agents: [AgentLinkID: AgentConnection] = [:]
+    private var operators: [ObjectIdentifier: OperatorConnection] = [:]
+    private var lastAgentLink: UInt64 = 0
+    /// Reports that are complete, until the scheduler says with what they are committed.
+    private var reports: [DeliveryID: (Submission, NewMessage)] = [:]
+    /// Operator's orders that are being committed, in order for each message.
+    private var orders: [MessageID: [(Int) -> Void]] = [:]
+
+    // What the scheduler wants, in order.
+    private var actions: [Scheduler.Action] = []
+    private var isPerforming = false
+    private var wakeTask: Scheduled<Void>?
+    private var isStopping = false
+    /// How much the disk still takes, as of `roomDeadline` less a second.
+    private var hasRoom = true
+    private var roomDeadline = NIODeadline.uptimeNanoseconds(0)
+
+    /// A message is handed to the store in parts above this many octets.
+    private static let spillOctetCount = 131_072
+    /// The clock is looked at at least so often, whatever it said before.
+    private static let wakeDelayMax: Int64 = 60_000_000
+    /// Deliveries under way have so long to end after the wish to stop.
+    private static let stopDelay = TimeAmount.seconds(20)
+
+    /// Starts the program, serves, and exits.
+    package static func main() -> Never {
+        let description = Program.Description(
+            name: "apus-queue", purpose: "Keeps the mail queue of Apus: accepts, schedules, dispatches and settles.",
+            mainLink: (dialect: .submit, peer: "submitter"))
+        Program.start(description).run { program, eventLoop in QueueManager(program, eventLoop) }
+    }
+
+    private init(_ program: Program, _ eventLoop: any EventLoop) {
+        self.program = program
+        self.eventLoop = eventLoop
+        do throws(SettingsFault) { self.settings = try QueueSettings(program.settings) } catch {
+            QueueLog.exit("settings", error.description, .configuration)
+        }
+        let report: RecoveryReport
+        let suspended: [(route: Route, record: DestinationRecord)]
+        do throws(LMDBQueueStore.OpenFault) {
+            self.store = try LMDBQueueStore(
+                directory: self.settings.directory, sizeMax: self.settings.sizeMax,
+                sizeReserve: Int(self.settings.reserve))
+        } catch {
+            QueueLog.exit("open", error.text, error.isInUse ? .temporary : .configuration)
+        }
+        do throws(StoreFault) {
+            report = try self.store.recover()
+            suspended = try self.store.destinations(limit: Self.suspendedCountMax)
+        } catch {
+            QueueLog.exit("recover", QueueLog.text(error), .system)
+        }
+        self.numbering = MessageNumbering(last: report.lastMessageID)
+        self.scheduler = Scheduler(
+            limits: self.settings.scheduler, isPaused: self.settings.isPaused,
+            seed: SystemRandomNumberGenerator().makeSeed(), suspended: suspended)
+        self.cache = ContentCache(octetCountMax: self.settings.cacheOctetCountMax)
+        self.committer = Committer(self.store, on: eventLoop)
+        self.lookup = LookupClient(on: eventLoop)
+        self.committer.owner = self
+        QueueLog.opened(report, try? self.store.counts())
+    }
+
+    /// Destinations that are remembered as being down across a restart.
+    private static let suspendedCountMax = 100_000
+
+    func begin() {
+        for link in self.program.links { self.connect(link) }
+        self.tell(.timePassed)
+    }
+
+    func handle(_ event: ControlEvent) {
+        switch event {
+        case .settings(let table): self.reload(table)
+        case .link(let ends): self.connect(ends)
+        case .listen(let listener): listener.descriptor.close()
+        case .unlisten, .start: break
+        case .status(let channel): self.program.answerStatus(channel, self.statusRows)
+        case .stop: self.stop()
+        }
+    }
+
+    private func reload(_ table: SettingsTable) {
+        do throws(SettingsFault) {
+            let settings = try QueueSettings(table)
+            guard settings != self.settings else { return self.lookup.forget() }
+            if settings.directory != self.settings.directory { QueueLog.note("restart-needed", "directory") }
+            self.settings = settings
+            self.cache.octetCountMax = settings.cacheOctetCountMax
+            self.lookup.forget()
+            self.tell(.limitsSet(settings.scheduler))
+            self.tell(.pauseSet(settings.isPaused))
+        } catch {
+            QueueLog.note("settings-kept", error.description)
+        }
+    }
+
+    // MARK: - Links
+
+    private func connect(_ ends: LinkEnds) {
+        switch ends.dialect {
+        case .submit:
+            let connection = SubmitConnection(ends, self)
+            self.submitters[ObjectIdentifier(connection)] = connection
+        case .deliver:
+            guard let kind = Self.agentKind(ends.peer) else { return self.refuse(ends) }
+            self.lastAgentLink += 1
+            let id = AgentLinkID(self.lastAgentLink)
+            self.agents[id] = AgentConnection(ends, id, kind, self)
+        case .ask: self.lookup.connect(ends)
+        case .operate:
+            let connection = OperatorConnection(ends, self)
+            self.operators[ObjectIdentifier(connection)] = connection
+        }
+    }
+
+    /// Which routes the program at the other end serves.
+    private static func agentKind(_ peer: String) -> AgentKind? {
+        switch peer {
+        case "apus-remote": .remote
+        case "apus-local": .local
+        case "apus-bounce": .bounce
+        default: nil
+        }
+    }
+
+    private func refuse(_ ends: LinkEnds) {
+        QueueLog.note("link-refused", "no agent is called \(ends.peer)")
+        ends.input.close()
+        if ends.output != ends.input { ends.output.close() }
+    }
+
+    func closed(_ connection: SubmitConnection) {
+        self.submitters[ObjectIdentifier(connection)] = nil
+        // By hand: the end of the input means to finish what can be finished, and to exit.
+        if !self.program.isSupervised, self.submitters.isEmpty { self.finishByHand() }
+    }
+
+    func closed(_ connection: AgentConnection) {
+        self.agents[connection.id] = nil
+        self.tell(.agentLost(connection.id))
+    }
+
+    func closed(_ connection: OperatorConnection) { self.operators[ObjectIdentifier(connection)] = nil }
+
+    // MARK: - The scheduler
+
+    /// Tells the scheduler something and does what it wants.
+    func tell(_ event: Scheduler.Event) {
+        self.scheduler.receive(event, at: WallClock.now(), into: &self.actions)
+        self.perform()
+    }
+
+    private func perform() {
+        guard !self.isPerforming else { return }
+        self.isPerforming = true
+        var index = 0
+        while index < self.actions.count {
+            // What is done may tell the scheduler more, and so make more actions.
+            self.perform(self.actions[index])
+            index += 1
+        }
+        self.actions.removeAll(keepingCapacity: true)
+        self.isPerforming = false
+    }
+
+    private func perform(_ action: Scheduler.Action) {
+        switch action {
+        case .deliver(let order):
+            self.counters.started += 1
+            self.agents[order.link]?.deliver(order)
+        case .settle(let settlement):
+            self.committer.add(.settle(settlement.message, settlement.changes), .settled(settlement))
+        case .exchange(let settlement): self.exchange(settlement)
+        case .loadDue(let after, let through, let limit):
+            self.read { () throws(StoreFault) in
+                .dueLoaded(try self.store.due(after: after, through: through, limit: limit))
+            }
+        case .loadWork(let keys):
+            self.read { () throws(StoreFault) in .workLoaded(try self.store.load(keys)) }
+        case .move(let moves): self.committer.add(.move(moves), .moved(moves))
+        case .quarantine(let key):
+            QueueLog.quarantined(key)
+            self.committer.add(.quarantine(key), .nothing)
+        case .saveDestination(let route, let record):
+            QueueLog.destination(route, record)
+            self.committer.add(.destination(route, record), .nothing)
+        case .operate(let message, let verb, let except):
+            self.committer.add(
+                .operate(message, verb, except: except, now: WallClock.now()), .operated(message))
+        case .wake(let time): self.setWake(time)
+        case .disconnect(let link): self.agents[link]?.close(because: FrameFault(.outOfPlace, .outcome))
+        }
+    }
+
+    private func read(_ body: () throws(StoreFault) -> Scheduler.Event) {
+        do throws(StoreFault) { self.tell(try body()) } catch { self.broke(QueueLog.text(error)) }
+    }
+
+    private func setWake(_ time: Timestamp) {
+        self.wakeTask?.cancel()
+        let now = WallClock.now()
+        let wait = time > now ? Int64(clamping: time.microseconds - now.microseconds) : 0
+        self.wakeTask = self.eventLoop.assumeIsolated().scheduleTask(
+            in: .microseconds(min(wait, Self.wakeDelayMax))
+        ) { self.tell(.timePassed) }
+    }
+
+    // MARK: - Acceptance
+
+    /// A message begins to arrive.
+    func begin(_ submission: Submission) {
+        if self.isStopping {
+            self.refuse(submission, Refusals.stopping)
+        } else if submission.reported == nil {
+            if !self.checkRoom() {
+                self.refuse(submission, Refusals.full)
+            } else if submission.mail.declaredSize > self.settings.messageOctetCountMax {
+                self.refuse(submission, Refusals.tooLarge)
+            }
+        }
+    }
+
+    /// Whether the reserve is untouched; looked at once a second.
+    private func checkRoom() -> Bool {
+        let now = NIODeadline.now()
+        guard now >= self.roomDeadline else { return self.hasRoom }
+        self.roomDeadline = now + .seconds(1)
+        let hadRoom = self.hasRoom
+        self.hasRoom = self.store.diskFreeOctetCount.map { $0 >= self.settings.reserve } ?? true
+        if hadRoom != self.hasRoom { QueueLog.note(self.hasRoom ? "room-again" : "no-room", self.settings.directory) }
+        return self.hasRoom
+    }
+
+    func add(_ path: ForwardPath, to submission: Submission) {
+        guard !submission.isEnded else { return }
+        guard submission.recipients.count < self.settings.recipientCountMax else {
+            return self.refuse(submission, Refusals.tooManyRecipients)
+        }
+        let place = submission.add(path)
+        self.lookup.resolve(path) { resolution in
+            guard !submission.isEnded else { return }
+            submission.resolved(place, resolution)
+            if submission.commit != nil { self.commitAsked(submission) }
+        }
+    }
+
+    /// Content has come; a large message goes on to the store.
+    func contentArrived(_ submission: Submission) {
+        guard !submission.isEnded else { return }
+        guard submission.octetCount <= self.settings.messageOctetCountMax else {
+            return self.refuse(submission, Refusals.tooLarge)
+        }
+        guard submission.content.count >= Self.spillOctetCount else { return }
+        let id = submission.id ?? self.numbering.next(now: WallClock.now())
+        submission.id = id
+        let (offset, octets) = submission.takeChunks(of: self.store.contentChunkOctetCount)
+        self.committer.add(
+            .spill(id, offset: offset, octets: octets), .spilled(submission, octetCount: octets.count))
+    }
+
+    /// The submitter wants the message accepted; begins once all routes are known.
+    func commitAsked(_ submission: Submission) {
+        guard !submission.isEnded, let commit = submission.commit, submission.pendingCount == 0 else { return }
+        guard commit.octetCount == submission.octetCount else {
+            return self.refuse(submission, Refusals.miscounted)
+        }
+        let now = WallClock.now()
+        let records: [RecipientRecord]
+        switch submission.verdict(recipientCountMax: self.settings.recipientCountMax, now: now) {
+        case .refused(let refusal): return self.refuse(submission, refusal)
+        case .accepted(let accepted): records = accepted
+        }
+        let id = submission.id ?? self.numbering.next(now: now)
+        submission.id = id
+        var prefix: [UInt8] = []
+        if !commit.prefix.isEmpty || !commit.suffix.isEmpty {
+            prefix.reserveCapacity(commit.prefix.count + 13 + commit.suffix.count)
+            prefix += commit.prefix
+            prefix += id.octets
+            prefix += commit.suffix
+        }
+        let offset = submission.spilledCount
+        let message = NewMessage(
+            record: MessageRecord(
+                id: id, reversePath: submission.mail.reversePath, bodyType: submission.mail.bodyType, arrival: now,
+                expiry: now.advanced(by: self.settings.lifetime), prefix: prefix,
+                contentOctetCount: submission.octetCount, trace: submission.mail.trace),
+            recipients: records, content: submission.takeRest(), contentOffset: offset)
+        submission.isCommitting = true
+        if let delivery = submission.reported {
+            self.reports[delivery] = (submission, message)
+            self.tell(.reportReceived(delivery))
+        } else {
+            self.committer.add(.accept(message), .accepted(submission, message))
+        }
+    }
+
+    private func exchange(_ settlement: Settlement) {
+        guard let (submission, message) = self.reports.removeValue(forKey: settlement.delivery) else {
+            // The scheduler only asks for what was reported; without the report nothing may be settled.
+            return self.broke("an exchange without a report")
+        }
+        self.committer.add(
+            .exchange(message, reported: settlement.message, settlement.changes),
+            .exchanged(submission, message, settlement))
+    }
+
+    /// Refuses a message, and removes what has been written of it.
+    func refuse(_ submission: Submission, _ refusal: Refusal) {
+        guard !submission.isEnded else { return }
+        QueueLog.refused(submission, refusal)
+        self.counters.refused += 1
+        self.discard(submission)
+        submission.home?.submission(submission, refused: refusal)
+    }
+
+    /// The submitter has gone or thought better of it.
+    func abandon(_ submission: Submission) {
+        guard !submission.isEnded else { return }
+        self.discard(submission)
+    }
+
+    private func discard(_ submission: Submission) {
+        submission.end()
+        // Why: its operations that wait must not follow the one that is given up; one that is being written is accepted,
+        // whoever has gone meanwhile; and a report that is complete is exchanged, because the scheduler counts on it.
+        if submission.isCommitting, submission.reported != nil { return }
+        guard self.committer.withdraw(submission), submission.spilledCount > 0, let id = submission.id else { return }
+        self.committer.add(.discard(id), .nothing)
+    }
+
+    // MARK: - Content
+
+    /// A part of a message for an agent; nil if there is no such message.
+    func content(_ message: MessageID, offset: UInt64, octetCount: Int) -> ArraySlice<UInt8>? {
+        if let whole = self.cache[message] {
+            guard offset < UInt64(whole.count) else { return [] }
+            return whole[Int(offset)...].prefix(octetCount)
+        }
+        do throws(StoreFault) {
+            return try self.store.content(message, offset: offset, count: octetCount)?[...]
+        } catch {
+            self.broke(QueueLog.text(error))
+            return nil
+        }
+    }
+
+    // MARK: - The operator
+
+    /// Does a verb to all recipients of a message; tells how many changed when it is committed.
+    func order(_ verb: OperatorVerb, _ message: StoredMessage, _ done: @escaping (Int) -> Void) {
+        self.orders[message.record.id, default: []].append(done)
+        var routes: [Route] = []
+        for recipient in message.recipients where !routes.contains(recipient.destination) {
+            routes.append(recipient.destination)
+        }
+        self.tell(.ordered(message.record.id, verb, destinations: routes))
+    }
+
+    // MARK: - The end
+
+    private func stop() {
+        guard !self.isStopping else { return }
+        self.isStopping = true
+        QueueLog.note("stopping", "\(self.scheduler.deliveryCount) deliveries under way")
+        self.tell(.stopRequested)
+        self.eventLoop.assumeIsolated().scheduleTask(in: Self.stopDelay) { ExitStatus.ok.exit() }
+        self.exitWhenIdle()
+    }
+
+    /// Looks now and then whether all is done; a quick way to the end is not worth a call in every path.
+    private func exitWhenIdle() {
+        if self.committer.isIdle, self.scheduler.deliveryCount == 0, !self.submitters.values.contains(where: \.isBusy) {
+            ExitStatus.ok.exit()
+        }
+        self.eventLoop.assumeIsolated().scheduleTask(in: .milliseconds(20)) { self.exitWhenIdle() }
+    }
+
+    /// Run by hand, without more input: deliver what agents take now, then exit.
+    private func finishByHand() {
+        let isWorking = !self.agents.isEmpty && self.scheduler.recipientCount > 0
+        if self.committer.isIdle, !isWorking, self.scheduler.deliveryCount == 0 { ExitStatus.ok.exit() }
+        self.eventLoop.assumeIsolated().scheduleTask(in: .milliseconds(20)) { self.finishByHand() }
+    }
+}
+
+extension SystemRandomNumberGenerator {
+    fileprivate func makeSeed() -> UInt64 {
+        var generator = self
+        return generator.next()
+    }
+}
+
+extension QueueManager: LoopProgram {}
+
+// MARK: - Commits
+
+extension QueueManager: CommitterOwner {
+    func committed(_ completions: [Completion], _ report: CommitReport) {
+        for record in report.undecodable { QueueLog.undecodable(record) }
+        if report.strayCount > 0 { QueueLog.note("stray-changes", "\(report.strayCount)") }
+        var counts = report.operatedCounts[...]
+        let now = WallClock.now()
+        self.isPerforming = true
+        for completion in completions {
+            switch completion {
+            case .nothing: break
+            case .accepted(let submission, let message): self.accepted(submission, message, now)
+            case .spilled(let submission, let octetCount):
+                if !submission.isEnded { submission.home?.submission(submission, granted: octetCount) }
+            case .settled(let settlement): self.settled(settlement, now, report: nil)
+            case .exchanged(let submission, let message, let settlement):
+                self.settled(settlement, now, report: message.record.id)
+                self.accepted(submission, message, now)
+            case .moved(let moves): self.scheduler.receive(.moved(moves), at: now, into: &self.actions)
+            case .operated(let message):
+                let count = counts.popFirst() ?? 0
+                self.scheduler.receive(.orderCommitted(message), at: now, into: &self.actions)
+                self.ordered(message, count)
+            }
+        }
+        self.isPerforming = false
+        self.perform()
+    }
+
+    private func accepted(_ submission: Submission, _ message: NewMessage, _ now: Timestamp) {
+        self.counters.accepted += 1
+        QueueLog.queued(message, delay: now.elapsed(since: message.record.arrival))
+        // The acceptance is complete; from here on it only remains to be told.
+        if !submission.isEnded { submission.home?.submission(submission, queued: message.record.id) }
+        submission.end()
+        if message.contentOffset == 0 {
+            self.cache.insert(message.record.id, prefix: message.record.prefix, content: message.content)
+        }
+        self.scheduler.receive(.accepted(message.record, message.recipients), at: now, into: &self.actions)
+    }
+
+    private func settled(_ settlement: Settlement, _ now: Timestamp, report: MessageID?) {
+        for ending in settlement.endings {
+            self.counters.count(ending.status)
+            QueueLog.ending(ending, report: report)
+        }
+        if report == nil {
+            for agent in self.agents.values { agent.noted(settlement.delivery) }
+        }
+        self.scheduler.receive(.settled(settlement.delivery), at: now, into: &self.actions)
+        if !self.scheduler.holds(settlement.message) { self.cache.remove(settlement.message) }
+    }
+
+    private func ordered(_ message: MessageID, _ count: Int) {
+        guard var waiting = self.orders[message], !waiting.isEmpty else { return }
+        let done = waiting.removeFirst()
+        self.orders[message] = waiting.isEmpty ? nil : waiting
+        done(count)
+    }
+
+    func refused(_ completions: [Completion], _ reason: String) {
+        QueueLog.note("queue-full", reason)
+        for completion in completions {
+            switch completion {
+            case .accepted(let submission, _), .spilled(let submission, _):
+                submission.isCommitting = false
+                self.refuse(submission, Refusals.full)
+            case .nothing, .settled, .exchanged, .moved, .operated: break
+            }
+        }
+    }
+
+    func broke(_ reason: String) {
+        // Why: after a failed sync nobody knows what is on the disk, and a second sync would claim success. What was
+        // not answered is refused by the links closing; a restart reads what is really there.
+        QueueLog.note("queue-broken", reason)
+        for submitter in self.submitters.values { submitter.refuseAll(Refusals.broken) }
+        self.eventLoop.assumeIsolated().scheduleTask(in: .milliseconds(100)) { ExitStatus.system.exit() }
+    }
+}

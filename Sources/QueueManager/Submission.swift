@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import MailTypes
+import PipeCore
+import QueueCore
+
+/// Where answers about a submission go.
+protocol SubmissionHome: AnyObject {
+    func submission(_ submission: Submission, queued id: MessageID)
+    func submission(_ submission: Submission, refused refusal: Refusal)
+    /// So many octets more may come.
+    func submission(_ submission: Submission, granted octetCount: Int)
+}
+
+/// A message on its way into the queue: from `mail` until `queued` or `refused`.
+final class Submission {
+    /// The channel on its link.
+    let channel: UInt32
+    let mail: MailRequest
+    /// The delivery that this report is about; nil for ordinary mail.
+    let reported: DeliveryID?
+    weak var home: (any SubmissionHome)?
+
+    struct Recipient {
+        let path: ForwardPath
+        /// Nil: asked.
+        var resolution: Resolution?
+    }
+
+    private(set) var recipients: [Recipient] = []
+    private(set) var pendingCount = 0
+    /// Content that has not been handed to the store.
+    private(set) var content: [UInt8] = []
+    private(set) var octetCount: UInt64 = 0
+    /// Content that has.
+    private(set) var spilledCount: UInt64 = 0
+    private var credit: UInt64
+    var id: MessageID?
+    var commit: CommitRequest?
+    /// Its acceptance has been handed to the committer.
+    var isCommitting = false
+    /// Answered or given up: what comes still is ignored.
+    var isEnded = false
+
+    init(channel: UInt32, mail: MailRequest, reported: DeliveryID?, credit: Int, home: any SubmissionHome) {
+        self.channel = channel
+        self.mail = mail
+        self.reported = reported
+        self.credit = UInt64(credit)
+        self.home = home
+    }
+
+    /// Adds a recipient and answers its place.
+    func add(_ path: ForwardPath) -> Int {
+        self.recipients.append(Recipient(path: path))
+        self.pendingCount += 1
+        return self.recipients.count - 1
+    }
+
+    func resolved(_ place: Int, _ resolution: Resolution) {
+        guard self.recipients[place].resolution == nil else { return }
+        self.recipients[place].resolution = resolution
+        self.pendingCount -= 1
+    }
+
+    /// Takes content in; throws if the other side had no credit for it.
+    func append(_ octets: ArraySlice<UInt8>) throws(FrameFault) {
+        self.octetCount += UInt64(octets.count)
+        guard self.octetCount <= self.credit else { throw FrameFault(.creditExceeded, .data) }
+        if self.content.isEmpty { self.content.reserveCapacity(max(octets.count, 5_120)) }
+        self.content += octets
+    }
+
+    func grant(_ octetCount: Int) { self.credit += UInt64(octetCount) }
+
+    /// Hands out the whole chunks of the content, and where they begin.
+    func takeChunks(of size: Int) -> (offset: UInt64, octets: [UInt8]) {
+        let count = self.content.count / size * size
+        let offset = self.spilledCount
+        let octets = Array(self.content[..<count])
+        self.content.removeFirst(count)
+        self.spilledCount += UInt64(count)
+        return (offset, octets)
+    }
+
+    func takeRest() -> [UInt8] {
+        defer { self.content = [] }
+        return self.content
+    }
+
+    /// Gives its memory back.
+    func end() {
+        self.isEnded = true
+        self.content = []
+    }
+}
+
+extension Submission {
+    /// What the recipients' answers make of the message.
+    enum Verdict {
+        case accepted([RecipientRecord])
+        case refused(Refusal)
+    }
+
+    /// Makes the records of the recipients, aliases expanded, duplicates merged.
+    ///
+    /// A recipient that turns out not to exist is stored as failed, so that the sender is told; if it is the only one
+    /// and the client still waits, it is refused.
+    func verdict(recipientCountMax: Int, now: Timestamp) -> Verdict {
+        var records: [RecipientRecord] = []
+        var seen: Set<Resolution.Target> = []
+        let isSingle = self.recipients.count == 1
+        var failures: [(ForwardPath, DeliveryOutcome)] = []
+        for recipient in self.recipients {
+            switch recipient.resolution {
+            case nil, .later: return .refused(Refusals.lookupAway)
+            case .unknown(let status, let text):
+                if isSingle, self.reported == nil { return .refused(Refusals.unknown(status, text)) }
+                failures.append(
+                    (
+                        recipient.path,
+                        DeliveryOutcome(
+                            .failed, code: 550, status: status, reporter: Array("apus-lookup".utf8), text: text)
+                    ))
+            case .targets(let targets):
+                for target in targets where (isSingle && targets.count == 1) || seen.insert(target).inserted {
+                    records.append(
+                        RecipientRecord(
+                            number: UInt32(records.count), forwardPath: target.forwardPath,
+                            originalPath: target.forwardPath == recipient.path ? nil : recipient.path,
+                            route: target.route, state: .queued(last: nil), due: now))
+                }
+            }
+            guard records.count + failures.count <= recipientCountMax else {
+                return .refused(Refusals.tooManyRecipients)
+            }
+        }
+        for (path, failure) in failures {
+            records.append(
+                RecipientRecord(
+                    number: UInt32(records.count), forwardPath: path, originalPath: nil,
+                    // Nobody delivers it: the state leads to the bounce agent.
+                    route: .local(user: Array("nobody".utf8)), state: .failed(failure), due: now, lastAttempt: now))
+        }
+        return .accepted(records)
+    }
+}
+
+/// Every refusal that the queue can give, in the order of codes.
+enum Refusals {
+    static let lookupAway = Refusal(451, EnhancedStatus(.transient, 3, 0), "cannot look up the recipient now")
+    static let broken = Refusal(451, EnhancedStatus(.transient, 3, 0), "the queue has a fault")
+    static let miscounted = Refusal(451, EnhancedStatus(.transient, 3, 0), "the content did not arrive whole")
+    static let stopping = Refusal(451, EnhancedStatus(.transient, 3, 2), "the queue is stopping")
+    static let full = Refusal(452, EnhancedStatus(.transient, 3, 1), "the queue is full")
+    static let tooManyRecipients = Refusal(452, EnhancedStatus(.transient, 5, 3), "too many recipients")
+    static let tooLarge = Refusal(552, EnhancedStatus(.permanent, 3, 4), "the message is too large")
+
+    static func unknown(_ status: EnhancedStatus, _ text: [UInt8]) -> Refusal {
+        Refusal(550, status, text.isEmpty ? "no such recipient" : text.printableText)
+    }
+}

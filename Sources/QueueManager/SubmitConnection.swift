@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import MailTypes
+import NIOCore
+import PipeCore
+import PipeDrivers
+import Unix
+
+/// One program that hands in mail, with all its channels (pipes.md §2).
+final class SubmitConnection: LinkReceiver, SubmissionHome {
+    private unowned let manager: QueueManager
+    private var link: Link?
+    private var submissions: [UInt32: Submission] = [:]
+
+    /// Messages that one program may be handing in at once.
+    private static let submissionCountMax = 20_000
+
+    init(_ ends: LinkEnds, _ manager: QueueManager) {
+        self.manager = manager
+        self.link = Link(
+            ends, program: "apus-queue", capacity: UInt32(Self.submissionCountMax), receiver: self,
+            on: manager.eventLoop)
+    }
+
+    /// Whether a message is arriving or being committed.
+    var isBusy: Bool { !self.submissions.isEmpty }
+
+    func close() { self.link?.close() }
+
+    func refuseAll(_ refusal: Refusal) {
+        for channel in self.submissions.keys.sorted() {
+            if let submission = self.submissions[channel] { self.answer(.refused(refusal), submission) }
+        }
+    }
+
+    func linkOpened(_ link: Link, hello: Hello) {}
+
+    func linkReceived(_ frame: Frame, from link: Link) {
+        do throws(FrameFault) {
+            try self.take(try SubmitRequest(frame), frame.channel)
+        } catch {
+            link.close(because: error)
+        }
+    }
+
+    private func take(_ request: SubmitRequest, _ channel: UInt32) throws(FrameFault) {
+        let submission = self.submissions[channel]
+        switch request {
+        case .mail(let mail):
+            guard submission == nil, channel != 0, self.submissions.count < Self.submissionCountMax else {
+                throw FrameFault(.outOfPlace, .mail)
+            }
+            let new = Submission(
+                channel: channel, mail: mail, reported: nil, credit: FrameLimits.creditOctetCount, home: self)
+            self.submissions[channel] = new
+            self.manager.begin(new)
+        case .rcpt(let path):
+            guard let submission else { return }
+            guard submission.commit == nil else { throw FrameFault(.outOfPlace, .rcpt) }
+            self.manager.add(path, to: submission)
+        case .data(let octets):
+            guard let submission else { return }
+            guard submission.commit == nil, !submission.recipients.isEmpty else { throw FrameFault(.outOfPlace, .data) }
+            try submission.append(octets)
+            self.manager.contentArrived(submission)
+        case .commit(let commit):
+            guard let submission else { return }
+            guard submission.commit == nil, !submission.recipients.isEmpty else {
+                throw FrameFault(.outOfPlace, .commit)
+            }
+            submission.commit = commit
+            self.manager.commitAsked(submission)
+        case .abort:
+            guard let submission else { return }
+            self.submissions[channel] = nil
+            self.manager.abandon(submission)
+        }
+    }
+
+    func linkClosed(_ link: Link) {
+        for submission in self.submissions.values { self.manager.abandon(submission) }
+        self.submissions = [:]
+        self.link = nil
+        self.manager.closed(self)
+    }
+
+    // MARK: - Answers
+
+    func submission(_ submission: Submission, queued id: MessageID) {
+        self.answer(.queued(id), submission)
+    }
+
+    func submission(_ submission: Submission, refused refusal: Refusal) {
+        self.answer(.refused(refusal), submission)
+    }
+
+    func submission(_ submission: Submission, granted octetCount: Int) {
+        submission.grant(octetCount)
+        self.link?.send { SubmitAnswer.more(UInt64(octetCount)).append(to: &$0, channel: submission.channel) }
+    }
+
+    private func answer(_ answer: SubmitAnswer, _ submission: Submission) {
+        guard self.submissions[submission.channel] === submission else { return }
+        self.submissions[submission.channel] = nil
+        self.link?.send { answer.append(to: &$0, channel: submission.channel) }
+    }
+}
