@@ -63,6 +63,8 @@ package final class ServerListener {
         let door = NIOLoopBound(Door(register: register, welcome: welcome), eventLoop: eventLoop)
         return ServerBootstrap(group: eventLoop)
             .serverChannelOption(ChannelOptions.maxMessagesPerRead, value: 16)
+            // Connections inherit it. Replies are written once a batch; none may wait for an acknowledgement.
+            .serverChannelOption(ChannelOptions.tcpOption(.tcp_nodelay), value: 1)
             .childChannelOption(ChannelOptions.autoRead, value: false)
             .childChannelOption(ChannelOptions.recvAllocator, value: ServerReceiveAllocator())
             .childChannelInitializer { channel in
