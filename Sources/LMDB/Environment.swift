@@ -23,6 +23,10 @@ package final class Environment: Sendable {
         // Safety: a pointer that is only used while the mutex is held.
         nonisolated(unsafe) var parkedReader: OpaquePointer?
         var mapSize: Int
+        /// Where the map is; nil where the kernel does not say.
+        var mapPlace: MapPlace?
+        /// Octets of the map touched since they were last let go, by estimate.
+        var touchedOctetCount = 0
     }
 
     // Safety: MDB_env is made for use by several threads; the one function that is not, mdb_env_set_mapsize, is called
@@ -67,7 +71,9 @@ package final class Environment: Sendable {
         self.sizeMax = sizeMax
         self.sizeReserve = sizeReserve
         self.path = directory
-        self.shared = Mutex(Shared(parkedReader: nil, mapSize: Int(info.me_mapsize)))
+        self.shared = Mutex(
+            Shared(
+                parkedReader: nil, mapSize: Int(info.me_mapsize), mapPlace: MapPlace(file: directory + "/data.mdb")))
         // A reader of a process that was killed would keep its pages from being used again.
         var deadCount: Int32 = 0
         mdb_reader_check(handle, &deadCount)
@@ -175,9 +181,26 @@ package final class Environment: Sendable {
                 guard wanted > shared.mapSize else { throw LMDBError("mdb_env_set_mapsize", MDB_MAP_FULL) }
                 if let reader = shared.parkedReader { mdb_txn_abort(reader) }
                 shared.parkedReader = nil
+                shared.mapPlace = nil
                 try check(mdb_env_set_mapsize(self.handle, wanted), "mdb_env_set_mapsize")
                 shared.mapSize = wanted
+                shared.mapPlace = MapPlace(file: self.path + "/data.mdb")
             }
+        }
+    }
+
+    /// Pages of the map that were touched stay with the process; above this many octets they are let go.
+    private static let touchedOctetCountMax = 8 << 20
+
+    /// To be told how much of the map was read or walked through, so that the process does not grow with the file.
+    /// Not to be called inside `read`.
+    package func noteTouched(_ octetCount: Int) {
+        self.shared.withLock { shared in
+            shared.touchedOctetCount += octetCount
+            guard shared.touchedOctetCount > Self.touchedOctetCountMax else { return }
+            shared.touchedOctetCount = 0
+            guard self.fileOctetCount > UInt64(Self.touchedOctetCountMax) else { return }
+            shared.mapPlace?.letGo()
         }
     }
 

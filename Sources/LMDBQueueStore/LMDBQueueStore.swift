@@ -87,6 +87,8 @@ package final class LMDBQueueStore: QueueStore, Sendable {
             case .discard, .settle, .exchange, .move, .quarantine, .destination, .operate: false
             }
         }
+        // A page that is looked at brings its neighbours with it.
+        self.environment.noteTouched(65_536)
         do throws(LMDBError) {
             return try self.environment.write(isEssential: isEssential) { transaction throws(LMDBError) in
                 var writer = Writer(self)

@@ -41,7 +41,8 @@ extension LMDBQueueStore {
     }
 
     package func load(_ keys: [DueKey]) throws(StoreFault) -> LoadedWork {
-        try self.read { transaction throws(LMDBError) in
+        defer { self.environment.noteTouched(keys.count * 8_192) }
+        return try self.read { transaction throws(LMDBError) in
             var work = LoadedWork()
             for key in keys {
                 do throws(RecordFault) {
@@ -92,7 +93,8 @@ extension LMDBQueueStore {
     }
 
     package func content(_ message: MessageID, offset: UInt64, count: Int) throws(StoreFault) -> [UInt8]? {
-        try self.read { transaction throws(LMDBError) in
+        defer { self.environment.noteTouched(max(count, 65_536)) }
+        return try self.read { transaction throws(LMDBError) in
             let record: MessageRecord
             do throws(RecordFault) {
                 guard let found = try self.record(message, transaction) else { return nil }
@@ -136,7 +138,8 @@ extension LMDBQueueStore {
     }
 
     package func messages(after: MessageID?, limit: Int) throws(StoreFault) -> [StoredMessage] {
-        try self.read { transaction throws(LMDBError) in
+        defer { self.environment.noteTouched(limit * 8_192) }
+        return try self.read { transaction throws(LMDBError) in
             let start = after.map { $0.rawValue &+ 1 } ?? 0
             guard after?.rawValue != .max else { return [] }
             var ids: [MessageID] = []

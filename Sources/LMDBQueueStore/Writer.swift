@@ -156,6 +156,7 @@ struct Writer {
     private func deleteContent(_ id: MessageID, _ cursor: borrowing Cursor) throws(LMDBError) {
         var isFound = try cursor.seek(numberedKey(id, 0).span) { found, _ in messageID(found) == id }
         while isFound == true {
+            self.store.environment.noteTouched(self.store.contentChunkOctetCount)
             try cursor.delete()
             isFound = try cursor.next { found, _ in messageID(found) == id }
         }

@@ -32,16 +32,18 @@ extension Scheduler {
         var isHostDown = true
         // Recipients that were deferred together come back together.
         let random = self.random.next()
-        for (number, told) in zip(delivery.numbers, delivery.outcomes) {
+        for (number, answer) in zip(delivery.numbers, delivery.outcomes) {
             guard let index = work.index(of: number) else { continue }
-            let outcome = told ?? Self.outcomeMissing
+            let outcome = answer ?? Self.outcomeMissing
             if !Self.tellsThatHostIsDown(outcome) { isHostDown = false }
             let recipient = work.recipients[index]
             let (after, status) = self.next(recipient, work.record, outcome, now, random)
+            var told = after ?? recipient.record
+            if after == nil { told.attemptCount = told.attemptCount == .max ? .max : told.attemptCount + 1 }
             changes.append(RecipientChange(number: number, dueBefore: recipient.record.due, after: after))
             endings.append(
                 RecipientEnding(
-                    status: status, message: work.record.id, recipient: after ?? recipient.record, outcome: outcome,
+                    status: status, message: work.record.id, recipient: told, outcome: outcome,
                     delay: now.elapsed(since: work.record.arrival)))
             self.messages[delivery.message]?.update(index) { $0.phase = .settling(id) }
         }

@@ -49,7 +49,7 @@ final class Committer {
     /// A transaction has at most so many operations, and takes no further one beyond so many octets of content: it must
     /// not keep the next one waiting for long.
     private static let operationCountMax = 4_000
-    private static let octetCountMax = 32 << 20
+    private static let octetCountMax = 8 << 20
     /// How long to wait when there is no room even for outcomes.
     private static let fullDelay = TimeAmount.seconds(1)
 
