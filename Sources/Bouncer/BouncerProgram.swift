@@ -34,9 +34,11 @@ package enum BouncerProgram {
         guard let text = settings.text("postmaster") else {
             return BounceAgent.Rules(hostname: hostname, postmaster: nil)
         }
-        // A name without a domain is of this server.
-        let address = MailAddress(text: text) ?? MailAddress(octets: Array(text.utf8) + [ASCII.at] + hostname)
-        guard let address else { throw SettingsFault("postmaster", "\(text) is not a mail address") }
+        // A name without a domain is a local user's. Apus-lookup knows him by this address, whatever domains are local.
+        let role = text.utf8.contains(ASCII.at) ? Array(text.utf8) : Array("postmaster@".utf8) + hostname
+        guard let address = MailAddress(octets: role) else {
+            throw SettingsFault("postmaster", "\(text) is not a mail address")
+        }
         return BounceAgent.Rules(hostname: hostname, postmaster: address)
     }
 }

@@ -171,6 +171,8 @@ int apus_die_with_parent(pid_t parent, int signal_number) {
     return getppid() == parent ? 0 : -ESRCH;
 }
 
+void apus_forbid_tracing(void) { prctl(PR_SET_DUMPABLE, 0); }
+
 int apus_open(const char *path, int flags, mode_t mode) {
     int descriptor;
     do descriptor = open(path, flags | O_CLOEXEC, mode);

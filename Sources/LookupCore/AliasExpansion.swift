@@ -158,12 +158,7 @@ private struct Expansion {
         guard !self.isPostmasterDefaulted else { return self.targets.isEmpty ? nobody : nil }
         self.isPostmasterDefaulted = true
         let rules = self.resolver.rules
-        switch rules.postmaster {
-        case .address(let address)?:
-            guard let name = self.resolver.localName(of: address) else { return self.add(remote: address) }
-            return self.follow(name, in: &users)
-        case .postmaster?, nil: break
-        }
+        if let target = rules.postmaster { return self.take(Step(target: target, owner: []), in: &users) }
         if let entry = self.resolver.aliases.entries[RecipientResolver.superuser], !entry.isBroken {
             self.open(RecipientResolver.superuser, entry)
             return nil

@@ -57,6 +57,13 @@ package struct AliasFile: Hashable, Sendable {
     /// No aliases at all.
     package init() {}
 
+    /// What stands for a file that could not be read: any name might be in it.
+    package static var unreadable: AliasFile {
+        var file = AliasFile()
+        file.hasUnreadableLine = true
+        return file
+    }
+
     /// Reads a file of at most `octetCountMax` octets; the rest of a longer one is a fault.
     package init(octets: [UInt8]) {
         guard octets.count <= Self.octetCountMax else {

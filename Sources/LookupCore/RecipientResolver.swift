@@ -20,14 +20,14 @@ package struct RecipientResolver: Sendable {
         /// What separates a user from a tag; nil: nothing does.
         package var delimiter: UInt8?
         /// Who reads what comes for the postmaster, if no alias says it.
-        package var postmaster: ForwardPath?
+        package var postmaster: AliasFile.Target?
         /// The user as whom everything runs, if not as root: the last resort for the postmaster's mail.
         package var singleUser: [UInt8]?
 
         /// - Precondition: the names are in lower case.
         package init(
             localDomains: Set<[UInt8]>, hostname: [UInt8], smarthost: NextHop? = nil,
-            delimiter: UInt8? = Array("+".utf8).first, postmaster: ForwardPath? = nil, singleUser: [UInt8]? = nil
+            delimiter: UInt8? = Array("+".utf8).first, postmaster: AliasFile.Target? = nil, singleUser: [UInt8]? = nil
         ) {
             self.localDomains = localDomains
             self.hostname = hostname

@@ -29,6 +29,11 @@ package enum ChildProcess {
         }
     }
 
+    /// A descriptor that becomes readable when the process ends.
+    package static func watch(_ pid: Int32) throws(SystemError) -> Descriptor {
+        Descriptor(try SystemError.check(apus_pidfd_open(pid), "pidfd_open"))
+    }
+
     package static func kill(_ pid: Int32) { _ = Glibc.kill(pid, SIGKILL) }
 }
 
@@ -36,13 +41,19 @@ package enum ChildProcess {
 package enum ThisProcess {
     package static var pid: Int32 { getpid() }
 
-    /// The path of the executable, for starting it again.
-    package static func executablePath() throws(SystemError) -> String {
-        var buffer = [CChar](repeating: 0, count: 4_096)
-        let count = readlink("/proc/self/exe", &buffer, buffer.count - 1)
-        guard count > 0 else { throw SystemError("readlink", "/proc/self/exe") }
-        return String(decoding: buffer[..<count].map { UInt8(bitPattern: $0) }, as: UTF8.self)
+    /// A path by which this executable can be started again, whatever has become of its file meanwhile, and also by
+    /// a user who may not look into its directory.
+    package static let executablePath = "/proc/self/exe"
+
+    /// The time since some instant in the past, for measuring spans; it never goes back.
+    package static var uptime: Duration {
+        var time = timespec()
+        clock_gettime(CLOCK_MONOTONIC, &time)
+        return .seconds(time.tv_sec) + .nanoseconds(time.tv_nsec)
     }
+
+    /// Keeps other processes of the same user from looking into this one and changing it.
+    package static func forbidTracing() { apus_forbid_tracing() }
 
     /// From now on this process is killed when `parent` ends; false if that has ended already.
     package static func endWithParent(_ parent: Int32) -> Bool { apus_die_with_parent(parent, SIGKILL) >= 0 }

@@ -1,9 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What can be done to files by name, relative to an open directory.
+// What can be done to files by name.
 
 import CUnix
 import Glibc
+package import MailTypes
+
+/// What tells one state of a file from another: two marks that are the same are of the same content.
+package struct FileMark: Equatable, Sendable {
+    private let device: UInt64
+    private let node: UInt64
+    private let size: Int64
+    private let changedNanoseconds: Int64
+    /// When the content was last changed.
+    package let modified: Timestamp
+
+    /// The mark of the file of that path now, links followed.
+    package init(_ path: String) throws(SystemError) {
+        var status = stat()
+        guard stat(path, &status) == 0 else { throw SystemError("stat", path) }
+        self.device = UInt64(truncatingIfNeeded: status.st_dev)
+        self.node = UInt64(truncatingIfNeeded: status.st_ino)
+        self.size = Int64(status.st_size)
+        self.changedNanoseconds = Int64(status.st_ctim.tv_sec) &* 1_000_000_000 &+ Int64(status.st_ctim.tv_nsec)
+        let microseconds = UInt64(max(0, status.st_mtim.tv_sec)) &* 1_000_000 &+ UInt64(status.st_mtim.tv_nsec / 1_000)
+        self.modified = Timestamp(microseconds: microseconds)
+    }
+}
 
 extension Descriptor {
     /// Makes a directory; one that is there already is fine, anything else of that name is found out later.
@@ -45,7 +68,31 @@ extension Descriptor {
     package func startWriting() { _ = apus_start_writing(self.number) }
 
     /// Takes the lock on the whole file, for as long as the file is open here; false if another process has it.
-    package func tryLock() -> Bool { flock(self.number, LOCK_EX | LOCK_NB) == 0 }
+    ///
+    /// On a file system without locks there is nothing to take.
+    package func tryLock() -> Bool { flock(self.number, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK }
+
+    /// Reads from a place in the file, without moving; empty at its end.
+    package func read(at offset: UInt64, upTo octetCountMax: Int) throws(SystemError) -> [UInt8] {
+        var result = 0
+        var code: CInt = 0
+        let octets = [UInt8](unsafeUninitializedCapacity: octetCountMax) { buffer, count in
+            repeat {
+                result = pread(self.number, buffer.baseAddress, octetCountMax, off_t(clamping: offset))
+            } while result < 0 && errno == EINTR
+            code = errno
+            count = max(result, 0)
+        }
+        guard result >= 0 else { throw SystemError("read", code: code) }
+        return octets
+    }
+
+    /// When the file of that name was last changed, its links included; nil if that cannot be told.
+    package func changeTime(of name: String) -> Timestamp? {
+        var status = stat()
+        guard fstatat(self.number, name, &status, AT_SYMLINK_NOFOLLOW) == 0 else { return nil }
+        return Timestamp(microseconds: UInt64(max(0, status.st_ctim.tv_sec)) &* 1_000_000)
+    }
 
     /// Whether a name is there, of whatever kind; a link is not followed.
     package func hasEntry(_ name: String) throws(SystemError) -> Bool {

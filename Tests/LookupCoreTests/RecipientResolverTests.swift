@@ -186,15 +186,17 @@ struct RecipientResolutionTests {
         #expect(try resolve(resolver(), "postmaster") == "later")
         #expect(try resolve(resolver("root: carol\n"), "postmaster@example.org") == "carol@example.org=local:carol")
         #expect(try resolve(resolver { $0.singleUser = octets("bob") }, "postmaster") == "bob@mx.example.org=local:bob")
-        let address = try path("boss@remote.example")
+        let address = AliasFile.Target.address(try #require(MailAddress(text: "boss@remote.example")))
         #expect(
             try resolve(resolver("root: carol\n") { $0.postmaster = address }, "root@example.org")
                 == "carol@example.org=local:carol")
         #expect(
             try resolve(resolver { $0.postmaster = address }, "root@example.org")
                 == "boss@remote.example=remote:remote.example")
+        let name = AliasFile.Target.name(octets("bob"))
+        #expect(try resolve(resolver { $0.postmaster = name }, "postmaster") == "bob@mx.example.org=local:bob")
         // A setting that leads back to the postmaster says nothing.
-        let circle = try path("postmaster@example.org")
+        let circle = AliasFile.Target.address(try #require(MailAddress(text: "postmaster@example.org")))
         #expect(try resolve(resolver { $0.postmaster = circle }, "postmaster@example.org") == "later")
         #expect(try resolve(resolver("postmaster: postmaster\n"), "postmaster@example.org") == "later")
     }

@@ -17,7 +17,7 @@ struct HeaderFieldsTests {
     static let cases: [(String, [String], String)] = [
         ("A: 1\r\nB: 2\r\n\r\nbody\r\n", ["A=1", "B=2"], "body\r\n"),
         ("A: 1\nB: 2\n\nbody\n", ["A=1", "B=2"], "body\n"),
-        ("Subject: one\r\n two\r\n\tthree\r\nB: \r\n\r\n", ["Subject=one two\tthree", "B="], ""),
+        ("Subject: one\r\n two\r\n\tthree\r\nB: \r\n\r\n", ["Subject=one two?three", "B="], ""),
         ("A : 1\r\n\r\n", ["A=1"], ""),
         ("A:1", ["A=1"], ""),
         ("\r\nA: 1\r\n", [], "A: 1\r\n"),

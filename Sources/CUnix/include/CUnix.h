@@ -47,6 +47,9 @@ int apus_pidfd_open(pid_t pid);
 /* Kills this process when its parent ends, and returns -ESRCH if the parent is gone already. */
 int apus_die_with_parent(pid_t parent, int signal_number);
 
+/* Other processes of the same user may not trace this one. */
+void apus_forbid_tracing(void);
+
 /* open(2) and openat(2) with a mode: variadic in C, so not seen by Swift. */
 int apus_open(const char *path, int flags, mode_t mode);
 int apus_openat(int directory, const char *path, int flags, mode_t mode);

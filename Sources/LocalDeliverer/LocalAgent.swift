@@ -1,0 +1,345 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The agent of the dialect `deliver` for routes `local:USER` (pipes.md §3), in the process that writes the mailbox.
+// Frames go in, files are written, octets for the other side come out. What it must never do: say `delivered` before
+// the file and its name are on stable storage.
+
+import MailTypes
+import MessageCore
+package import PipeCore
+import Unix
+
+/// All deliveries of one link into mailboxes of one owner.
+///
+/// Messages that have come whole wait for `commit`, which the caller calls when nothing more is there to be read:
+/// so several deliveries share what it costs to make them durable.
+package struct LocalAgent {
+    /// What the settings say, and for whom the agent works.
+    package struct Rules: Hashable, Sendable {
+        package var mailbox: MailboxTemplate
+        /// For the names of files.
+        package var hostname: [UInt8]
+        /// The only user whose mail is taken; nil: all mail is delivered as the user of this process.
+        package var user: [UInt8]?
+        /// The home directory that `~/` stands for.
+        package var home: String
+
+        package init(mailbox: MailboxTemplate, hostname: [UInt8], user: [UInt8]?, home: String) {
+            self.mailbox = mailbox
+            self.hostname = hostname
+            self.user = user
+            self.home = home
+        }
+    }
+
+    /// How many deliveries an agent bears at once.
+    package static let capacity = 64
+    /// More recipients in one delivery than any queue of ours sends to one user.
+    package static let recipientCountMax = 20_000
+    /// So much is asked for first: the header must be in it in which a loop shows.
+    package static let headOctetCountMax = 65_536
+    /// So much is asked for at once after that.
+    package static let wantOctetCountMax = 262_144
+
+    package var rules: Rules
+    /// What is to be sent to the other side; the caller takes it.
+    package var answers: [UInt8] = []
+    private var jobs: [UInt32: LocalJob] = [:]
+    /// Channels whose message has come whole, in order.
+    private var complete: [UInt32] = []
+    /// The mailboxes that were opened since the last `commit`.
+    private var mailboxes: [MailboxPlace: OpenMaildir] = [:]
+    /// Mailboxes that were found in order once, at most 1,000 of them.
+    private var checked: Set<MailboxPlace> = []
+
+    package init(rules: Rules) { self.rules = rules }
+
+    /// Whether nothing is under way.
+    package var isIdle: Bool { self.jobs.isEmpty }
+
+    // MARK: Frames
+
+    /// Takes a frame from the other side.
+    package mutating func receive(_ frame: Frame) throws(FrameFault) {
+        let request = try DeliverRequest(frame)
+        let channel = frame.channel
+        if case .deliver(let delivery) = request {
+            guard self.jobs[channel] == nil, self.jobs.count < Self.capacity,
+                case .local(let user) = delivery.route, self.rules.user == nil || self.rules.user == user
+            else { throw FrameFault(.outOfPlace, frame.verb) }
+            let place = self.rules.mailbox.place(user: user.printableText, home: self.rules.home)
+            self.jobs[channel] = LocalJob(delivery, place: place)
+            return
+        }
+        guard var job = self.jobs.removeValue(forKey: channel) else { throw FrameFault(.outOfPlace, frame.verb) }
+        switch (job.phase, request) {
+        case (.envelope, .rcpt(let recipient)):
+            guard job.recipients.count < Self.recipientCountMax else { throw FrameFault(.outOfPlace, frame.verb) }
+            job.recipients.append(recipient)
+        case (.envelope, .go):
+            guard !job.recipients.isEmpty else { throw FrameFault(.outOfPlace, frame.verb) }
+            job.phase = .head
+            self.want(&job, channel, upTo: Self.headOctetCountMax)
+        case (.head, .data(let octets)):
+            job.head += octets
+            try self.count(octets, in: &job)
+        case (.body, .data(let octets)):
+            try self.count(octets, in: &job)
+            self.write(octets, in: &job, channel)
+        case (.ended, .data):
+            // The rest of what was asked for before the delivery had to be given up.
+            break
+        case (.ended, .noted):
+            job.removeWitnesses()
+            return
+        default:
+            throw FrameFault(.outOfPlace, frame.verb)
+        }
+        if job.receivedCount == job.wantedEnd { self.proceed(&job, channel) }
+        self.jobs[channel] = job
+    }
+
+    private func count(_ octets: ArraySlice<UInt8>, in job: inout LocalJob) throws(FrameFault) {
+        job.receivedCount += UInt64(octets.count)
+        guard job.receivedCount <= job.wantedEnd else { throw FrameFault(.creditExceeded, .data) }
+    }
+
+    private mutating func want(_ job: inout LocalJob, _ channel: UInt32, upTo octetCount: Int) {
+        let count = min(job.delivery.octetCount - job.receivedCount, UInt64(octetCount))
+        job.wantedEnd = job.receivedCount + count
+        guard count > 0 else { return }
+        DeliverAnswer.want(offset: job.receivedCount, octetCount: Int(count)).append(
+            to: &self.answers, channel: channel)
+    }
+
+    /// All that was asked for is there: what is next?
+    private mutating func proceed(_ job: inout LocalJob, _ channel: UInt32) {
+        if job.phase == .head {
+            self.begin(&job, channel)
+            guard job.phase == .body else { return }
+        }
+        guard job.phase == .body else { return }
+        if job.receivedCount < job.delivery.octetCount {
+            self.want(&job, channel, upTo: Self.wantOctetCountMax)
+        } else {
+            self.end(&job, channel)
+        }
+    }
+
+    // MARK: Writing
+
+    /// The beginning is there: recipients in a loop fail, for the others the file is begun.
+    private mutating func begin(_ job: inout LocalJob, _ channel: UInt32) {
+        let isWhole = UInt64(job.head.count) == job.delivery.octetCount
+        let header = HeaderFields(job.head, isWholeMessage: isWhole)
+        job.copies = job.recipients
+        let seen = header.filter { $0.isNamed(Self.deliveredTo) }.map(\.value)
+        if !seen.isEmpty {
+            job.copies.removeAll { recipient in
+                let address = recipient.forwardPath.octets
+                guard seen.contains(where: { $0.equalsIgnoringCase(address) }) else { return false }
+                self.answer(channel, recipient, .loop)
+                return true
+            }
+        }
+        job.phase = .body
+        guard !job.copies.isEmpty else { return self.finish(&job, channel) }
+        do throws(SystemError) {
+            let mailbox = try self.openMailbox(job.place)
+            job.mailbox = mailbox
+            // Recipients to whom an earlier attempt has delivered need nothing but the sync of `commit`.
+            while let recipient = job.copies.first {
+                switch try self.file(job, recipient, in: mailbox) {
+                case .earlier:
+                    job.published.append(LocalJob.Published(recipient: recipient, isEarlier: true))
+                    job.copies.removeFirst()
+                    continue
+                case .file(let file): job.file = file
+                }
+                break
+            }
+            guard let first = job.copies.first else {
+                job.phase = .complete
+                self.complete.append(channel)
+                return
+            }
+            let lines = job.lines(for: first)
+            job.contentOffset = UInt64(lines.count)
+            job.file?.append(lines: lines)
+            try job.file?.append(content: job.head[...])
+            job.head = []
+        } catch {
+            self.giveUp(&job, channel, error)
+        }
+    }
+
+    private static let deliveredTo: [UInt8] = Array("Delivered-To".utf8)
+
+    private func file(
+        _ job: LocalJob, _ recipient: DeliveryRecipient, in mailbox: OpenMaildir
+    ) throws(SystemError) -> MaildirFile.Beginning {
+        try MaildirFile.begin(self.name(job, recipient), in: mailbox.maildir)
+    }
+
+    private func name(_ job: LocalJob, _ recipient: DeliveryRecipient) -> String {
+        MaildirName.name(job.delivery.id, recipient: recipient.number, hostname: self.rules.hostname)
+    }
+
+    private mutating func openMailbox(_ place: MailboxPlace) throws(SystemError) -> OpenMaildir {
+        if let mailbox = self.mailboxes[place] { return mailbox }
+        let isChecked = self.checked.contains(place)
+        let mailbox = OpenMaildir(try Maildir.open(place, isChecked: isChecked))
+        if !isChecked {
+            mailbox.maildir.removeLeftovers(now: WallClock.now())
+            if self.checked.count >= 1_000 { self.checked = [] }
+            self.checked.insert(place)
+        }
+        self.mailboxes[place] = mailbox
+        return mailbox
+    }
+
+    private mutating func write(_ octets: ArraySlice<UInt8>, in job: inout LocalJob, _ channel: UInt32) {
+        do throws(SystemError) {
+            try job.file?.append(content: octets)
+        } catch {
+            self.giveUp(&job, channel, error)
+        }
+    }
+
+    private mutating func end(_ job: inout LocalJob, _ channel: UInt32) {
+        do throws(SystemError) {
+            try job.file?.end()
+            job.phase = .complete
+            self.complete.append(channel)
+        } catch {
+            self.giveUp(&job, channel, error)
+        }
+    }
+
+    // MARK: The end of deliveries
+
+    /// Makes every message durable that has come whole, and says so.
+    package mutating func commit() {
+        let channels = self.complete
+        self.complete = []
+        for channel in channels {
+            guard var job = self.jobs.removeValue(forKey: channel) else { continue }
+            self.publishAll(&job, channel)
+            self.jobs[channel] = job
+        }
+        var synced: [ObjectIdentifier: SystemError?] = [:]
+        for channel in channels {
+            guard var job = self.jobs.removeValue(forKey: channel) else { continue }
+            if !job.published.isEmpty, let mailbox = job.mailbox {
+                let fault = synced[ObjectIdentifier(mailbox)] ?? mailbox.syncFault()
+                synced[ObjectIdentifier(mailbox)] = .some(fault)
+                self.settle(&job, channel, fault)
+            }
+            self.finish(&job, channel)
+            self.jobs[channel] = job
+        }
+        self.mailboxes = [:]
+    }
+
+    /// Syncs the files of a message and gives them their names in `new`.
+    private mutating func publishAll(_ job: inout LocalJob, _ channel: UInt32) {
+        guard let mailbox = job.mailbox, var first = job.file else { return }
+        defer { first.close() }
+        for (place, recipient) in job.copies.enumerated() {
+            do throws(SystemError) {
+                var isEarlier = false
+                if place == 0 {
+                    try Self.publish(&first)
+                } else {
+                    isEarlier = try !self.publishCopy(of: first, job, recipient, in: mailbox)
+                }
+                job.published.append(LocalJob.Published(recipient: recipient, isEarlier: isEarlier))
+            } catch {
+                self.answer(channel, recipient, .world(error, job))
+            }
+        }
+        job.copies = []
+        job.file = nil
+    }
+
+    private static func publish(_ file: inout MaildirFile) throws(SystemError) {
+        do throws(SystemError) {
+            try file.sync()
+            try file.publish()
+        } catch {
+            file.discard()
+            throw error
+        }
+    }
+
+    /// The same message for a further recipient of the same mailbox; false if he had it already.
+    private func publishCopy(
+        of first: MaildirFile, _ job: LocalJob, _ recipient: DeliveryRecipient, in mailbox: OpenMaildir
+    ) throws(SystemError) -> Bool {
+        guard case .file(var file) = try self.file(job, recipient, in: mailbox) else { return false }
+        defer { file.close() }
+        do throws(SystemError) {
+            file.append(lines: job.lines(for: recipient))
+            var offset = job.contentOffset
+            while true {
+                let octets = try first.written(from: offset, upTo: 65_536)
+                if octets.isEmpty { break }
+                offset += UInt64(octets.count)
+                try file.append(converted: octets)
+            }
+            try file.end()
+        } catch {
+            file.discard()
+            throw error
+        }
+        try Self.publish(&file)
+        return true
+    }
+
+    /// Tells what became of those whose mail is in `new`.
+    private mutating func settle(_ job: inout LocalJob, _ channel: UInt32, _ fault: SystemError?) {
+        for published in job.published {
+            guard let fault else {
+                job.witnesses.append(self.name(job, published.recipient))
+                self.answer(channel, published.recipient, published.isEarlier ? .deliveredEarlier : .delivered)
+                continue
+            }
+            // The witness stays, so that the next attempt knows that only the sync is missing.
+            self.answer(channel, published.recipient, .world(fault, job))
+        }
+        job.published = []
+    }
+
+    /// Nothing can be delivered of this message now.
+    private mutating func giveUp(_ job: inout LocalJob, _ channel: UInt32, _ error: SystemError) {
+        job.file?.discard()
+        job.file?.close()
+        job.file = nil
+        let rest = job.published.map(\.recipient) + job.copies
+        for recipient in rest { self.answer(channel, recipient, .world(error, job)) }
+        job.copies = []
+        job.published = []
+        self.finish(&job, channel)
+    }
+
+    private mutating func answer(_ channel: UInt32, _ recipient: DeliveryRecipient, _ fate: LocalFate) {
+        DeliverAnswer.outcome(number: recipient.number, fate.outcome).append(to: &self.answers, channel: channel)
+    }
+
+    private mutating func finish(_ job: inout LocalJob, _ channel: UInt32) {
+        DeliverAnswer.done.append(to: &self.answers, channel: channel)
+        job.phase = .ended
+        job.head = []
+    }
+
+    /// The link is gone: what has not been delivered is taken back, and will be asked for again.
+    package mutating func abandon() {
+        self.commit()
+        for job in self.jobs.values {
+            job.file?.discard()
+            job.file?.close()
+        }
+        self.jobs = [:]
+        self.answers = []
+    }
+}

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import MailTypes
+package import PipeCore
+import Unix
+
+/// apus-local: puts mail into mailboxes of this system.
+///
+/// As root it never touches a mailbox: it starts a worker for each user, as that user, and hands the deliveries on.
+/// Otherwise it delivers all mail itself, as the one user it runs as.
+package enum LocalDelivererProgram {
+    /// What the settings say.
+    package struct Settings: Sendable {
+        package let mailbox: MailboxTemplate
+        /// As it was written, for workers.
+        package let mailboxText: String
+        package let hostname: String
+        /// A worker without work ends after this time.
+        package let workerIdle: Duration
+        package let workersMax: Int
+
+        package init(_ table: SettingsTable) throws(SettingsFault) {
+            self.mailboxText = table.text("mailbox", default: MailboxTemplate.defaultText)
+            self.mailbox = try MailboxTemplate(self.mailboxText)
+            self.hostname = try table.required("hostname")
+            guard MailAddress.isDomainName(Array(self.hostname.utf8)) else {
+                throw SettingsFault("hostname", "is no domain name")
+            }
+            self.workerIdle = try table.duration("worker-idle", in: 1...3_600, default: .seconds(10))
+            self.workersMax = try table.integer("workers-max", in: 1...1_000, default: 20)
+        }
+    }
+
+    package static func main(_ arguments: [String]) -> Never {
+        if arguments.dropFirst().first == LocalWorker.option { LocalWorker.main(Array(arguments.dropFirst(2))) }
+        let program = Program.start(
+            Program.Description(
+                name: "apus-local",
+                purpose: "Puts mail into Maildirs: as root each into its user's, as that user; otherwise as one user.",
+                mainLink: (.deliver, "apus-queue"), mayBeRoot: true))
+        program.runThread { program, inbox in
+            do throws(SettingsFault) {
+                let settings = try Settings(program.settings)
+                if Privileges.isRoot {
+                    var deliverer = LocalSwitch(program: program, inbox: inbox, settings: settings)
+                    deliverer.run()
+                } else {
+                    var deliverer = SingleUserDeliverer(program: program, inbox: inbox, settings: settings)
+                    deliverer.run()
+                }
+            } catch {
+                var line = LogLine("settings-wrong")
+                line.add("reason", error.description)
+                line.write()
+                ExitStatus.configuration.exit()
+            }
+        }
+    }
+
+    /// New settings after a reload; nil, and a line in the log, if they are wrong.
+    static func reread(_ table: SettingsTable) -> Settings? {
+        do throws(SettingsFault) {
+            return try Settings(table)
+        } catch {
+            var line = LogLine("settings-wrong")
+            line.add("reason", error.description)
+            line.write()
+            return nil
+        }
+    }
+}
+
+/// Delivers without root: everything as the user of this process, in this process.
+private struct SingleUserDeliverer {
+    private let program: Program
+    private let inbox: ControlInbox
+    private var rules: LocalAgent.Rules
+    private var server: MailboxServer?
+    private var isStopping = false
+
+    init(program: Program, inbox: ControlInbox, settings: LocalDelivererProgram.Settings) {
+        self.program = program
+        self.inbox = inbox
+        self.rules = Self.rules(settings)
+    }
+
+    private static func rules(_ settings: LocalDelivererProgram.Settings) -> LocalAgent.Rules {
+        LocalAgent.Rules(
+            mailbox: settings.mailbox, hostname: Array(settings.hostname.utf8), user: nil,
+            home: ThisProcess.home() ?? "/nonexistent")
+    }
+
+    mutating func run() -> Never {
+        ThisProcess.setUmask(0o077)
+        for ends in self.program.links where ends.dialect == .deliver { self.open(ends) }
+        self.program.ready()
+        while true {
+            if self.isStopping, self.server?.agent.isIdle ?? true { ExitStatus.ok.exit() }
+            var poll = Poll()
+            let control = poll.add(self.inbox.descriptor, reading: true)
+            let watch = self.server.map { LinkWatch($0.pipe, in: &poll) }
+            poll.wait(nil)
+            if let watch, watch.isReady(poll), self.server?.serve(isReadable: watch.isReadable(poll)) == false {
+                self.server = nil
+                // By hand there will be no other link.
+                if !self.program.isSupervised { ExitStatus.ok.exit() }
+            }
+            if poll.isReadable(control) { for event in self.inbox.take() { self.handle(event) } }
+        }
+    }
+
+    private mutating func open(_ ends: LinkEnds) {
+        if self.server != nil {
+            // The queue was started anew; what the old link had under way is asked for again.
+            self.server?.agent.abandon()
+            self.server?.pipe.close()
+        }
+        do throws(SystemError) {
+            self.server = try MailboxServer(ends.input, ends.output, rules: self.rules)
+        } catch {
+            var line = LogLine("link-fault")
+            line.add("peer", ends.peer)
+            line.add("reason", error.text)
+            line.write()
+        }
+    }
+
+    private mutating func handle(_ event: ControlEvent) {
+        switch event {
+        case .settings(let table):
+            guard let settings = LocalDelivererProgram.reread(table) else { return }
+            self.rules = Self.rules(settings)
+            self.server?.agent.rules = self.rules
+        case .link(let ends): self.open(ends)
+        case .status(let channel):
+            self.program.answerStatus(channel, [("linked", self.server == nil ? "false" : "true")])
+        case .stop: self.isStopping = true
+        case .listen, .unlisten, .start: break
+        }
+    }
+}

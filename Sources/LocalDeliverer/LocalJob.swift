@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import MailTypes
+import PipeCore
+import Unix
+
+/// A Maildir that closes itself when no delivery uses it any more.
+final class OpenMaildir {
+    let maildir: Maildir
+
+    init(_ maildir: Maildir) { self.maildir = maildir }
+
+    deinit { self.maildir.close() }
+
+    /// Makes its deliveries durable; what went wrong, or nil.
+    func syncFault() -> SystemError? {
+        do throws(SystemError) {
+            try self.maildir.syncNew()
+            return nil
+        } catch {
+            return error
+        }
+    }
+}
+
+/// One delivery: a message on its way into the mailbox of some recipients, who are one user.
+struct LocalJob {
+    enum Phase: Equatable {
+        /// → `head`
+        case envelope
+        /// The first octets are asked for. → `body`, `ended`
+        case head
+        /// The file is being written. → `complete`, `ended`
+        case body
+        /// All is written, but not durable. → `ended`
+        case complete
+        /// `done` was sent.
+        case ended
+    }
+
+    struct Published {
+        let recipient: DeliveryRecipient
+        /// By an earlier attempt.
+        let isEarlier: Bool
+    }
+
+    let delivery: Delivery
+    let place: MailboxPlace
+    var recipients: [DeliveryRecipient] = []
+    var phase = Phase.envelope
+    /// The beginning of the content, until the file is begun.
+    var head: [UInt8] = []
+    var receivedCount: UInt64 = 0
+    /// Up to where the content was asked for.
+    var wantedEnd: UInt64 = .max
+    /// Recipients who have no outcome yet; the file is the first one's.
+    var copies: [DeliveryRecipient] = []
+    var mailbox: OpenMaildir?
+    var file: MaildirFile?
+    /// Where the content begins in the file.
+    var contentOffset: UInt64 = 0
+    /// Recipients whose mail is in `new`, but for whom that is not yet durable.
+    var published: [Published] = []
+    /// Names of files whose witnesses are to be removed when the outcomes are committed.
+    var witnesses: [String] = []
+
+    init(_ delivery: Delivery, place: MailboxPlace) {
+        self.delivery = delivery
+        self.place = place
+    }
+
+    /// The fields that final delivery puts in front (RFC 5321 §4.4), with LF line ends.
+    func lines(for recipient: DeliveryRecipient) -> [UInt8] {
+        var lines: [UInt8] = []
+        lines.append(text: "Return-Path: <")
+        lines += self.delivery.reversePath.octets
+        lines.append(text: ">\n")
+        if let original = recipient.originalForwardPath {
+            lines.append(text: "X-Original-To: ")
+            lines += original.octets
+            lines.append(ASCII.lineFeed)
+        }
+        lines.append(text: "Delivered-To: ")
+        lines += recipient.forwardPath.octets
+        lines.append(ASCII.lineFeed)
+        return lines
+    }
+
+    func removeWitnesses() {
+        guard let mailbox = self.mailbox else { return }
+        for name in self.witnesses { MaildirFile.removeWitness(name, in: mailbox.maildir) }
+    }
+}
+
+/// What can become of a recipient here.
+enum LocalFate {
+    case delivered
+    case deliveredEarlier
+    /// The message has been in this mailbox before.
+    case loop
+    case world(SystemError, LocalJob)
+
+    static let reporter = "apus-local"
+
+    var outcome: DeliveryOutcome {
+        switch self {
+        case .delivered:
+            return Self.outcome(.delivered, EnhancedStatus(.success, 0, 0), "in the mailbox")
+        case .deliveredEarlier:
+            return Self.outcome(
+                .delivered, EnhancedStatus(.success, 0, 0), "an earlier attempt had put it into the mailbox")
+        case .loop:
+            return Self.outcome(
+                .failed, EnhancedStatus(.permanent, 4, 6), "mail loop: it has been delivered to this address before")
+        case .world(let error, let job):
+            Self.log(error, job)
+            return Self.outcome(of: error)
+        }
+    }
+
+    static func outcome(_ kind: DeliveryOutcome.Kind, _ status: EnhancedStatus, _ text: String) -> DeliveryOutcome {
+        DeliveryOutcome(kind, code: 0, status: status, reporter: Self.reporter, text: text)
+    }
+
+    /// What a fault of the system means for the mail. Only what can never succeed fails.
+    static func outcome(of error: SystemError) -> DeliveryOutcome {
+        switch error.code {
+        case Errno.fileTooBig:
+            outcome(.failed, EnhancedStatus(.permanent, 2, 3), "larger than a file of this user may be: \(error.text)")
+        case Errno.overQuota:
+            outcome(.deferred, EnhancedStatus(.transient, 2, 2), "the mailbox is over its quota: \(error.text)")
+        case Errno.noSpace:
+            outcome(.deferred, EnhancedStatus(.transient, 3, 1), "no space for the mailbox: \(error.text)")
+        case Errno.wouldBlock where error.operation == "lock":
+            outcome(.deferred, EnhancedStatus(.transient, 2, 0), "another attempt is at this delivery")
+        case _ where Errno.ofMailbox.contains(error.code):
+            outcome(.deferred, EnhancedStatus(.transient, 2, 0), "the mailbox cannot be written: \(error.text)")
+        case _ where Errno.ofSystem.contains(error.code):
+            outcome(.deferred, EnhancedStatus(.transient, 3, 2), "the system is short of something: \(error.text)")
+        default:
+            outcome(.deferred, EnhancedStatus(.transient, 3, 0), "the mailbox cannot be written: \(error.text)")
+        }
+    }
+
+    private static func log(_ error: SystemError, _ job: LocalJob) {
+        var line = LogLine("mailbox-fault")
+        line.add("id", job.delivery.id)
+        line.add("mailbox", job.place.path)
+        line.add("reason", error.text)
+        line.write()
+    }
+}

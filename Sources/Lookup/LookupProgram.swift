@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import LookupCore
+import MailTypes
+import NIOCore
+import PipeCore
+import PipeDrivers
+import Unix
+
+/// apus-lookup: answers which recipients are ours, and where they go.
+package enum LookupProgram {
+    package static func main() -> Never {
+        let program = Program.start(
+            Program.Description(
+                name: "apus-lookup",
+                purpose: "Answers whether a recipient is ours, and where it goes: domains, aliases, users, routes.",
+                mainLink: (.ask, "apus-queue")))
+        do throws(SettingsFault) {
+            let settings = try LookupSettings(program.settings)
+            program.run { program, eventLoop in LookupServer(program, settings, eventLoop) }
+        } catch {
+            var line = LogLine("settings-wrong")
+            line.add("reason", error.description)
+            line.write()
+            ExitStatus.configuration.exit()
+        }
+    }
+}
+
+/// The answers to all links, on one event loop.
+private final class LookupServer: LoopProgram, LinkReceiver {
+    private let program: Program
+    private let eventLoop: any EventLoop
+    private var settings: LookupSettings
+    private var aliases: AliasSource
+    private var users: SystemUsers
+    private var resolver: RecipientResolver
+    private var links: [ObjectIdentifier: Link] = [:]
+    private var questionCount = 0
+
+    init(_ program: Program, _ settings: LookupSettings, _ eventLoop: any EventLoop) {
+        self.program = program
+        self.settings = settings
+        self.eventLoop = eventLoop
+        self.aliases = AliasSource(path: settings.aliasesPath)
+        self.users = SystemUsers(listed: settings.users)
+        self.resolver = RecipientResolver(rules: settings.rules, aliases: AliasFile())
+        self.renew()
+    }
+
+    func begin() {
+        for ends in self.program.links where ends.dialect == .ask { self.open(ends) }
+    }
+
+    private func open(_ ends: LinkEnds) {
+        let link = Link(ends, program: "apus-lookup", receiver: self, on: self.eventLoop)
+        self.links[ObjectIdentifier(link)] = link
+    }
+
+    func handle(_ event: ControlEvent) {
+        switch event {
+        case .settings(let table):
+            do throws(SettingsFault) {
+                let settings = try LookupSettings(table)
+                if settings.aliasesPath != self.settings.aliasesPath {
+                    self.aliases = AliasSource(path: settings.aliasesPath)
+                }
+                self.settings = settings
+                self.users = SystemUsers(listed: settings.users)
+                self.renew()
+            } catch {
+                var line = LogLine("settings-wrong")
+                line.add("reason", error.description)
+                line.write()
+            }
+        case .link(let ends): self.open(ends)
+        case .status(let channel):
+            self.program.answerStatus(
+                channel,
+                [
+                    ("questions", "\(self.questionCount)"), ("aliases", "\(self.aliases.file.entries.count)"),
+                    ("links", "\(self.links.count)"),
+                ])
+        // Every question is answered in the turn in which it comes.
+        case .stop: ExitStatus.ok.exit()
+        case .listen, .unlisten, .start: break
+        }
+    }
+
+    /// Takes the settings and the aliases as they are now.
+    private func renew() {
+        _ = self.aliases.refresh(uptime: ThisProcess.uptime, now: WallClock.now())
+        self.resolver = RecipientResolver(rules: self.settings.rules, aliases: self.aliases.file)
+        for fault in self.resolver.circles() {
+            var line = LogLine("alias-fault")
+            line.add("line", fault.line)
+            line.add("reason", fault.text)
+            line.write()
+        }
+    }
+
+    private func refresh() {
+        if self.aliases.refresh(uptime: ThisProcess.uptime, now: WallClock.now()) { self.renew() }
+    }
+
+    // MARK: Links
+
+    func linkOpened(_ link: Link, hello: Hello) {}
+
+    func linkReceived(_ frame: Frame, from link: Link) {
+        do throws(FrameFault) {
+            let question = try AskQuestion(frame)
+            self.questionCount += 1
+            self.refresh()
+            link.send { self.answer(question, frame.channel, &$0) }
+        } catch {
+            link.close(because: error)
+        }
+    }
+
+    private func answer(_ question: AskQuestion, _ channel: UInt32, _ octets: inout [UInt8]) {
+        switch question {
+        case .check(let path):
+            let answer: AskAnswer =
+                switch self.resolver.check(path, in: &self.users) {
+                case .local: .local
+                case .remote: .remote
+                case .unknown(let status, let text): .unknown(status, text: Array(text.utf8))
+                case .later(let text): self.later(path, text)
+                }
+            answer.append(to: &octets, channel: channel)
+        case .resolve(let path):
+            switch self.resolver.resolve(path, in: &self.users) {
+            case .targets(let targets):
+                for target in targets {
+                    AskAnswer.target(target.forwardPath, target.route).append(to: &octets, channel: channel)
+                }
+                AskAnswer.resolved(count: targets.count).append(to: &octets, channel: channel)
+            case .unknown(let status, let text):
+                AskAnswer.unknown(status, text: Array(text.utf8)).append(to: &octets, channel: channel)
+            case .later(let text): self.later(path, text).append(to: &octets, channel: channel)
+            }
+        }
+    }
+
+    private func later(_ path: ForwardPath, _ text: String) -> AskAnswer {
+        var line = LogLine("later")
+        line.add(path: "to", path.octets)
+        line.add("reason", text)
+        line.write()
+        return .later(text: Array(text.utf8))
+    }
+
+    func linkClosed(_ link: Link) {
+        self.links[ObjectIdentifier(link)] = nil
+        // By hand there will be no other link.
+        if self.links.isEmpty, !self.program.isSupervised { ExitStatus.ok.exit() }
+    }
+}

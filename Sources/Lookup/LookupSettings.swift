@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package import LookupCore
+package import MailTypes
+package import PipeCore
+
+/// The settings of apus-lookup.
+///
+/// | name | value |
+/// |---|---|
+/// | `hostname` | required |
+/// | `local-domain` | a domain or an address literal in brackets; any number |
+/// | `aliases` | the path of a file; none without it |
+/// | `smarthost` | a next hop |
+/// | `recipient-delimiter` | one character; nothing: no sub-addressing; `+` without it |
+/// | `postmaster` | an address or a local name |
+/// | `user` | a recipient who exists; any number; without any, the users of the system exist |
+/// | `single-user` | the user as whom everything runs, if not as root |
+package struct LookupSettings: Sendable {
+    package let rules: RecipientResolver.Rules
+    package let aliasesPath: String?
+    /// In lower case; nil: the users of the system.
+    package let users: Set<[UInt8]>?
+
+    package init(_ table: SettingsTable) throws(SettingsFault) {
+        let hostname = Array(try table.required("hostname").utf8)
+        guard MailAddress.isDomainName(hostname) else { throw SettingsFault("hostname", "is no domain name") }
+        let domains = try table.values("local-domain", "a domain") { text in
+            let octets = Array(text.utf8)
+            return MailAddress.isDomain(octets) ? octets.lowercasedOctets : nil
+        }
+        var rules = RecipientResolver.Rules(localDomains: Set(domains), hostname: hostname.lowercasedOctets)
+        rules.smarthost = try table.values("smarthost", "a host, or an address in brackets") {
+            NextHop(octets: Array($0.utf8))
+        }.last
+        if let text = table.text("recipient-delimiter") {
+            let octets = Array(text.utf8)
+            guard octets.allSatisfy({ MailAddress.isAtomText($0) && !$0.isLetterOrDigit }), octets.count <= 1 else {
+                throw SettingsFault("recipient-delimiter", "must be one character like + or -")
+            }
+            rules.delimiter = octets.first
+        }
+        rules.postmaster = try table.values("postmaster", "an address or the name of a user", Self.target).last
+        rules.singleUser = try table.values("single-user", "the name of a user", Self.user).last
+        self.rules = rules
+        self.aliasesPath = table.text("aliases")
+        let users = try table.values("user", "the name of a user", Self.user)
+        self.users = users.isEmpty ? nil : Set(users)
+    }
+
+    private static func user(_ text: String) -> [UInt8]? {
+        let octets = Array(text.utf8).lowercasedOctets
+        return Route.isUserName(octets) ? octets : nil
+    }
+
+    private static func target(_ text: String) -> AliasFile.Target? {
+        if let address = MailAddress(text: text) { return .address(address) }
+        let octets = Array(text.utf8).lowercasedOctets
+        // `postmaster` alone would be the question itself.
+        guard octets.elementsEqual("postmaster".utf8) == false else { return nil }
+        return Self.user(text).map { .name($0) }
+    }
+}
