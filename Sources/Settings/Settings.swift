@@ -25,6 +25,8 @@ package struct Settings: Equatable, Sendable {
     package let listenAddresses: [ListenAddress]
     package let workerCount: Int
     package let stopTimeout: Duration
+    /// Programs of others that run in the place of ours: the path and the arguments.
+    package let replacements: [ProgramName: [String]]
     /// What each program is handed: only what the administrator has set; the programs know their defaults.
     private let tables: [ProgramName: SettingsTable]
     /// Files that programs read, with their program.
@@ -37,6 +39,7 @@ package struct Settings: Equatable, Sendable {
         left.file == right.file && left.hostname == right.hostname && left.stateDirectory == right.stateDirectory
             && left.listenAddresses == right.listenAddresses && left.workerCount == right.workerCount
             && left.stopTimeout == right.stopTimeout && left.tables == right.tables
+            && left.replacements == right.replacements
     }
 
     package static let stateDirectoryDefault = "/var/lib/apus"
@@ -75,6 +78,10 @@ package struct Settings: Equatable, Sendable {
             else { return nil }
             return ListenAddress(address: address, text: value.text, role: role.text, line: value.line)
         }
+        let places: [ProgramName: String] = [
+            .local: "programs.local", .remote: "programs.remote", .bounce: "programs.bounce",
+        ]
+        self.replacements = places.compactMapValues { reader.values[$0]?.map(\.text) }
         var tables: [ProgramName: SettingsTable] = [:]
         var files: [(path: String, line: Int, program: ProgramName)] = []
         for key in SettingsSchema.keys {

@@ -63,10 +63,14 @@ struct SettingsReader {
     }
 
     private mutating func readKey(_ key: SettingKey, _ entry: TOMLTable.Entry) {
-        guard case .list = key.count else {
+        switch key.count {
+        case .list, .words: self.readList(key, entry)
+        case .optional, .required:
             if let value = self.read(key, entry.value, line: entry.line) { self.values[key.path] = [value] }
-            return
         }
+    }
+
+    private mutating func readList(_ key: SettingKey, _ entry: TOMLTable.Entry) {
         guard case .array(let elements) = entry.value else {
             let hint: String =
                 if case .string(let text) = entry.value { "write \(key.name) = [\"\(text)\"]" } else {
@@ -78,7 +82,7 @@ struct SettingsReader {
         var values: [Value] = []
         for element in elements {
             guard let value = self.read(key, element.value, line: element.line) else { continue }
-            if let earlier = values.first(where: { $0.text == value.text }) {
+            if case .list = key.count, let earlier = values.first(where: { $0.text == value.text }) {
                 self.remark(
                     value.line, "\(key.path) has \"\(value.text)\" already in line \(earlier.line)", weight: .advice)
                 continue
@@ -172,6 +176,13 @@ struct SettingsReader {
     private mutating func checkTogether() {
         self.checkListeners()
         self.checkRetries()
+        for key in SettingsSchema.keys {
+            guard case .words = key.count, let words = self.values[key.path], words.first?.text.hasPrefix("/") != true
+            else { continue }
+            self.remark(
+                words.first?.line ?? 0, "\(key.path) must begin with the absolute path of a program",
+                hint: "\(key.name) = [\"/usr/local/libexec/program\", \"argument\"]")
+        }
         if let hostname = self.values["hostname"]?.first, !hostname.text.contains(".") {
             self.remark(
                 hostname.line, "hostname \"\(hostname.text)\" is not fully qualified",

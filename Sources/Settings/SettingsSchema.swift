@@ -20,6 +20,8 @@ package struct SettingKey: Sendable {
         case required
         /// A list of values.
         case list
+        /// A list in which the same value may stand twice: a command line.
+        case words
     }
 
     /// Who is handed it, and by which name.
@@ -162,6 +164,15 @@ package enum SettingsSchema {
         SettingKey(
             "queue.destination-deliveries-max", .integer(1...10_000), for: [(.queue, "destination-deliveries-max")],
             default: "20", "Deliveries to one destination at once."),
+
+        SettingKey(
+            "programs.local", .text, .words, default: "apus-local",
+            "Another program in the place of apus-local, with its arguments: the path first. It speaks the dialect "
+                + "`deliver` on descriptors 0 and 1 (pipes.md)."),
+        SettingKey(
+            "programs.remote", .text, .words, default: "apus-remote", "Likewise in the place of apus-remote."),
+        SettingKey(
+            "programs.bounce", .text, .words, default: "apus-bounce", "Likewise in the place of apus-bounce."),
 
         SettingKey(
             "bounce.postmaster", .recipient, for: [(.bounce, "postmaster"), (.lookup, "postmaster")],

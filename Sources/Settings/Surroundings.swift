@@ -49,6 +49,11 @@ package struct Surroundings {
     }
 
     private func checkFiles(_ settings: Settings, _ remarks: inout [Remark]) {
+        for (program, words) in settings.replacements.sorted(by: { $0.key.rawValue < $1.key.rawValue }) {
+            guard let path = words.first, access(path, X_OK) != 0 else { continue }
+            let text = "in the place of \(program.rawValue): \(SystemError("execute", path).text)"
+            remarks.append(Remark(file: settings.file, line: 0, text))
+        }
         for file in settings.files {
             var status = stat()
             let problem: SystemError?

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import CUnix
+import Glibc
+import Settings
+import Unix
+
+/// What apusd needs on the machine before it can start anything: executables, users, directories, the lock.
+struct Installation {
+    /// Why there is no starting.
+    struct Fault: Error {
+        let text: String
+        let status: ExitStatus
+
+        init(_ text: String, _ status: ExitStatus = .configuration) {
+            self.text = text
+            self.status = status
+        }
+    }
+
+    /// Where apusd itself is, and the programs beside it.
+    let executableDirectory: String
+    let stateDirectory: String
+    /// Whether every program gets its own user. Otherwise all run as the one that apusd runs as.
+    let hasOwnUsers: Bool
+    /// Held as long as this process lives: one apusd for one state directory.
+    let lock: Descriptor
+
+    var queueDirectory: String { "\(self.stateDirectory)/queue" }
+    /// An empty directory, the root of apus-smtpd.
+    var emptyDirectory: String { "\(self.stateDirectory)/empty" }
+    var controlSocketPath: String { "\(self.stateDirectory)/control" }
+
+    func executable(_ program: ProgramName) -> String { "\(self.executableDirectory)/\(program.rawValue)" }
+
+    /// The programs with a user of their own; apus-local is root itself, and becomes each recipient.
+    private static let ownUsers: [ProgramName] = [.smtpd, .lookup, .queue, .remote, .bounce]
+
+    /// Looks and makes; throws what is missing.
+    init(_ settings: Settings) throws(Fault) {
+        self.hasOwnUsers = Privileges.isRoot
+        self.stateDirectory = settings.stateDirectory
+        self.executableDirectory = try Self.directoryOfExecutable()
+        for program in ProgramName.allCases where settings.replacements[program] == nil {
+            let path = "\(self.executableDirectory)/\(program.rawValue)"
+            guard access(path, X_OK) == 0 else { throw Fault("\(path) is not there or cannot be executed", .unavailable) }
+        }
+        var queueUser: UserAccount?
+        if self.hasOwnUsers { queueUser = try Self.accounts(settings) }
+        do throws(SystemError) {
+            try Self.makeDirectory(self.stateDirectory, mode: 0o755, owner: nil)
+            self.lock = try Descriptor.open("\(self.stateDirectory)/lock", O_RDWR | O_CREAT, mode: 0o600)
+        } catch { throw Fault(error.text, .system) }
+        guard flock(self.lock.number, LOCK_EX | LOCK_NB) == 0 else {
+            throw Fault("another apusd is running with the state directory \(self.stateDirectory)", .temporary)
+        }
+        do throws(SystemError) {
+            try Self.makeDirectory(self.queueDirectory, mode: 0o700, owner: queueUser)
+            try Self.makeDirectory(self.emptyDirectory, mode: 0o755, owner: nil)
+        } catch { throw Fault(error.text, .system) }
+    }
+
+    private static func directoryOfExecutable() throws(Fault) -> String {
+        var buffer = [CChar](repeating: 0, count: 4_096)
+        let count = readlink("/proc/self/exe", &buffer, buffer.count)
+        guard count > 0, count < buffer.count else { throw Fault("cannot read /proc/self/exe", .system) }
+        let path = String(decoding: buffer[..<count].map { UInt8(bitPattern: $0) }, as: UTF8.self)
+        return "/" + path.split(separator: "/").dropLast().joined(separator: "/")
+    }
+
+    /// The user of the queue; throws if one of the users is missing.
+    private static func accounts(_ settings: Settings) throws(Fault) -> UserAccount? {
+        var missing: [String] = []
+        var queueUser: UserAccount?
+        let foreign = Set(settings.replacements.keys)
+        do throws(SystemError) {
+            for program in Self.ownUsers + (foreign.contains(.local) ? [.local] : []) {
+                let account = try UserAccount.named(program.rawValue)
+                if account == nil { missing.append(program.rawValue) }
+                if program == .queue { queueUser = account }
+            }
+        } catch { throw Fault(error.text, .system) }
+        guard missing.isEmpty else {
+            throw Fault(
+                "started as root, but there is no user \(missing.joined(separator: ", ")); run etc/accounts to make them",
+                .configuration)
+        }
+        return queueUser
+    }
+
+    /// Makes a directory, or gives the one that is there its mode and its owner.
+    private static func makeDirectory(_ path: String, mode: mode_t, owner: UserAccount?) throws(SystemError) {
+        guard mkdir(path, mode) == 0 || errno == EEXIST else { throw SystemError("mkdir", path) }
+        let directory = try Descriptor.open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW)
+        defer { directory.close() }
+        var status = stat()
+        guard fstat(directory.number, &status) == 0 else { throw SystemError("stat", path) }
+        if let owner, status.st_uid != owner.uid || status.st_gid != owner.gid {
+            guard fchown(directory.number, owner.uid, owner.gid) == 0 else { throw SystemError("chown", path) }
+        }
+        guard status.st_uid == geteuid() || geteuid() == 0 else { return }
+        if status.st_mode & 0o7777 != mode, owner != nil || mode == 0o700 {
+            guard fchmod(directory.number, mode) == 0 else { throw SystemError("chmod", path) }
+        }
+    }
+}
