@@ -44,12 +44,18 @@ final class Committer {
     private var isScheduled = false
     private var isWriting = false
     private var isBroken = false
+    /// Whether outcomes wait for mail to share a transaction with.
+    private var isWaiting = false
     private(set) var commitCount: UInt64 = 0
 
     /// A transaction has at most so many operations, and takes no further one beyond so many octets of content: it must
     /// not keep the next one waiting for long.
     private static let operationCountMax = 4_000
     private static let octetCountMax = 8 << 20
+    /// So long, and up to so many, outcomes wait for mail to share a transaction with: a sync saved for each message of a
+    /// quiet relay, and far less than what a peer takes to answer.
+    private static let patience = TimeAmount.milliseconds(3)
+    private static let patientCountMax = 100
     /// How long to wait when there is no room even for outcomes.
     private static let fullDelay = TimeAmount.seconds(1)
 
@@ -65,7 +71,31 @@ final class Committer {
     func add(_ operation: StoreOperation, _ completion: Completion) {
         self.operations.append(operation)
         self.completions.append(completion)
-        self.schedule()
+        switch operation {
+        case .accept, .spill, .exchange, .operate: self.schedule()
+        case .discard, .settle, .move, .quarantine, .destination: self.schedulePatiently()
+        }
+    }
+
+    /// Nobody waits for outcomes: they get a moment in which mail may come that shares their transaction.
+    private func schedulePatiently() {
+        guard self.operations.count < Self.patientCountMax else { return self.schedule() }
+        guard !self.isScheduled, !self.isWriting, !self.isWaiting else { return }
+        self.isWaiting = true
+        self.eventLoop.assumeIsolated().scheduleTask(in: Self.patience) {
+            self.isWaiting = false
+            self.schedule()
+        }
+    }
+
+    private var hasUrgent: Bool {
+        guard self.operations.count < Self.patientCountMax else { return true }
+        return self.operations.contains { operation in
+            switch operation {
+            case .accept, .spill, .exchange, .operate: true
+            case .discard, .settle, .move, .quarantine, .destination: false
+            }
+        }
     }
 
     /// Takes back what waits of a submission. False if its acceptance is being written, and so cannot be taken back.
@@ -142,9 +172,10 @@ final class Committer {
         self.commitCount += 1
         switch result {
         case .success(let report):
-            // The next transaction begins before this one's answers are made.
-            self.begin()
+            // The next transaction begins before this one's answers are made, if somebody waits for it.
+            if self.hasUrgent { self.begin() }
             self.owner?.committed(completions, report)
+            if !self.isWriting, !self.operations.isEmpty { self.schedulePatiently() }
         case .failure(.full(let reason)): self.split(operations, completions, reason)
         case .failure(.broken(let reason)):
             self.isBroken = true

@@ -19,8 +19,9 @@ struct ContentCache {
         let count = prefix.count + content.count
         guard count <= self.octetCountMax / 16 else { return }
         while self.octetCount + count > self.octetCountMax, self.head < self.order.count {
-            self.remove(self.order[self.head])
+            let oldest = self.order[self.head]
             self.head += 1
+            if let content = self.contents.removeValue(forKey: oldest) { self.octetCount -= content.count }
         }
         var whole: [UInt8] = []
         whole.reserveCapacity(count)
