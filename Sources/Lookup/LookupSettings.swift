@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 package import LookupCore
-package import MailTypes
+import MailTypes
 package import PipeCore
 
 /// The settings of apus-lookup.
