@@ -28,7 +28,7 @@ struct RemoteSettings: Sendable {
     static let replyLimits = ReplyParser.Limits(lineOctetCountMax: 4_096, lineCountMax: 200, textOctetCountMax: 8_192)
 
     private static let names: Set<String> = [
-        "hostname", "port", "address-family", "own-address", "hosts-max", "addresses-max", "resolvers", "resolver-file",
+        "hostname", "port", "address-family", "own-address", "hosts-max", "addresses-max", "resolver", "resolver-file",
         "dns-timeout", "dns-attempts", "dns-questions-max", "dns-cache-entries", "dns-cache-time-max",
         "deliveries-max", "connections-max", "idle-connections-max", "messages-per-connection-max", "connect-timeout",
         "greeting-timeout", "hello-timeout", "mail-timeout", "recipient-timeout", "data-timeout", "content-timeout",
@@ -74,11 +74,11 @@ struct RemoteSettings: Sendable {
     }
 
     private static func resolvers(_ table: SettingsTable) throws(SettingsFault) -> [ResolverAddress] {
-        let named = try table.values("resolvers", "an address such as 127.0.0.1 or 127.0.0.1:5353") {
+        let named = try table.values("resolver", "an address such as 127.0.0.1 or 127.0.0.1:5353") {
             ResolverAddress(octets: Array($0.utf8))
         }
         guard named.isEmpty else {
-            guard named.count <= 16 else { throw SettingsFault("resolvers", "must be at most 16") }
+            guard named.count <= 16 else { throw SettingsFault("resolver", "must be at most 16") }
             return named
         }
         let path = table.text("resolver-file", default: "/etc/resolv.conf")
@@ -91,7 +91,7 @@ struct RemoteSettings: Sendable {
     }
 
     private static func timeLimits(_ table: SettingsTable) throws(SettingsFault) -> ClientTimeLimits {
-        let range = 1...3_600
+        let range = 1...86_400
         return ClientTimeLimits(
             connection: try table.duration("connect-timeout", in: range, default: .seconds(30)),
             greeting: try table.duration("greeting-timeout", in: range, default: .seconds(300)),
