@@ -28,8 +28,14 @@ package enum SettingKind: Equatable, Sendable {
     case resolver
     /// `example.org`, `[mail.example.org]:587`, `127.0.0.1:2526`.
     case nextHop
+    /// One IP address.
+    case address
+    /// The name of a user who gets mail.
+    case user
     /// A mailbox, or the name of a local user.
     case recipient
+    /// One character of an address that is no letter and no digit, or none.
+    case delimiter
     /// `maildir:PATH`, where `~/` is the home of the recipient.
     case mailbox
     /// One of these words.
@@ -65,8 +71,8 @@ package enum SettingKind: Equatable, Sendable {
             return truth ? "true" : "false"
         case .later(let text):
             throw Fault(text)
-        case .text, .hostname, .domain, .path, .file, .network, .socketAddress, .resolver, .nextHop, .recipient,
-            .mailbox, .word:
+        case .text, .hostname, .domain, .path, .file, .network, .socketAddress, .resolver, .nextHop, .address,
+            .user, .recipient, .delimiter, .mailbox, .word:
             guard case .string(let text) = value else {
                 throw Self.wrongType(value, "a string", hint: "put it into quotation marks")
             }
@@ -76,6 +82,12 @@ package enum SettingKind: Equatable, Sendable {
 
     private func readText(_ text: String) throws(Fault) -> String {
         let octets = Array(text.utf8)
+        if self == .delimiter {
+            guard octets.count <= 1, octets.allSatisfy({ MailAddress.isAtomText($0) && !$0.isLetterOrDigit }) else {
+                throw Fault("\"\(text)\" is not one character of an address", hint: "write \"+\" or \"-\"")
+            }
+            return text
+        }
         guard !octets.isEmpty else { throw Fault("is empty", hint: "leave the key out to have the default") }
         guard octets.count <= 500, octets.allSatisfy({ $0 >= 0x20 && $0 != 0x7F }) else {
             throw Fault("is longer than 500 octets or has control characters")
@@ -98,6 +110,14 @@ package enum SettingKind: Equatable, Sendable {
                     hint: "write \"example.org\" (its MX), \"[mail.example.org]:587\" (that host) or \"192.0.2.1:25\"")
             }
             return text
+        case .address:
+            guard IPAddress(text: text) != nil else {
+                throw Fault("\"\(text)\" is not an IP address", hint: "write \"192.0.2.1\" or \"2001:db8::1\"")
+            }
+            return text
+        case .user:
+            guard Route.isUserName(octets) else { throw Fault("\"\(text)\" is not the name of a user") }
+            return text
         case .recipient:
             guard MailAddress(octets: octets) != nil || Route.isUserName(octets) else {
                 throw Fault(
@@ -111,7 +131,7 @@ package enum SettingKind: Equatable, Sendable {
                 throw Fault("\"\(text)\" is not one of \(known)", hint: Self.meant(text, words))
             }
             return text
-        case .text, .integer, .duration, .size, .boolean, .later: return text
+        case .text, .integer, .duration, .size, .boolean, .delimiter, .later: return text
         }
     }
 
@@ -285,8 +305,10 @@ package enum SettingKind: Equatable, Sendable {
         guard path.first == 0x2F || path.starts(with: "~/".utf8) else {
             throw Fault("the path in \"\(text)\" is not absolute", hint: "write \"maildir:~/Maildir\"")
         }
-        guard !path.split(separator: 0x2F).contains(where: { $0.elementsEqual("..".utf8) }) else {
-            throw Fault("the path in \"\(text)\" goes up with ..")
+        guard !path.split(separator: 0x2F).contains(where: {
+            $0.elementsEqual("..".utf8) || $0.elementsEqual(".".utf8)
+        }) else {
+            throw Fault("the path in \"\(text)\" has . or .. in it")
         }
         return text
     }

@@ -71,7 +71,7 @@ package struct Settings: Equatable, Sendable {
         let state = reader.values["state"]?.first
         self.stateDirectory = state?.text ?? Self.stateDirectoryDefault
         self.stateLine = state?.line ?? 0
-        self.workerCount = reader.values["smtpd.workers"]?.first.flatMap { Int($0.text) } ?? 1
+        self.workerCount = reader.values["smtp.workers"]?.first.flatMap { Int($0.text) } ?? 1
         self.stopTimeout = .seconds(reader.values["stop-timeout"]?.first.flatMap { Int($0.text) } ?? 30)
         self.listenAddresses = reader.listenTables.compactMap { listen in
             guard let value = listen.address, let role = listen.role, let address = SocketAddress(text: value.text)
@@ -92,7 +92,15 @@ package struct Settings: Equatable, Sendable {
                 }
             }
         }
-        tables[.queue, default: SettingsTable()].append("state", self.stateDirectory)
+        // What follows from the settings without being one.
+        tables[.queue, default: SettingsTable()].append("directory", "\(self.stateDirectory)/queue")
+        if reader.values["smtp.size-max"] == nil {
+            tables[.queue, default: SettingsTable()].append(
+                "message-size-max", String(SettingsSchema.messageOctetCountDefault))
+        }
+        // Sessions get less time than the supervision gives to their process, so that it is not killed over them.
+        let stopSeconds = Int(self.stopTimeout.components.seconds)
+        tables[.smtpd, default: SettingsTable()].append("stop-timeout", String(stopSeconds * 2 / 5))
         self.tables = tables
         self.files = files
     }

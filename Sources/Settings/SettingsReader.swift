@@ -193,14 +193,8 @@ struct SettingsReader {
                 network.line, "relay-from = \"\(network.text)\" lets everybody send mail through this server",
                 hint: "spammers find such a server within hours", weight: .advice)
         }
-        if let delimiter = self.values["local.recipient-delimiter"]?.first {
-            let octets = Array(delimiter.text.utf8)
-            if octets.count != 1 || !MailAddress.isAtomText(octets[0]) || octets[0].isLetterOrDigit {
-                self.remark(
-                    delimiter.line,
-                    "local.recipient-delimiter: \"\(delimiter.text)\" is not one character of an address",
-                    hint: "write \"+\" or \"-\"")
-            }
+        if let resolvers = self.values["dns.resolvers"], resolvers.count > 16 {
+            self.remark(resolvers[16].line, "dns.resolvers: more than 16 are too many")
         }
     }
 
@@ -227,15 +221,23 @@ struct SettingsReader {
     private var remotePort: UInt16 { self.values["remote.port"]?.first.flatMap { UInt16($0.text) } ?? 25 }
 
     private mutating func checkRetries() {
-        let order = ["queue.retry-min", "queue.retry-max", "queue.lifetime"]
-        for (index, shorter) in order.enumerated() {
-            for longer in order.dropFirst(index + 1) {
-                guard let left = self.values[shorter]?.first, let right = self.values[longer]?.first,
-                    let least = Int(left.text), let most = Int(right.text), least > most
-                else { continue }
-                self.remark(
-                    left.line, "\(shorter) (\(least) s) is longer than \(longer) (\(most) s, line \(right.line))")
-            }
+        func seconds(_ path: String, default value: Int) -> (seconds: Int, line: Int) {
+            guard let found = self.values[path]?.first else { return (value, 0) }
+            return (Int(found.text) ?? value, found.line)
+        }
+        let least = seconds("queue.retry-min", default: 300)
+        let most = seconds("queue.retry-max", default: 14_400)
+        if least.seconds > most.seconds {
+            let place = most.line > 0 ? "line \(most.line)" : "its default"
+            self.remark(
+                least.line > 0 ? least.line : most.line,
+                "queue.retry-min (\(least.seconds) s) is longer than queue.retry-max (\(most.seconds) s, \(place))")
+        }
+        let lifetime = seconds("queue.lifetime", default: 432_000)
+        if lifetime.line > 0, lifetime.seconds < least.seconds {
+            self.remark(
+                lifetime.line, "queue.lifetime (\(lifetime.seconds) s) is shorter than queue.retry-min",
+                hint: "there will be no second attempt", weight: .advice)
         }
     }
 }

@@ -114,7 +114,7 @@ package final class ApusDaemon {
         line.add("pid", getpid())
         if !self.installation.hasOwnUsers {
             line.add("mode", "single-user")
-            line.add("uid", geteuid())
+            line.add("user", self.installation.singleUser ?? String(geteuid()))
             line.add("note", "not started as root: all programs run as this user")
         }
         line.write()
@@ -320,7 +320,11 @@ package final class ApusDaemon {
     }
 
     /// What a program is handed: the settings, and what only apusd knows.
-    func table(for part: Part) -> SettingsTable { self.settings.table(for: part.program) }
+    func table(for part: Part) -> SettingsTable {
+        var table = self.settings.table(for: part.program)
+        if part.program == .lookup, let name = self.installation.singleUser { table.append("single-user", name) }
+        return table
+    }
 
     /// Pipes hold this many octets, so that a reader finds a batch and not a piece.
     private static let pipeOctetCount: CInt = 262_144

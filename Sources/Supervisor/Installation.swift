@@ -23,6 +23,8 @@ struct Installation {
     let stateDirectory: String
     /// Whether every program gets its own user. Otherwise all run as the one that apusd runs as.
     let hasOwnUsers: Bool
+    /// The name of that one user, if it has a name.
+    let singleUser: String?
     /// Held as long as this process lives: one apusd for one state directory.
     let lock: Descriptor
 
@@ -39,6 +41,7 @@ struct Installation {
     /// Looks and makes; throws what is missing.
     init(_ settings: Settings) throws(Fault) {
         self.hasOwnUsers = Privileges.isRoot
+        self.singleUser = self.hasOwnUsers ? nil : Self.nameOfUser()
         self.stateDirectory = settings.stateDirectory
         self.executableDirectory = try Self.directoryOfExecutable()
         for program in ProgramName.allCases where settings.replacements[program] == nil {
@@ -66,6 +69,11 @@ struct Installation {
         guard count > 0, count < buffer.count else { throw Fault("cannot read /proc/self/exe", .system) }
         let path = String(decoding: buffer[..<count].map { UInt8(bitPattern: $0) }, as: UTF8.self)
         return "/" + path.split(separator: "/").dropLast().joined(separator: "/")
+    }
+
+    private static func nameOfUser() -> String? {
+        guard let entry = getpwuid(geteuid()), let name = entry.pointee.pw_name else { return nil }
+        return String(cString: name)
     }
 
     /// The user of the queue; throws if one of the users is missing.

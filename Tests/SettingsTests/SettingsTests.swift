@@ -51,6 +51,7 @@ private func remarks(_ text: String) -> [String] {
         #expect(found.table(for: .smtpd).texts("relay-from") == ["127.0.0.0/8", "::1/128"])
         #expect(found.table(for: .queue).text("lifetime") == "432000")
         #expect(found.table(for: .queue).text("paused") == "false")
+        #expect(found.table(for: .queue).text("directory") == "/var/lib/apus/queue")
         #expect(found.table(for: .bounce) == SettingsTable([("hostname", "mx.example.org")]))
     }
 

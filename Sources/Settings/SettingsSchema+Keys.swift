@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// The table of all keys. A key stands here once, and nowhere else is said what it can hold.
+extension SettingsSchema {
+    private static let year = 31_536_000
+
+    package static let keys: [SettingKey] =
+        top + listen + domains + smtp + local + remote + dns + queue + bounce + programs + later
+
+    private static let top: [SettingKey] = [
+        SettingKey(
+            "hostname", .hostname, .required,
+            for: [
+                (.smtpd, "hostname"), (.lookup, "hostname"), (.remote, "hostname"), (.local, "hostname"),
+                (.bounce, "hostname"),
+            ],
+            "The name by which other servers know this one: in greetings, `Received:` fields and reports."),
+        SettingKey(
+            "state", .path, default: "/var/lib/apus",
+            "The directory of all that Apus keeps. The queue is in `queue` below it, the operator's socket is "
+                + "`control`. It is made if its parent exists. A change needs a restart."),
+        SettingKey(
+            "stop-timeout", .duration(1...3_600), default: "30 s",
+            "How long the programs may take to finish what is in flight when Apus is stopped. What is not finished "
+                + "then stays in the queue."),
+    ]
+
+    private static let listen: [SettingKey] = [
+        SettingKey(
+            "listen.address", .socketAddress, .required,
+            "An address and a port: `127.0.0.1:2525`, `[::1]:25`; `[::]:25` is the world, IPv4 too."),
+        SettingKey(
+            "listen.role", .word(["mx", "submission"]), .required,
+            "`mx` takes mail for the local domains from everybody, and for anywhere from `relay-from`. `submission` is "
+                + "for the mail programs of clients in `relay-from` only."),
+    ]
+
+    private static let domains: [SettingKey] = [
+        SettingKey(
+            "domains.local", .domain, .list, for: [(.lookup, "local-domain")], default: "none",
+            "Domains whose recipients are the users of this machine and the aliases."),
+        SettingKey(
+            "domains.relay-from", .network, .list, for: [(.smtpd, "relay-from")], default: "none",
+            "Clients that may send mail to anywhere: `127.0.0.0/8`, `2001:db8::/32`, or one address."),
+    ]
+
+    private static let smtp: [SettingKey] = [
+        SettingKey(
+            "smtp.workers", .integer(1...64), default: "1",
+            "Processes of apus-smtpd that share the listeners. The limits of sessions are for each of them."),
+        SettingKey(
+            "smtp.size-max", .size(65_536...(1 << 40)), for: [(.smtpd, "size-max"), (.queue, "message-size-max")],
+            default: "100 MiB", "The largest message, announced by SIZE."),
+        SettingKey(
+            "smtp.recipients-max", .integer(100...100_000), for: [(.smtpd, "recipients-max")], default: "1000",
+            "Recipients of one message; those above get 452 4.5.3 and may come again."),
+        SettingKey(
+            "smtp.line-length-max", .integer(998...(1 << 30)), for: [(.smtpd, "line-length-max")], default: "65536",
+            "Octets of a line in a message, without CR LF; longer: 554 5.6.0."),
+        SettingKey(
+            "smtp.command-length-max", .integer(512...65_536), for: [(.smtpd, "command-length-max")], default: "4096",
+            "Octets of a command, with CR LF; longer: 500 5.5.2."),
+        SettingKey(
+            "smtp.errors-max", .integer(1...100_000), for: [(.smtpd, "errors-max")], default: "20",
+            "Refused commands since the last message taken; the next one is 421 4.7.0 and the end."),
+        SettingKey(
+            "smtp.sessions-max", .integer(1...1_000_000), for: [(.smtpd, "sessions-max")], default: "10000",
+            "Sessions at once; above: 421 4.3.2."),
+        SettingKey(
+            "smtp.sessions-per-client-max", .integer(1...1_000_000), for: [(.smtpd, "sessions-per-client-max")],
+            default: "50",
+            "Sessions at once of an IPv4 address or an IPv6 /64; above: 421 4.7.0. Clients in `relay-from` are free of it."),
+        SettingKey(
+            "smtp.command-timeout", .duration(1...86_400), for: [(.smtpd, "command-timeout")], default: "5 min",
+            "Silence between commands (RFC 5321 §4.5.3.2.7); then 421 4.4.2."),
+        SettingKey(
+            "smtp.data-timeout", .duration(1...86_400), for: [(.smtpd, "data-timeout")], default: "5 min",
+            "Silence within a message; then 421 4.4.2."),
+        SettingKey(
+            "smtp.answer-timeout", .duration(1...3_600), for: [(.smtpd, "answer-timeout")], default: "2 min",
+            "How long apus-queue and apus-lookup may take to answer; then 451."),
+        SettingKey(
+            "smtp.greeting-delay", .duration(0...60), for: [(.smtpd, "greeting-delay")], default: "0",
+            "How long the greeting is held back; who speaks before it gets 554 5.5.0."),
+    ]
+
+    private static let local: [SettingKey] = [
+        SettingKey(
+            "local.mailbox", .mailbox, for: [(.local, "mailbox")], default: "maildir:~/Maildir",
+            "Where a user's mail is put. `~/` is the user's home, `%{user}` the user's name."),
+        SettingKey(
+            "local.aliases", .file, for: [(.lookup, "aliases")], default: "none",
+            "The aliases, in the form of aliases(5). Apus notices by itself when the file changes."),
+        SettingKey(
+            "local.users", .user, .list, for: [(.lookup, "user")], default: "the users of the system",
+            "The users who get mail. With it, the users of the system are not looked at."),
+        SettingKey(
+            "local.recipient-delimiter", .delimiter, for: [(.lookup, "recipient-delimiter")], default: "`+`",
+            "What parts a user's name from what the user put behind it: `user+tag`. Empty: nothing does."),
+        SettingKey(
+            "local.workers-max", .integer(1...1_000), for: [(.local, "workers-max")], default: "20",
+            "Users whose mail is written at the same time, each by a process of its own. As root only."),
+        SettingKey(
+            "local.worker-idle", .duration(1...3_600), for: [(.local, "worker-idle")], default: "10 s",
+            "How long such a process waits for more mail of its user. As root only."),
+    ]
+
+    private static let remote: [SettingKey] = [
+        SettingKey(
+            "remote.smarthost", .nextHop, for: [(.lookup, "smarthost")], default: "none: MX look-up",
+            "The host that all mail to other servers is handed to: `example.org` (its MX), `[mail.example.org]:587` "
+                + "(that host) or `192.0.2.1:25`."),
+        SettingKey(
+            "remote.port", .integer(1...65_535), for: [(.remote, "port")], default: "25",
+            "The port of hosts that are named without one."),
+        SettingKey(
+            "remote.address-family", .word(["ipv6-first", "ipv4-first", "ipv6-only", "ipv4-only"]),
+            for: [(.remote, "address-family")], default: "ipv6-first", "Which addresses of a host are tried, in which order."),
+        SettingKey(
+            "remote.own-addresses", .address, .list, for: [(.remote, "own-address")], default: "none",
+            "Addresses at which the world reaches this server, for instance behind a router that translates addresses. "
+                + "An MX host with one of them is this server itself."),
+        SettingKey(
+            "remote.hosts-max", .integer(1...100), for: [(.remote, "hosts-max")], default: "10",
+            "MX hosts of a domain that are looked at."),
+        SettingKey(
+            "remote.addresses-max", .integer(1...100), for: [(.remote, "addresses-max")], default: "10",
+            "Addresses that one delivery tries."),
+        SettingKey(
+            "remote.deliveries-max", .integer(1...100_000), for: [(.remote, "deliveries-max")], default: "5000",
+            "Deliveries at once."),
+        SettingKey(
+            "remote.connections-max", .integer(1...100_000), for: [(.remote, "connections-max")], default: "4000",
+            "Connections at once."),
+        SettingKey(
+            "remote.idle-connections-max", .integer(0...100_000), for: [(.remote, "idle-connections-max")],
+            default: "500", "Connections that are kept for the next message to the same host."),
+        SettingKey(
+            "remote.messages-per-connection-max", .integer(1...1_000_000),
+            for: [(.remote, "messages-per-connection-max")], default: "200", "Messages on one connection."),
+    ]
+        + [
+            ("connect-timeout", 3_600, "30 s", "How long a host may take to take the connection."),
+            ("greeting-timeout", 3_600, "5 min", "How long it may take to greet (RFC 5321 §4.5.3.2)."),
+            ("hello-timeout", 3_600, "5 min", "How long it may take to answer EHLO or HELO."),
+            ("mail-timeout", 3_600, "5 min", "How long it may take to answer MAIL."),
+            ("recipient-timeout", 3_600, "5 min", "How long it may take to answer RCPT."),
+            ("data-timeout", 3_600, "2 min", "How long it may take to answer DATA."),
+            ("content-timeout", 3_600, "3 min", "How long it may take no octet of the message."),
+            ("final-reply-timeout", 3_600, "10 min", "How long it may take to answer the final dot."),
+            ("quit-timeout", 60, "5 s", "How long it may take to answer QUIT."),
+        ].map { name, most, value, about in
+            SettingKey("remote.\(name)", .duration(1...most), for: [(.remote, name)], default: value, about)
+        } + [
+            SettingKey(
+                "remote.idle-connection-timeout", .duration(0...600), for: [(.remote, "idle-connection-timeout")],
+                default: "5 s", "How long a connection is kept for the next message.")
+        ]
+
+    private static let dns: [SettingKey] = [
+        SettingKey(
+            "dns.resolvers", .resolver, .list, for: [(.remote, "resolvers")], default: "those of `resolver-file`",
+            "The DNS resolvers to ask, at most 16: `127.0.0.1`, `127.0.0.1:5353`, `[::1]:53`."),
+        SettingKey(
+            "dns.resolver-file", .file, for: [(.remote, "resolver-file")], default: "/etc/resolv.conf",
+            "Where the resolvers are named if `resolvers` does not."),
+        SettingKey(
+            "dns.timeout", .duration(1...60), for: [(.remote, "dns-timeout")], default: "2 s",
+            "How long a resolver may take to answer."),
+        SettingKey(
+            "dns.attempts", .integer(1...10), for: [(.remote, "dns-attempts")], default: "3",
+            "How often all resolvers are asked."),
+        SettingKey(
+            "dns.questions-max", .integer(1...100_000), for: [(.remote, "dns-questions-max")], default: "10000",
+            "Questions at once."),
+        SettingKey(
+            "dns.cache-entries", .integer(0...1_000_000), for: [(.remote, "dns-cache-entries")], default: "20000",
+            "Answers that are remembered."),
+        SettingKey(
+            "dns.cache-time-max", .duration(0...604_800), for: [(.remote, "dns-cache-time-max")], default: "1 d",
+            "How long an answer is remembered at most, whatever its TTL."),
+    ]
+
+    private static let queue: [SettingKey] = [
+        SettingKey(
+            "queue.paused", .boolean, for: [(.queue, "paused")], default: "false", "Accept and keep, deliver nothing."),
+        SettingKey(
+            "queue.retry-min", .duration(1...Self.year), for: [(.queue, "retry-min")], default: "5 min",
+            "The time from the first failed attempt to the second; it grows from attempt to attempt."),
+        SettingKey(
+            "queue.retry-max", .duration(1...Self.year), for: [(.queue, "retry-max")], default: "4 h",
+            "The longest time between two attempts."),
+        SettingKey(
+            "queue.lifetime", .duration(1...Self.year), for: [(.queue, "lifetime")], default: "5 d",
+            "After that time a message that could not be delivered goes back to its sender."),
+        SettingKey(
+            "queue.recipients-max", .integer(1...100_000), for: [(.queue, "recipients-max")], default: "10000",
+            "Recipients of one message, aliases followed."),
+        SettingKey(
+            "queue.reserve", .size(0...(1 << 46)), for: [(.queue, "reserve")], default: "128 MiB",
+            "What stays free on the disk for the mail that is in the queue already; below it new mail gets 452 4.3.1."),
+        SettingKey(
+            "queue.size-max", .size((16 << 20)...(1 << 46)), for: [(.queue, "size-max")], default: "1 TiB",
+            "How large the queue's file may grow."),
+        SettingKey(
+            "queue.cache-size", .size(0...(1 << 30)), for: [(.queue, "cache-size")], default: "8 MiB",
+            "Content of new messages that is kept in memory for their first delivery."),
+        SettingKey(
+            "queue.deliveries-max", .integer(1...100_000), for: [(.queue, "deliveries-max")], default: "2000",
+            "Deliveries at once."),
+        SettingKey(
+            "queue.destination-deliveries-max", .integer(1...10_000), for: [(.queue, "destination-deliveries-max")],
+            default: "20", "Deliveries at once to one destination."),
+        SettingKey(
+            "queue.delivery-recipients-max", .integer(1...1_000), for: [(.queue, "delivery-recipients-max")],
+            default: "100", "Recipients of one delivery."),
+        SettingKey(
+            "queue.window-recipients-max", .integer(100...1_000_000), for: [(.queue, "window-recipients-max")],
+            default: "20000", "Recipients that the scheduler holds in memory; the others wait on disk."),
+    ]
+
+    private static let bounce: [SettingKey] = [
+        SettingKey(
+            "bounce.postmaster", .recipient, for: [(.bounce, "postmaster"), (.lookup, "postmaster")], default: "none",
+            "Who is told of reports that cannot be delivered, and who reads the mail for `postmaster` if no alias says it.")
+    ]
+
+    private static let programs: [SettingKey] = [
+        SettingKey(
+            "programs.local", .text, .words, default: "apus-local",
+            "Another program in the place of apus-local: its path and its arguments. It speaks the dialect `deliver` on "
+                + "descriptors 0 and 1 ([pipes.md](pipes.md)). Apus started as root runs it as the user apus-local."),
+        SettingKey(
+            "programs.remote", .text, .words, default: "apus-remote", "Likewise in the place of apus-remote."),
+        SettingKey(
+            "programs.bounce", .text, .words, default: "apus-bounce", "Likewise in the place of apus-bounce."),
+    ]
+
+    private static let later: [SettingKey] = [
+        SettingKey("listen.tls", .later("TLS is not in this version yet"), .optional, "For a later version."),
+        SettingKey("tls", .later("TLS is not in this version yet"), .optional, "For a later version."),
+        SettingKey("dkim", .later("DKIM is not in this version yet"), .optional, "For a later version."),
+    ]
+}
