@@ -98,6 +98,9 @@ let package = Package(
         program("apus-lookup", "Lookup"),
         program("apus", "Operator"),
 
+        // The virtual world that the queue is proven in; no program links it.
+        room("Simulation", ["MailTypes", "QueueCore"], pure),
+
         // Tests.
         tests("MailTypesTests", ["MailTypes"]),
         .testTarget(
@@ -106,7 +109,8 @@ let package = Package(
         tests("MessageCoreTests", ["MessageCore", "MailTypes"]),
         tests("DNSCoreTests", ["DNSCore", "MailTypes"]),
         tests("PipeCoreTests", ["PipeCore", "MailTypes"]),
-        tests("QueueCoreTests", ["QueueCore", "MailTypes"]),
+        tests("QueueCoreTests", ["QueueCore", "MailTypes", "Simulation"]),
+        tests("LMDBQueueStoreTests", ["LMDBQueueStore", "LMDB", "QueueCore", "MailTypes", "Simulation"]),
         tests("LookupCoreTests", ["LookupCore", "MailTypes"]),
         tests("LocalDelivererTests", ["LocalDeliverer", "MailTypes", "PipeCore", "Unix"]),
         tests("BouncerTests", ["Bouncer", "MailTypes", "PipeCore", "Unix"]),
