@@ -61,7 +61,7 @@ let package = Package(
 
         // Floor 3: hands.
         room("Unix", ["CUnix", "MailTypes", "PipeCore"]),
-        room("Settings", ["MailTypes", "PipeCore", "Unix"]),
+        room("Settings", ["MailTypes", "LookupCore", "PipeCore", "Unix"]),
         room("LMDB", ["CLMDB"]),
 
         // Floor 4: drivers.
@@ -70,7 +70,7 @@ let package = Package(
         room("LMDBQueueStore", ["MailTypes", "QueueCore", "LMDB"]),
 
         // Floor 5: programs.
-        room("Supervisor", ["MailTypes", "PipeCore", "Unix"]),
+        room("Supervisor", ["CUnix", "MailTypes", "PipeCore", "Unix", "Settings"]),
         room(
             "Receiver",
             ["MailTypes", "SMTPCore", "MessageCore", "PipeCore", "Unix", "PipeDrivers", "SMTPDrivers"] + nio),
@@ -116,7 +116,7 @@ let package = Package(
         tests("BouncerTests", ["Bouncer", "MailTypes", "PipeCore", "Unix"]),
         tests("UnixTests", ["Unix", "PipeCore", "MailTypes"]),
         tests("SettingsTests", ["Settings", "PipeCore"]),
-        tests("SupervisorTests", ["Supervisor", "Settings"]),
+        tests("SupervisorTests", ["Supervisor", "Settings", "PipeCore"]),
         tests("HouseTests", []),
     ]
 )

@@ -305,9 +305,11 @@ package enum SettingKind: Equatable, Sendable {
         guard path.first == 0x2F || path.starts(with: "~/".utf8) else {
             throw Fault("the path in \"\(text)\" is not absolute", hint: "write \"maildir:~/Maildir\"")
         }
-        guard !path.split(separator: 0x2F).contains(where: {
-            $0.elementsEqual("..".utf8) || $0.elementsEqual(".".utf8)
-        }) else {
+        guard
+            !path.split(separator: 0x2F).contains(where: {
+                $0.elementsEqual("..".utf8) || $0.elementsEqual(".".utf8)
+            })
+        else {
             throw Fault("the path in \"\(text)\" has . or .. in it")
         }
         return text

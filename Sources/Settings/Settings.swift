@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 package import PipeCore
-import Unix
+package import Unix
 
 /// The settings of a running Apus: what apusd itself needs, and the table of each program.
 package struct Settings: Equatable, Sendable {
@@ -30,7 +30,7 @@ package struct Settings: Equatable, Sendable {
     /// What each program is handed: only what the administrator has set; the programs know their defaults.
     private let tables: [ProgramName: SettingsTable]
     /// Files that programs read, with their program.
-    package let files: [(path: String, line: Int, program: ProgramName)]
+    package let files: [(path: String, line: Int, program: ProgramName, isAliases: Bool)]
 
     /// What a program is handed.
     package func table(for program: ProgramName) -> SettingsTable { self.tables[program] ?? SettingsTable() }
@@ -64,6 +64,12 @@ package struct Settings: Equatable, Sendable {
         }
     }
 
+    /// The state directory that a file names, even if there are mistakes elsewhere in it.
+    package static func stateDirectory(file: String) throws(SystemError) -> String {
+        let octets = try Descriptor.readFile(file, octetCountMax: Self.fileOctetCountMax)
+        return SettingsReader(file: file, octets: octets).values["state"]?.first?.text ?? Self.stateDirectoryDefault
+    }
+
     /// - Precondition: the reader has found no mistake.
     private init(_ reader: SettingsReader) {
         self.file = reader.file
@@ -83,12 +89,14 @@ package struct Settings: Equatable, Sendable {
         ]
         self.replacements = places.compactMapValues { reader.values[$0]?.map(\.text) }
         var tables: [ProgramName: SettingsTable] = [:]
-        var files: [(path: String, line: Int, program: ProgramName)] = []
+        var files: [(path: String, line: Int, program: ProgramName, isAliases: Bool)] = []
         for key in SettingsSchema.keys {
             for value in reader.values[key.path] ?? [] {
                 for use in key.uses {
                     tables[use.program, default: SettingsTable()].append(use.name, value.text)
-                    if key.kind == .file { files.append((value.text, value.line, use.program)) }
+                    if key.kind == .file {
+                        files.append((value.text, value.line, use.program, key.path == "local.aliases"))
+                    }
                 }
             }
         }

@@ -69,7 +69,8 @@ extension SettingsSchema {
         SettingKey(
             "smtp.sessions-per-client-max", .integer(1...1_000_000), for: [(.smtpd, "sessions-per-client-max")],
             default: "50",
-            "Sessions at once of an IPv4 address or an IPv6 /64; above: 421 4.7.0. Clients in `relay-from` are free of it."),
+            "Sessions at once of an IPv4 address or an IPv6 /64; above: 421 4.7.0. Clients in `relay-from` are free of it."
+        ),
         SettingKey(
             "smtp.command-timeout", .duration(1...86_400), for: [(.smtpd, "command-timeout")], default: "5 min",
             "Silence between commands (RFC 5321 §4.5.3.2.7); then 421 4.4.2."),
@@ -105,40 +106,42 @@ extension SettingsSchema {
             "How long such a process waits for more mail of its user. As root only."),
     ]
 
-    private static let remote: [SettingKey] = [
-        SettingKey(
-            "remote.smarthost", .nextHop, for: [(.lookup, "smarthost")], default: "none: MX look-up",
-            "The host that all mail to other servers is handed to: `example.org` (its MX), `[mail.example.org]:587` "
-                + "(that host) or `192.0.2.1:25`."),
-        SettingKey(
-            "remote.port", .integer(1...65_535), for: [(.remote, "port")], default: "25",
-            "The port of hosts that are named without one."),
-        SettingKey(
-            "remote.address-family", .word(["ipv6-first", "ipv4-first", "ipv6-only", "ipv4-only"]),
-            for: [(.remote, "address-family")], default: "ipv6-first", "Which addresses of a host are tried, in which order."),
-        SettingKey(
-            "remote.own-addresses", .address, .list, for: [(.remote, "own-address")], default: "none",
-            "Addresses at which the world reaches this server, for instance behind a router that translates addresses. "
-                + "An MX host with one of them is this server itself."),
-        SettingKey(
-            "remote.hosts-max", .integer(1...100), for: [(.remote, "hosts-max")], default: "10",
-            "MX hosts of a domain that are looked at."),
-        SettingKey(
-            "remote.addresses-max", .integer(1...100), for: [(.remote, "addresses-max")], default: "10",
-            "Addresses that one delivery tries."),
-        SettingKey(
-            "remote.deliveries-max", .integer(1...100_000), for: [(.remote, "deliveries-max")], default: "5000",
-            "Deliveries at once."),
-        SettingKey(
-            "remote.connections-max", .integer(1...100_000), for: [(.remote, "connections-max")], default: "4000",
-            "Connections at once."),
-        SettingKey(
-            "remote.idle-connections-max", .integer(0...100_000), for: [(.remote, "idle-connections-max")],
-            default: "500", "Connections that are kept for the next message to the same host."),
-        SettingKey(
-            "remote.messages-per-connection-max", .integer(1...1_000_000),
-            for: [(.remote, "messages-per-connection-max")], default: "200", "Messages on one connection."),
-    ]
+    private static let remote: [SettingKey] =
+        [
+            SettingKey(
+                "remote.smarthost", .nextHop, for: [(.lookup, "smarthost")], default: "none: MX look-up",
+                "The host that all mail to other servers is handed to: `example.org` (its MX), `[mail.example.org]:587` "
+                    + "(that host) or `192.0.2.1:25`."),
+            SettingKey(
+                "remote.port", .integer(1...65_535), for: [(.remote, "port")], default: "25",
+                "The port of hosts that are named without one."),
+            SettingKey(
+                "remote.address-family", .word(["ipv6-first", "ipv4-first", "ipv6-only", "ipv4-only"]),
+                for: [(.remote, "address-family")], default: "ipv6-first",
+                "Which addresses of a host are tried, in which order."),
+            SettingKey(
+                "remote.own-addresses", .address, .list, for: [(.remote, "own-address")], default: "none",
+                "Addresses at which the world reaches this server, for instance behind a router that translates addresses. "
+                    + "An MX host with one of them is this server itself."),
+            SettingKey(
+                "remote.hosts-max", .integer(1...100), for: [(.remote, "hosts-max")], default: "10",
+                "MX hosts of a domain that are looked at."),
+            SettingKey(
+                "remote.addresses-max", .integer(1...100), for: [(.remote, "addresses-max")], default: "10",
+                "Addresses that one delivery tries."),
+            SettingKey(
+                "remote.deliveries-max", .integer(1...100_000), for: [(.remote, "deliveries-max")], default: "5000",
+                "Deliveries at once."),
+            SettingKey(
+                "remote.connections-max", .integer(1...100_000), for: [(.remote, "connections-max")], default: "4000",
+                "Connections at once."),
+            SettingKey(
+                "remote.idle-connections-max", .integer(0...100_000), for: [(.remote, "idle-connections-max")],
+                default: "500", "Connections that are kept for the next message to the same host."),
+            SettingKey(
+                "remote.messages-per-connection-max", .integer(1...1_000_000),
+                for: [(.remote, "messages-per-connection-max")], default: "200", "Messages on one connection."),
+        ]
         + [
             ("connect-timeout", 3_600, "30 s", "How long a host may take to take the connection."),
             ("greeting-timeout", 3_600, "5 min", "How long it may take to greet (RFC 5321 §4.5.3.2)."),
@@ -222,7 +225,8 @@ extension SettingsSchema {
     private static let bounce: [SettingKey] = [
         SettingKey(
             "bounce.postmaster", .recipient, for: [(.bounce, "postmaster"), (.lookup, "postmaster")], default: "none",
-            "Who is told of reports that cannot be delivered, and who reads the mail for `postmaster` if no alias says it.")
+            "Who is told of reports that cannot be delivered, and who reads the mail for `postmaster` if no alias says it."
+        )
     ]
 
     private static let programs: [SettingKey] = [

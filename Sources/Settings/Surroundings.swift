@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import Glibc
+import LookupCore
 import MailTypes
 package import Unix
 
@@ -16,8 +17,11 @@ package struct Surroundings {
         var remarks: [Remark] = []
         self.checkState(settings, &remarks)
         self.checkFiles(settings, &remarks)
+        self.checkUsers(settings, &remarks)
         self.checkAddresses(settings, &remarks)
-        return remarks.sorted { $0.line < $1.line }
+        return remarks.sorted {
+            ($0.file == settings.file ? 0 : 1, $0.line) < ($1.file == settings.file ? 0 : 1, $1.line)
+        }
     }
 
     // MARK: Directories and files
@@ -68,8 +72,32 @@ package struct Surroundings {
                 remarks.append(Remark(file: settings.file, line: file.line, "\(file.path) is not a file"))
             } else if let remark = self.unreadable(file.path, status, by: file.program, settings.file, file.line) {
                 remarks.append(remark)
+            } else if file.isAliases {
+                self.checkAliases(file.path, &remarks)
             }
         }
+    }
+
+    /// Mail for an alias that cannot be understood waits, so these keep nothing from starting.
+    private func checkAliases(_ path: String, _ remarks: inout [Remark]) {
+        guard let octets = try? Descriptor.readFile(path, octetCountMax: AliasFile.octetCountMax) else { return }
+        for fault in AliasFile(octets: octets).faults {
+            remarks.append(Remark(.advice, file: path, line: fault.line, fault.text))
+        }
+    }
+
+    private func checkUsers(_ settings: Settings, _ remarks: inout [Remark]) {
+        guard Privileges.isRoot else { return }
+        let programs: [ProgramName] = [.smtpd, .lookup, .queue, .remote, .bounce]
+        let missing = programs.map(\.rawValue).filter { name in
+            // A database that cannot be asked is no reason to say that somebody is missing.
+            do { return try UserAccount.named(name) == nil } catch { return false }
+        }
+        guard !missing.isEmpty else { return }
+        remarks.append(
+            Remark(
+                .advice, file: settings.file, line: 0, "there is no user \(missing.joined(separator: ", "))",
+                hint: "apusd needs them when root starts it; run etc/accounts"))
     }
 
     /// As root everything can be read, but the program that reads it is not root.

@@ -156,7 +156,9 @@ package final class ApusDaemon {
     }
 
     private func wait() {
-        let parts = self.processes.keys.filter { self.processes[$0]?.controlDescriptor != nil }.sorted { $0.name < $1.name }
+        let parts = self.processes.keys.filter { self.processes[$0]?.controlDescriptor != nil }.sorted {
+            $0.name < $1.name
+        }
         let watchedClients = self.clients.map(\.descriptor)
         var watched = [self.signals, self.operatorSocket.descriptor] + watchedClients
         watched += parts.compactMap { self.processes[$0]?.controlDescriptor }
@@ -381,7 +383,9 @@ package final class ApusDaemon {
         case (.row, 2):
             let row = (frame[0].printableText, frame[1].printableText)
             guard let count = self.gatherings[frame.channel]?.rows[part, default: []].count else { return }
-            if count < StatusGathering.rowCountMax { self.gatherings[frame.channel]?.rows[part, default: []].append(row) }
+            if count < StatusGathering.rowCountMax {
+                self.gatherings[frame.channel]?.rows[part, default: []].append(row)
+            }
         case (.end, _): self.answered(frame.channel, part)
         default: self.misbehaved(part, "\(frame.verb.rawValue) is out of place")
         }

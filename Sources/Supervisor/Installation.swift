@@ -46,7 +46,9 @@ struct Installation {
         self.executableDirectory = try Self.directoryOfExecutable()
         for program in ProgramName.allCases where settings.replacements[program] == nil {
             let path = "\(self.executableDirectory)/\(program.rawValue)"
-            guard access(path, X_OK) == 0 else { throw Fault("\(path) is not there or cannot be executed", .unavailable) }
+            guard access(path, X_OK) == 0 else {
+                throw Fault("\(path) is not there or cannot be executed", .unavailable)
+            }
         }
         var queueUser: UserAccount?
         if self.hasOwnUsers { queueUser = try Self.accounts(settings) }

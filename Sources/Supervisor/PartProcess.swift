@@ -55,7 +55,9 @@ struct PartProcess {
             else { throw SystemError("setsockopt") }
             let path = installation.executable(part.program)
             var spawn = Spawn(path: path, arguments: [path, "--supervised"])
-            if installation.hasOwnUsers, part.program != .local { spawn.arguments += ["--user", part.program.rawValue] }
+            if installation.hasOwnUsers, part.program != .local {
+                spawn.arguments += ["--user", part.program.rawValue]
+            }
             if installation.hasOwnUsers, part.program == .smtpd {
                 spawn.arguments += ["--chroot", installation.emptyDirectory]
             }

@@ -15,7 +15,9 @@ package struct Part: Hashable, Sendable {
     }
 
     /// `apus-queue`; the further workers are `apus-smtpd/2` and so on.
-    package var name: String { self.number == 0 ? self.program.rawValue : "\(self.program.rawValue)/\(self.number + 1)" }
+    package var name: String {
+        self.number == 0 ? self.program.rawValue : "\(self.program.rawValue)/\(self.number + 1)"
+    }
 }
 
 /// A pair of pipes between two processes. `from` asks, submits or dispatches; `to` answers, queues or delivers.
@@ -236,7 +238,9 @@ package struct Supervision: Sendable {
     private mutating func startDue(now: Duration, _ actions: inout [Action]) {
         var fresh: [Part] = []
         // The programs of others come last, for they need the queue.
-        let parts = self.parts.filter { !self.foreign.contains($0.program) } + self.parts.filter { self.foreign.contains($0.program) }
+        let parts =
+            self.parts.filter { !self.foreign.contains($0.program) }
+            + self.parts.filter { self.foreign.contains($0.program) }
         for part in parts {
             guard let record = self.records[part], case .waiting(let until) = record.phase, until <= now,
                 self.canStart(part)

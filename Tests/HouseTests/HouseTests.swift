@@ -49,14 +49,14 @@ private let importTable: [String: Set<String>] = {
         "Simulation": ["MailTypes", "QueueCore"],
         // Floor 3: hands.
         "Unix": ["CUnix", "Glibc", "Synchronization", "MailTypes", "PipeCore"],
-        "Settings": ["Glibc", "MailTypes", "PipeCore", "Unix", "TOMLKit", "LookupCore"],
+        "Settings": ["Glibc", "MailTypes", "PipeCore", "Unix", "LookupCore"],
         "LMDB": ["CLMDB", "Glibc", "Synchronization"],
         // Floor 4: drivers.
         "PipeDrivers": nio.union(["Unix", "MailTypes", "PipeCore"]),
         "SMTPDrivers": nio.union(["Unix", "Glibc", "MailTypes", "SMTPCore", "DNSCore"]),
         "LMDBQueueStore": ["MailTypes", "QueueCore", "LMDB", "Glibc"],
         // Floor 5: programs.
-        "Supervisor": ["Glibc", "CUnix", "MailTypes", "PipeCore", "Unix"],
+        "Supervisor": ["Glibc", "CUnix", "MailTypes", "PipeCore", "Unix", "Settings"],
         "Receiver": nio.union([
             "Glibc", "MailTypes", "SMTPCore", "MessageCore", "PipeCore", "Unix", "PipeDrivers", "SMTPDrivers",
         ]),

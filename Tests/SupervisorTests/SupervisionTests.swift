@@ -107,7 +107,8 @@ private func serving(workerCount: Int = 1, foreign: Set<ProgramName> = []) -> Su
         _ = supervision.receive(.exited(queue), now: .seconds(1))
         #expect(supervision.receive(.exited(remote), now: .seconds(1)) == [.spawn(remote), .start(remote)])
         #expect(
-            supervision.receive(.timePassed, now: .seconds(2)).contains(.link(LinkPlan(.deliver, from: queue, to: remote))))
+            supervision.receive(.timePassed, now: .seconds(2)).contains(
+                .link(LinkPlan(.deliver, from: queue, to: remote))))
     }
 
     @Test("Stopping goes in order: nothing new, then what is in flight, then the agents")
@@ -132,7 +133,8 @@ private func serving(workerCount: Int = 1, foreign: Set<ProgramName> = []) -> Su
         _ = supervision.receive(.exited(remote), now: .seconds(99))
         #expect(supervision.receive(.stop, now: .seconds(100)) == [.stop(smtpd)])
         #expect(supervision.receive(.exited(queue), now: .seconds(100)) == [])
-        #expect(supervision.receive(.exited(smtpd), now: .seconds(101)) == [.stop(lookup), .stop(local), .stop(bounce)])
+        #expect(
+            supervision.receive(.exited(smtpd), now: .seconds(101)) == [.stop(lookup), .stop(local), .stop(bounce)])
     }
 
     @Test("Stopping never takes longer than its limit")
@@ -226,7 +228,8 @@ private func serving(workerCount: Int = 1, foreign: Set<ProgramName> = []) -> Su
                     switch action {
                     case .spawn(let part): #expect(living.insert(part).inserted, "seed \(seed): started twice")
                     case .link(let link):
-                        #expect(living.contains(link.from) && living.contains(link.to), "seed \(seed): link to the dead")
+                        #expect(
+                            living.contains(link.from) && living.contains(link.to), "seed \(seed): link to the dead")
                     case .start(let part), .stop(let part), .kill(let part):
                         #expect(living.contains(part), "seed \(seed): \(action)")
                     case .announceReady: break

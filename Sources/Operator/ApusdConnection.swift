@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Glibc
+import MailTypes
+import PipeCore
+import Unix
+
+/// The operator's line to apusd, and through it to apus-queue (pipes.md §5 and §6).
+struct ApusdConnection {
+    /// Why there is no answer.
+    struct Fault: Error {
+        let text: String
+        let status: ExitStatus
+        /// Whether the socket is there but not for us.
+        var isPermission = false
+    }
+
+    /// A row: its pairs, in order; the first one names the object.
+    typealias Pairs = [(name: String, value: String)]
+
+    private var pipe: FramePipe
+
+    /// Connects to the apusd of that state directory.
+    init(stateDirectory: String) throws(Fault) {
+        let path = "\(stateDirectory)/control"
+        var name = sockaddr_un()
+        let octets = Array(path.utf8)
+        guard octets.count < MemoryLayout.size(ofValue: name.sun_path) else {
+            throw Fault(text: "the path \(path) is too long for a socket", status: .configuration)
+        }
+        name.sun_family = sa_family_t(AF_UNIX)
+        withUnsafeMutableBytes(of: &name.sun_path) { $0.copyBytes(from: octets) }
+        let number = socket(AF_UNIX, CInt(SOCK_STREAM.rawValue) | CInt(SOCK_CLOEXEC.rawValue), 0)
+        guard number >= 0 else { throw Fault(text: SystemError("socket").text, status: .system) }
+        let result = withUnsafePointer(to: &name) { pointer in
+            pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                connect(number, $0, socklen_t(MemoryLayout<sockaddr_un>.size))
+            }
+        }
+        guard result == 0 else {
+            let error = SystemError("connect", path)
+            Glibc.close(number)
+            switch error.code {
+            case ENOENT, ECONNREFUSED:
+                throw Fault(text: "apusd is not running: nobody answers at \(path)", status: .unavailable)
+            case EACCES, EPERM:
+                throw Fault(
+                    text: "no permission to talk to apusd at \(path): only root and the user of apusd may",
+                    status: .noPermission, isPermission: true)
+            default: throw Fault(text: error.text, status: .unavailable)
+            }
+        }
+        // Nothing that is asked takes long; a program that hangs must not hang the operator's scripts.
+        var timeout = timeval(tv_sec: 60, tv_usec: 0)
+        setsockopt(number, SOL_SOCKET, SO_RCVTIMEO, &timeout, socklen_t(MemoryLayout<timeval>.size))
+        let descriptor = Descriptor(number)
+        self.pipe = FramePipe(input: descriptor, output: descriptor)
+    }
+
+    func close() { self.pipe.input.close() }
+
+    /// What apusd and its programs tell of themselves.
+    mutating func status(_ row: (Pairs) -> Void) throws(Fault) {
+        self.pipe.send { $0.appendFrame(.status, 0) }
+        _ = try self.rows(row)
+    }
+
+    /// Has apusd hand this connection on to apus-queue.
+    mutating func enterQueue() throws(Fault) {
+        self.pipe.send { $0.appendFrame(.operate, 0) }
+        let frame = try self.frame()
+        guard frame.verb == .granted else { throw Self.refusal(frame) }
+        self.pipe.send { Hello(.operate, program: "apus").append(to: &$0) }
+        let hello = try self.frame()
+        guard hello.verb == .hello else { throw Self.refusal(hello) }
+    }
+
+    /// Asks apus-queue; each row is handed over as it comes.
+    ///
+    /// - Returns: the number that ends the answer.
+    mutating func ask(_ verb: Verb, _ fields: [[UInt8]], _ row: (Pairs) -> Void) throws(Fault) -> Int {
+        self.pipe.send { $0.appendFrame(verb, 1, fields) }
+        return try self.rows(row)
+    }
+
+    private mutating func rows(_ row: (Pairs) -> Void) throws(Fault) -> Int {
+        while true {
+            let frame = try self.frame()
+            switch frame.verb {
+            case .row:
+                var pairs: Pairs = []
+                for index in stride(from: 0, to: frame.fieldCount - 1, by: 2) {
+                    pairs.append((frame[index].printableText, Self.text(frame[index + 1])))
+                }
+                row(pairs)
+            case .end:
+                guard frame.fieldCount > 0 else { return 0 }
+                return Int(frame[0].decimal(limit: 1 << 62) ?? 0)
+            default: throw Self.refusal(frame)
+            }
+        }
+    }
+
+    /// Text for a terminal: what is not printable might command it.
+    private static func text(_ octets: ArraySlice<UInt8>) -> String {
+        guard let text = String(validating: octets, as: UTF8.self) else { return octets.printableText }
+        let isPlain = text.unicodeScalars.allSatisfy { $0.value >= 0x20 && !(0x7F...0x9F).contains($0.value) }
+        return isPlain ? text : octets.printableText
+    }
+
+    private static func refusal(_ frame: Frame) -> Fault {
+        guard frame.verb == .failed, frame.fieldCount > 0 else {
+            return Fault(text: "apusd answers what was not asked: \(frame.verb.rawValue)", status: .software)
+        }
+        return Fault(text: frame[0].printableText, status: .unavailable)
+    }
+
+    private mutating func frame() throws(Fault) -> Frame {
+        do throws(FramePipe.Fault) {
+            if let frame = try self.pipe.receive() { return frame }
+        } catch {
+            throw Fault(text: "apusd does not answer: \(error.text)", status: .unavailable)
+        }
+        throw Fault(text: "apusd has closed the connection without an answer", status: .unavailable)
+    }
+}
