@@ -142,9 +142,10 @@ package struct MailExchangers: Sendable {
         case .answered(let question, let answer):
             switch self.phase {
             case .askingExchangers:
+                guard question.type == .mx else { return .wait }
                 return self.takeExchangers(question.name, answer, random: &random)
             case .askingAddresses:
-                guard question.name == self.host else { return .wait }
+                guard question.name == self.host, self.families.types.contains(question.type) else { return .wait }
                 self.answers[question.type] = answer
                 guard self.answers.count == self.families.types.count else { return .wait }
                 return self.takeAddresses(of: question.name)

@@ -72,4 +72,37 @@ struct ClientDataEncoderTests {
             }
         }
     }
+
+    @Test("long lines with every octet in every place come out as a slow encoder would make them")
+    func longLines() {
+        // What RFC 5321 §4.5.2 says, one octet after the other.
+        func slow(_ content: [UInt8]) -> [UInt8] {
+            var lines: [[UInt8]] = [[]]
+            var index = 0
+            while index < content.count {
+                switch content[index] {
+                case 0x0D:
+                    if index + 1 < content.count, content[index + 1] == 0x0A { index += 1 }
+                    lines.append([])
+                case 0x0A: lines.append([])
+                case let octet: lines[lines.count - 1].append(octet)
+                }
+                index += 1
+            }
+            if lines.last == [] { lines.removeLast() }
+            return Array(
+                (lines.map { ($0.first == 0x2E ? [0x2E] : []) + $0 } + [[0x2E]]).map { $0 + [0x0D, 0x0A] }.joined())
+        }
+        for octet in UInt8.min...UInt8.max {
+            for place in 0..<20 {
+                var content = [UInt8](repeating: 0x80, count: 20)
+                content[place] = octet
+                var encoder = DataEncoder()
+                var output: [UInt8] = []
+                encoder.encode(content[...], into: &output)
+                encoder.finish(into: &output)
+                #expect(output == slow(content))
+            }
+        }
+    }
 }
