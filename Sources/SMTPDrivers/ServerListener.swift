@@ -66,6 +66,7 @@ package final class ServerListener {
             // Connections inherit it. Replies are written once a batch; none may wait for an acknowledgement.
             .serverChannelOption(ChannelOptions.tcpOption(.tcp_nodelay), value: 1)
             .childChannelOption(ChannelOptions.autoRead, value: false)
+            .childChannelOption(ChannelOptions.maxMessagesPerRead, value: 1)
             .childChannelOption(ChannelOptions.recvAllocator, value: ServerReceiveAllocator())
             .childChannelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture { try door.value.admit(channel) }

@@ -2,23 +2,26 @@
 
 import NIOCore
 
-/// Buffers for what clients send: large while somebody sends a lot, and none at all for a connection that waits.
+/// Buffers for what clients send: large while somebody sends a lot, and next to none for a connection that waits.
 ///
-/// Not naming a size in advance keeps the channel from holding on to the last buffer, which is what an idle
-/// connection would otherwise cost most.
+/// The channel keeps the first buffer that it was given for as long as it lives, so that one is small. By
+/// saying each time that the next may be larger we make it take a new one for every read, which is
+/// gone when its octets are used. This relies on the channel keeping one buffer only, that is on one
+/// read per event.
 struct ServerReceiveAllocator: RecvByteBufferAllocator {
+    /// Enough for EHLO.
+    private static let firstCapacity = 256
     private static let ordinaryCapacity = 16_384
     private static let bulkCapacity = 65_536
 
-    private var capacity = Self.ordinaryCapacity
+    private var capacity = Self.firstCapacity
 
     func buffer(allocator: ByteBufferAllocator) -> ByteBuffer { allocator.buffer(capacity: self.capacity) }
 
     func nextBufferSize() -> Int? { nil }
 
     mutating func record(actualReadBytes: Int) -> Bool {
-        let wasFull = actualReadBytes >= self.capacity
-        self.capacity = wasFull || actualReadBytes > Self.ordinaryCapacity ? Self.bulkCapacity : Self.ordinaryCapacity
-        return wasFull
+        self.capacity = actualReadBytes >= Self.ordinaryCapacity ? Self.bulkCapacity : Self.ordinaryCapacity
+        return true
     }
 }
