@@ -23,6 +23,9 @@
 //
 // Step 4 is one change of the file system that makes the mail visible and takes tmp/U away. The witness is removed
 // before tmp/U with a sync between them, so that tmp/U.d alone can never be left of an attempt that did not deliver.
+// If the machine itself has crashed meanwhile, a file system without a journal may have kept the witness and lost the
+// name in new/; so a witness from before the start of the machine counts only if the file has another name still.
+//
 // Witnesses of messages that the queue has dropped meanwhile are removed when nothing has touched them for a week.
 //
 // On a file system without links there is no witness; there new/ and cur/ are searched for U before step 4.
@@ -90,8 +93,8 @@ package struct Maildir {
         defer { tmp.close() }
         var old: [String] = []
         try? tmp.forEachName { name in
-            guard old.count < 1_000, MaildirName.isOurs(Array(name.utf8)), let changed = tmp.changeTime(of: name),
-                now.elapsed(since: changed) > .seconds(7 * 86_400)
+            guard old.count < 1_000, MaildirName.isOurs(Array(name.utf8)), let status = tmp.status(of: name),
+                now.elapsed(since: status.changed) > .seconds(7 * 86_400)
             else { return }
             old.append(name)
         }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import Glibc
+package import MailTypes
 package import Unix
 
 /// One message on its way into a Maildir: the steps that `Maildir.swift` describes.
@@ -35,8 +36,11 @@ package struct MaildirFile {
         let directory = maildir.directory
         let path = "tmp/\(name)"
         // Why before the file is made: with both names there, the next attempt could not tell.
-        let hasWitness = try directory.hasEntry(path + MaildirName.witnessSuffix)
-        if hasWitness, try !directory.hasEntry(path) { return .earlier }
+        let witness = path + MaildirName.witnessSuffix
+        if try directory.hasEntry(witness), try !directory.hasEntry(path) {
+            if Self.isTrue(directory.status(of: witness), boot: WallClock.boot()) { return .earlier }
+            try directory.unlink(witness)
+        }
         let flags = O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW
         let file: Descriptor
         do throws(SystemError) {
@@ -51,6 +55,12 @@ package struct MaildirFile {
             throw SystemError("lock", path, code: EWOULDBLOCK)
         }
         return .file(MaildirFile(name: name, directory: directory, file: file))
+    }
+
+    /// Whether a witness that stands alone proves that the mail was delivered.
+    package static func isTrue(_ witness: FileStatus?, boot: Timestamp) -> Bool {
+        guard let witness else { return false }
+        return witness.nameCount > 1 || witness.changed >= boot
     }
 
     private init(name: String, directory: Descriptor, file: Descriptor) {

@@ -28,6 +28,14 @@ package struct FileMark: Equatable, Sendable {
     }
 }
 
+/// Of a file, without its content.
+package struct FileStatus: Equatable, Sendable {
+    /// How many names (links) it has.
+    package let nameCount: Int
+    /// When it, or the count of its names, was last changed; in whole seconds.
+    package let changed: Timestamp
+}
+
 extension Descriptor {
     /// Makes a directory; one that is there already is fine, anything else of that name is found out later.
     ///
@@ -87,11 +95,12 @@ extension Descriptor {
         return octets
     }
 
-    /// When the file of that name was last changed, its links included; nil if that cannot be told.
-    package func changeTime(of name: String) -> Timestamp? {
+    /// What is known of a file by that name, a link not followed; nil if nothing can be told.
+    package func status(of name: String) -> FileStatus? {
         var status = stat()
         guard fstatat(self.number, name, &status, AT_SYMLINK_NOFOLLOW) == 0 else { return nil }
-        return Timestamp(microseconds: UInt64(max(0, status.st_ctim.tv_sec)) &* 1_000_000)
+        let changed = Timestamp(microseconds: UInt64(max(0, status.st_ctim.tv_sec)) &* 1_000_000)
+        return FileStatus(nameCount: Int(status.st_nlink), changed: changed)
     }
 
     /// Whether a name is there, of whatever kind; a link is not followed.

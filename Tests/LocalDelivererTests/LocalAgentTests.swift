@@ -335,6 +335,24 @@ struct MaildirRepetitionTests {
         }
     }
 
+    @Test("does not believe a witness from before a crash of the machine, unless the mail is there")
+    func machineCrash() throws {
+        let home = try Home()
+        var queue = try Queue(home)
+        #expect(try queue.deliver(content, isNoted: false) == delivered)
+        // A witness cannot be made older than it is: the clock of this test is the machine's start instead.
+        let tmp = try Descriptor.open(home.path + "/Maildir/tmp", 0)
+        defer { tmp.close() }
+        let status = try #require(tmp.status(of: "\(name).d"))
+        #expect(status.nameCount == 2)
+        #expect(MaildirFile.isTrue(status, boot: status.changed.advanced(by: .seconds(5))))
+        try home.remove("new/\(name)")
+        let alone = try #require(tmp.status(of: "\(name).d"))
+        #expect(!MaildirFile.isTrue(alone, boot: alone.changed.advanced(by: .seconds(5))))
+        #expect(MaildirFile.isTrue(alone, boot: alone.changed.advanced(by: .seconds(-5))))
+        #expect(!MaildirFile.isTrue(nil, boot: alone.changed))
+    }
+
     @Test("repeats only for the recipients who have no copy yet")
     func severalRecipients() throws {
         let home = try Home()
