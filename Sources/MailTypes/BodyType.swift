@@ -7,7 +7,9 @@ package enum BodyType: String, Hashable, Sendable, CaseIterable {
 }
 
 extension BodyType {
-    package init?(octets: some Collection<UInt8>) {
+    package init?(octets: [UInt8]) { self.init(octets: octets[...]) }
+
+    package init?(octets: ArraySlice<UInt8>) {
         if octets.elementsEqual("7bit".utf8) {
             self = .sevenBit
         } else if octets.elementsEqual("8bitmime".utf8) {

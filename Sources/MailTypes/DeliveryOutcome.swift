@@ -30,8 +30,8 @@ package struct DeliveryOutcome: Hashable, Sendable {
     ///
     /// A status whose class does not agree with `kind` is replaced by `X.0.0` of the right class.
     package init(
-        _ kind: Kind, code: UInt16, status: EnhancedStatus, reporter: some Collection<UInt8>,
-        text: some Collection<UInt8>
+        _ kind: Kind, code: UInt16, status: EnhancedStatus, reporter: ArraySlice<UInt8>,
+        text: ArraySlice<UInt8>
     ) {
         self.kind = kind
         self.code = code <= 599 ? code : 0
@@ -46,12 +46,17 @@ package struct DeliveryOutcome: Hashable, Sendable {
         self.text = Self.line(text, otherwise: kind.rawValue)
     }
 
+    /// The same for whole arrays.
+    package init(_ kind: Kind, code: UInt16, status: EnhancedStatus, reporter: [UInt8], text: [UInt8]) {
+        self.init(kind, code: code, status: status, reporter: reporter[...], text: text[...])
+    }
+
     /// The same with texts of ours.
     package init(_ kind: Kind, code: UInt16, status: EnhancedStatus, reporter: String, text: String) {
         self.init(kind, code: code, status: status, reporter: Array(reporter.utf8), text: Array(text.utf8))
     }
 
-    private static func line(_ octets: some Collection<UInt8>, otherwise: String) -> [UInt8] {
+    private static func line(_ octets: ArraySlice<UInt8>, otherwise: String) -> [UInt8] {
         guard !octets.isEmpty else { return Array(otherwise.utf8) }
         return octets.prefix(Self.textOctetCountMax).map { $0.isPrintable ? $0 : 0x3F }
     }

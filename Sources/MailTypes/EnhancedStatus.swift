@@ -23,8 +23,10 @@ package struct EnhancedStatus: Hashable, Sendable {
         self.detail = detail
     }
 
+    package init?(octets: [UInt8]) { self.init(octets: octets[...]) }
+
     /// Reads `class.subject.detail`; nil if the octets are anything else.
-    package init?(octets: some Collection<UInt8>) {
+    package init?(octets: ArraySlice<UInt8>) {
         let parts = octets.split(separator: ASCII.dot, maxSplits: 3, omittingEmptySubsequences: false)
         guard parts.count == 3, parts.allSatisfy({ (1...3).contains($0.count) }),
             let first = parts[0].decimal(limit: 5), let statusClass = Class(rawValue: UInt8(first)),

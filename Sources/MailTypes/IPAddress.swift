@@ -33,8 +33,10 @@ package enum IPAddress: Hashable, Sendable {
         }
     }
 
+    package init?(octets: [UInt8]) { self.init(octets: octets[...]) }
+
     /// Reads `192.0.2.1`, or any form of RFC 4291 §2.2 (`2001:db8::1`, `::ffff:192.0.2.1`).
-    package init?(octets: some Collection<UInt8>) {
+    package init?(octets: ArraySlice<UInt8>) {
         let octets = Array(octets)
         if octets.contains(ASCII.colon) {
             guard let address = Self.readIPv6(octets) else { return nil }
@@ -168,9 +170,11 @@ package struct Network: Hashable, Sendable {
     /// 0…32 or 0…128.
     package let prefixLength: Int
 
+    package init?(octets: [UInt8]) { self.init(octets: octets[...]) }
+
     /// Reads `ADDRESS/LENGTH` or `ADDRESS`. Nil if it is neither, or if bits beyond the prefix are set:
     /// `10.0.0.1/8` is more likely a slip than a wish.
-    package init?(octets: some Collection<UInt8>) {
+    package init?(octets: ArraySlice<UInt8>) {
         let parts = octets.split(separator: 0x2F, maxSplits: 1, omittingEmptySubsequences: false)
         guard let first = parts.first, let base = IPAddress(octets: first) else { return nil }
         let width = if case .v4 = base { 32 } else { 128 }

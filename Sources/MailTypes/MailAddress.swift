@@ -16,8 +16,10 @@ package struct MailAddress: Hashable, Sendable {
     /// RFC 5321 §4.5.3.1.2.
     package static let domainOctetCountMax = 255
 
+    package init?(octets: [UInt8]) { self.init(octets: octets[...]) }
+
     /// Reads a mailbox; nil if the octets are not one from the first to the last.
-    package init?(octets: some Collection<UInt8>) {
+    package init?(octets: ArraySlice<UInt8>) {
         let octets = Array(octets)
         guard let end = Self.localPartEnd(octets), end < octets.count, octets[end] == ASCII.at,
             end <= Self.localPartOctetCountMax, Self.isDomain(octets[(end + 1)...])
@@ -101,8 +103,13 @@ package struct MailAddress: Hashable, Sendable {
         }
     }
 
+    /// The same for whole arrays.
+    package static func isDomain(_ octets: [UInt8]) -> Bool { Self.isDomain(octets[...]) }
+    package static func isDomainName(_ octets: [UInt8]) -> Bool { Self.isDomainName(octets[...]) }
+    package static func literalAddress(_ octets: [UInt8]) -> IPAddress? { Self.literalAddress(octets[...]) }
+
     /// Whether the octets are a Domain or an address-literal (RFC 5321 §4.1.2, §4.1.3).
-    package static func isDomain(_ octets: some BidirectionalCollection<UInt8>) -> Bool {
+    package static func isDomain(_ octets: ArraySlice<UInt8>) -> Bool {
         guard let first = octets.first, octets.count <= Self.domainOctetCountMax else { return false }
         if first == 0x5B { return Self.literalAddress(octets) != nil }
         return Self.isDomainName(octets)
@@ -111,7 +118,7 @@ package struct MailAddress: Hashable, Sendable {
     /// Whether the octets are a Domain: labels of letters, digits and inner hyphens.
     ///
     /// The underscore, which host names in the wild have, is taken too; an empty label (a final dot too) is not.
-    package static func isDomainName(_ octets: some BidirectionalCollection<UInt8>) -> Bool {
+    package static func isDomainName(_ octets: ArraySlice<UInt8>) -> Bool {
         guard octets.count <= Self.domainOctetCountMax else { return false }
         for label in octets.split(separator: ASCII.dot, omittingEmptySubsequences: false) {
             guard let first = label.first, let last = label.last, label.count <= 63,
@@ -125,7 +132,7 @@ package struct MailAddress: Hashable, Sendable {
     /// The address in `[192.0.2.1]` or `[IPv6:2001:db8::1]`; nil for anything else (RFC 5321 §4.1.3).
     ///
     /// Other tags of a General-address-literal have never been registered and are refused.
-    package static func literalAddress(_ octets: some BidirectionalCollection<UInt8>) -> IPAddress? {
+    package static func literalAddress(_ octets: ArraySlice<UInt8>) -> IPAddress? {
         guard octets.first == 0x5B, octets.last == 0x5D, octets.count > 2 else { return nil }
         let inner = Array(octets.dropFirst().dropLast())
         if inner.count > 5, inner[0..<5].equalsIgnoringCase(Array("IPv6:".utf8)) {
@@ -144,8 +151,10 @@ package enum ReversePath: Hashable, Sendable {
     case null
     case address(MailAddress)
 
+    package init?(octets: [UInt8]) { self.init(octets: octets[...]) }
+
     /// Reads a path without its angle brackets; no octets are the null path.
-    package init?(octets: some Collection<UInt8>) {
+    package init?(octets: ArraySlice<UInt8>) {
         if octets.isEmpty {
             self = .null
         } else {
@@ -169,8 +178,10 @@ package enum ForwardPath: Hashable, Sendable {
     case postmaster
     case address(MailAddress)
 
+    package init?(octets: [UInt8]) { self.init(octets: octets[...]) }
+
     /// Reads a path without its angle brackets.
-    package init?(octets: some Collection<UInt8>) {
+    package init?(octets: ArraySlice<UInt8>) {
         if octets.equalsIgnoringCase(Array("postmaster".utf8)) {
             self = .postmaster
         } else {

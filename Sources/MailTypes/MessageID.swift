@@ -21,8 +21,10 @@ package struct MessageID: Hashable, Comparable, Sendable {
     /// The same as text, for tools and tests.
     package var text: String { String(decoding: self.octets, as: UTF8.self) }
 
+    package init?(octets: [UInt8]) { self.init(octets: octets[...]) }
+
     /// Reads what `octets` writes; letters of either case. Nil for anything else.
-    package init?(octets: some Collection<UInt8>) {
+    package init?(octets: ArraySlice<UInt8>) {
         guard octets.count == 13 else { return nil }
         var value: UInt64 = 0
         for (place, octet) in octets.enumerated() {

@@ -41,17 +41,17 @@ extension UInt8 {
 
 extension Collection where Element == UInt8 {
     /// The octets with ASCII letters in lower case.
-    package var lowercasedOctets: [UInt8] { self.map(\.lowercased) }
+    @inlinable package var lowercasedOctets: [UInt8] { self.map(\.lowercased) }
 
     /// Whether both are the same but for the case of ASCII letters.
-    package func equalsIgnoringCase(_ other: some Collection<UInt8>) -> Bool {
+    @inlinable package func equalsIgnoringCase(_ other: some Collection<UInt8>) -> Bool {
         self.count == other.count && self.elementsEqual(other) { $0.lowercased == $1.lowercased }
     }
 
     /// The decimal number that the octets spell, or nil if they spell none or one above `limit`.
     ///
     /// At least one digit, digits only, no sign; leading zeros are accepted.
-    package func decimal(limit: UInt64 = .max) -> UInt64? {
+    @inlinable package func decimal(limit: UInt64 = .max) -> UInt64? {
         guard !self.isEmpty, self.count <= 20 else { return nil }
         var value: UInt64 = 0
         for octet in self {
@@ -65,7 +65,7 @@ extension Collection where Element == UInt8 {
     }
 
     /// Text for a person or a log, with `?` for everything that is not printable ASCII.
-    package var printableText: String {
+    @inlinable package var printableText: String {
         var text = ""
         text.reserveCapacity(self.count)
         for octet in self {
@@ -90,8 +90,8 @@ extension Array where Element == UInt8 {
     package mutating func append(text: String) { self.append(contentsOf: text.utf8) }
 
     /// Appends a number in decimal.
-    package mutating func append(decimal value: some BinaryInteger) {
-        if value < 0 { self.append(ASCII.hyphen) }
+    @inlinable package mutating func append(decimal value: some BinaryInteger) {
+        if value < 0 { self.append(0x2D) }
         var rest = UInt64(value.magnitude)
         var digits = InlineArray<20, UInt8>(repeating: 0)
         var count = 0

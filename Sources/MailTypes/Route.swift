@@ -15,7 +15,9 @@ package enum Route: Hashable, Sendable {
     /// The names of users of this length and these octets are passed on; others are refused.
     package static let userOctetCountMax = 64
 
-    package init?(octets: some Collection<UInt8>) {
+    package init?(octets: [UInt8]) { self.init(octets: octets[...]) }
+
+    package init?(octets: ArraySlice<UInt8>) {
         guard let colon = octets.firstIndex(of: ASCII.colon) else { return nil }
         let kind = octets[..<colon]
         let rest = Array(octets[octets.index(after: colon)...])
@@ -72,7 +74,9 @@ package struct NextHop: Hashable, Sendable {
         self.port = port
     }
 
-    package init?(octets: some Collection<UInt8>) {
+    package init?(octets: [UInt8]) { self.init(octets: octets[...]) }
+
+    package init?(octets: ArraySlice<UInt8>) {
         var rest = Array(octets)
         if rest.first == 0x5B {
             guard let close = rest.firstIndex(of: 0x5D) else { return nil }

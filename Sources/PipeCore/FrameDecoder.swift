@@ -84,18 +84,21 @@ extension Array where Element == UInt8 {
     }
 
     /// Appends one field of the frame that was begun.
-    package mutating func appendField(_ octets: some Collection<UInt8>) {
+    package mutating func appendField(_ octets: ArraySlice<UInt8>) {
         self.append(decimal: octets.count)
         self.append(ASCII.colon)
         self.append(contentsOf: octets)
         self.append(0x2C)
     }
 
+    /// Appends one field of the frame that was begun.
+    package mutating func appendField(_ octets: [UInt8]) { self.appendField(octets[...]) }
+
     /// Appends a number as a field.
     package mutating func appendField(number: some BinaryInteger) {
         var digits: [UInt8] = []
         digits.append(decimal: number)
-        self.appendField(digits)
+        self.appendField(digits[...])
     }
 
     /// Completes the frame that `beginFrame` began.

@@ -120,18 +120,21 @@ package struct LogLine {
     }
 
     /// Adds octets of any origin.
-    package mutating func add(_ key: StaticString, _ value: some Collection<UInt8>) {
+    package mutating func add(_ key: StaticString, _ value: [UInt8]) { self.add(key, value[...]) }
+
+    /// Adds octets of any origin.
+    package mutating func add(_ key: StaticString, _ value: ArraySlice<UInt8>) {
         self.begin(key)
-        self.appendEscaped(value, isEmptyQuoted: true)
+        self.appendEscaped(value)
     }
 
     /// Adds a path in angle brackets: `<a@example.org>`.
-    package mutating func add(path key: StaticString, _ value: some Collection<UInt8>) {
+    package mutating func add(path key: StaticString, _ value: [UInt8]) {
         self.begin(key)
         var bracketed: [UInt8] = [ASCII.less]
         bracketed += value
         bracketed.append(ASCII.greater)
-        self.appendEscaped(bracketed, isEmptyQuoted: true)
+        self.appendEscaped(bracketed[...])
     }
 
     package mutating func add(_ key: StaticString, _ value: String) { self.add(key, Array(value.utf8)) }
@@ -158,7 +161,7 @@ package struct LogLine {
         self.octets.append(0x30 + UInt8(milliseconds % 10))
     }
 
-    private mutating func appendEscaped(_ value: some Collection<UInt8>, isEmptyQuoted: Bool) {
+    private mutating func appendEscaped(_ value: ArraySlice<UInt8>) {
         let isPlain = value.allSatisfy { $0 > 0x20 && $0 < 0x7F && $0 != ASCII.quote && $0 != ASCII.backslash }
         if isPlain, !value.isEmpty {
             self.octets += value

@@ -80,8 +80,6 @@ private let importTable: [String: Set<String>] = {
         "apus-lookup": ["Lookup"],
         "apus": ["Operator"],
         // Not shipped: the world in which the queue is proven.
-        "Simulation": ["MailTypes", "QueueCore"],
-        "simulate": ["Simulation", "Glibc"],
     ]
     return table
 }()
