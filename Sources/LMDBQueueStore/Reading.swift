@@ -93,7 +93,7 @@ extension LMDBQueueStore {
     }
 
     package func content(_ message: MessageID, offset: UInt64, count: Int) throws(StoreFault) -> [UInt8]? {
-        defer { self.environment.noteTouched(max(count, 65_536)) }
+        defer { self.environment.noteTouched(min(max(count, 65_536), 1 << 30)) }
         return try self.read { transaction throws(LMDBError) in
             let record: MessageRecord
             do throws(RecordFault) {
@@ -102,7 +102,8 @@ extension LMDBQueueStore {
             } catch { return nil }
             var octets: [UInt8] = []
             guard count > 0, offset < record.octetCount else { return octets }
-            octets.reserveCapacity(min(count, Int(clamping: record.octetCount - offset)))
+            let count = min(count, Int(clamping: record.octetCount - offset))
+            octets.reserveCapacity(count)
             let prefixCount = UInt64(record.prefix.count)
             if offset < prefixCount { octets += record.prefix[Int(offset)...].prefix(count) }
             let start = offset > prefixCount ? offset - prefixCount : 0

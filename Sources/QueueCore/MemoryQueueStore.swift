@@ -32,9 +32,11 @@ package final class MemoryQueueStore: QueueStore {
         var draft = self.contents
         var report = CommitReport()
         for operation in operations { try Self.apply(operation, to: &draft, &report) }
-        let octetCount = draft.content.values.reduce(0) { $0 + $1.count }
-        let octetCountBefore = self.contents.content.values.reduce(0) { $0 + $1.count }
-        guard octetCount <= max(self.contentOctetCountMax, octetCountBefore) else { throw .full("content") }
+        if self.contentOctetCountMax < .max {
+            let octetCount = draft.content.values.reduce(0) { $0 + $1.count }
+            let octetCountBefore = self.contents.content.values.reduce(0) { $0 + $1.count }
+            guard octetCount <= max(self.contentOctetCountMax, octetCountBefore) else { throw .full("content") }
+        }
         self.contents = draft
         self.sortedDue = nil
         return report
@@ -98,7 +100,10 @@ package final class MemoryQueueStore: QueueStore {
     private static func settle(_ id: MessageID, _ changes: [RecipientChange], _ draft: inout Contents) throws(StoreFault) {
         for change in changes {
             guard let before = draft.recipients[id]?[change.number], before.due == change.dueBefore else {
-                throw .broken("a change of a recipient that is elsewhere")
+                let due = draft.recipients[id]?[change.number].map { $0.due?.microseconds ?? 0 }
+                throw .broken(
+                    "\(id.text)/\(change.number) is due at \(due.map(String.init) ?? "-"), and the change says "
+                        + "\(change.dueBefore?.microseconds ?? 0)")
             }
             if let due = before.due { draft.due[Self.key(id, change.number, due)] = nil }
             draft.recipients[id]?[change.number] = nil

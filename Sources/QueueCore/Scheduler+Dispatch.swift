@@ -83,8 +83,8 @@ extension Scheduler {
     private mutating func start(
         _ job: Job, _ place: Int, _ kind: AgentKind, _ link: Int, _ now: Timestamp, _ actions: inout [Action]
     ) {
-        guard let work = self.messages[job.message], self.operating[job.message] == nil else { return }
-        if kind == .bounce, work.isUnderWay {
+        guard let record = self.messages[job.message]?.record, self.operating[job.message] == nil else { return }
+        if kind == .bounce, self.messages[job.message]?.isUnderWay ?? false {
             self.messages[job.message]?.hasReportWaiting = true
             return
         }
@@ -93,12 +93,13 @@ extension Scheduler {
         var rest = job.numbers[...]
         let id = self.makeDeliveryID()
         while recipients.count < self.limits.recipientCountPerDeliveryMax, let number = rest.popFirst() {
-            // An operator may have taken it away since.
-            guard let index = work.index(of: number), work.recipients[index].phase == .waiting,
-                work.recipients[index].record.destination.agentKind == kind
+            // An operator may have taken it away since, and a number may stand in the line twice.
+            guard let index = self.messages[job.message]?.index(of: number),
+                let recipient = self.messages[job.message]?.recipients[index], recipient.phase == .waiting,
+                recipient.record.destination.agentKind == kind
             else { continue }
             numbers.append(number)
-            recipients.append(work.recipients[index].record)
+            recipients.append(recipient.record)
             self.messages[job.message]?.update(index) { $0.phase = .inFlight(id) }
         }
         if !rest.isEmpty { self.destinations[place]?.putBack(Job(message: job.message, numbers: Array(rest))) }
@@ -110,7 +111,7 @@ extension Scheduler {
             link: agent, destination: place, message: job.message, numbers: numbers,
             outcomes: [DeliveryOutcome?](repeating: nil, count: numbers.count))
         actions.append(
-            .deliver(DeliveryOrder(id: id, link: agent, message: work.record, route: route, recipients: recipients)))
+            .deliver(DeliveryOrder(id: id, link: agent, message: record, route: route, recipients: recipients)))
     }
 
     /// Gives the agent of an ended delivery its room back.

@@ -124,12 +124,11 @@ extension Scheduler {
                 self.noteDue(due)
                 continue
             }
-            let place = self.place(recipient.destination)
             let key = RecipientKey(message: record.id, number: recipient.number)
+            // The cursor may have found it before its acceptance was told here.
+            guard !self.moving.contains(key), self.messages[record.id]?.index(of: key.number) == nil else { continue }
+            let place = self.place(recipient.destination)
             if let time = self.postponement(place, DueKey(time: due, recipient: key), now) {
-                guard !self.moving.contains(key), self.messages[record.id]?.index(of: key.number) == nil else {
-                    continue
-                }
                 self.moving.insert(key)
                 moves.append(DueMove(from: DueKey(time: due, recipient: key), to: time))
             } else if !self.keep(recipient, of: record, at: place, now) {

@@ -5,7 +5,7 @@ package import QueueCore
 
 /// What happened outside of the queue, where no crash can undo it: the truth that the checkers hold the queue against.
 package struct Ledger: Sendable {
-    /// Recipients of messages that were handed in, whether or not the submitter heard of their acceptance.
+    /// Recipients of messages whose acceptance is on the disk, whether or not the submitter heard of it.
     package var offered: Set<RecipientKey> = []
     /// Recipients of messages whose submitter was told that they are queued.
     package var acknowledged: Set<RecipientKey> = []

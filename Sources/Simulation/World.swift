@@ -82,6 +82,8 @@ package struct World {
     private var agents: [(id: AgentLinkID, kind: AgentKind)] = []
     /// Deliveries that agents have in hand.
     private var open: [DeliveryOrder] = []
+    /// Recipients whose delivery was begun and is not settled on the disk.
+    private var unsettled: Set<RecipientKey> = []
     private var hasCrashed = false
 
     private enum Completion {
@@ -113,8 +115,10 @@ package struct World {
                 try self.step()
                 if step % 50 == 0 { try self.check(isAtRest: false) }
             }
-            try self.heal()
-            try self.check(isAtRest: true)
+            if self.faults.isEmpty {
+                try self.heal()
+                try self.check(isAtRest: true)
+            }
         } catch {
             // The memory store refuses what does not start from the state that is there.
             self.faults.append("the store says: \(error)")
@@ -155,8 +159,8 @@ package struct World {
     /// A point at which the process may die; answers whether it did.
     private mutating func point() -> Bool {
         self.pointCount += 1
-        guard self.rules.crashPoint == self.pointCount || (!self.isHealed && self.chance(self.rules.crashWeight) && self.chance(20))
-        else { return false }
+        let isStruck = !self.isHealed && self.chance(self.rules.crashWeight) && self.chance(20)
+        guard self.rules.crashPoint == self.pointCount || isStruck else { return false }
         self.crash()
         return true
     }
@@ -164,16 +168,10 @@ package struct World {
     private mutating func crash() {
         self.note("crash")
         self.hasCrashed = true
-        for order in self.open { self.noteCutOff(order) }
+        // What was begun and is not noted on the disk will be done again.
+        self.ledger.cutOff.formUnion(self.unsettled)
+        self.unsettled = []
         self.open = []
-        // What was settled and not committed will be done again.
-        for (_, completion) in self.pending {
-            if case .settled(let settlement) = completion {
-                for change in settlement.changes {
-                    self.ledger.cutOff.insert(RecipientKey(message: settlement.message, number: change.number))
-                }
-            }
-        }
         self.pending = []
     }
 
@@ -197,12 +195,15 @@ package struct World {
         case .deliver(let order):
             self.note("deliver \(order.id.rawValue) \(order.message.id.text) \(order.recipients.map(\.number))")
             self.open.append(order)
+            for recipient in order.recipients {
+                self.unsettled.insert(RecipientKey(message: order.message.id, number: recipient.number))
+            }
         case .settle(let settlement):
+            self.note("settle \(settlement.message.text) \(settlement.endings.map { ($0.recipient.number, $0.status) })")
             self.pending.append((.settle(settlement.message, settlement.changes), .settled(settlement)))
         case .exchange(let settlement):
             let report = self.makeMessage(
                 reversePath: .null, recipientCount: 1, domain: Int.random(in: 0...5, using: &self.random))
-            self.ledger.reports.insert(report.record.id)
             self.pending.append(
                 (
                     .exchange(report, reported: settlement.message, settlement.changes),
@@ -211,7 +212,9 @@ package struct World {
         case .loadDue(let after, let through, let limit):
             try self.tell(.dueLoaded(try self.store.due(after: after, through: through, limit: limit)))
         case .loadWork(let keys): try self.tell(.workLoaded(try self.store.load(keys)))
-        case .move(let moves): self.pending.append((.move(moves), .moved(moves)))
+        case .move(let moves):
+            self.note("move \(moves.map { ($0.from.recipient.message.text, $0.from.recipient.number) })")
+            self.pending.append((.move(moves), .moved(moves)))
         case .quarantine(let key): self.faults.append("\(key) was quarantined")
         case .saveDestination(let route, let record):
             self.pending.append((.destination(route, record), .nothing))
@@ -255,8 +258,13 @@ package struct World {
     /// What is now true on the disk.
     private mutating func record(_ completion: Completion) {
         switch completion {
-        case .nothing, .moved, .accepted: break
-        case .settled(let settlement): self.record(settlement.endings)
+        case .nothing, .moved: break
+        case .accepted(let message): self.offer(message)
+        case .settled(let settlement):
+            for change in settlement.changes {
+                self.unsettled.remove(RecipientKey(message: settlement.message, number: change.number))
+            }
+            self.record(settlement.endings)
         case .exchanged(let report, let settlement):
             for change in settlement.changes {
                 self.ledger.reportCounts[RecipientKey(message: settlement.message, number: change.number), default: 0] += 1
@@ -338,7 +346,9 @@ package struct World {
             recipients: recipients, content: [1, 2, 3])
     }
 
+    /// An id is a message's own only once it is on the disk: the id of one that never came is given out again.
     private mutating func offer(_ message: NewMessage) {
+        if message.record.reversePath == .null { self.ledger.reports.insert(message.record.id) }
         for recipient in message.recipients {
             self.ledger.offered.insert(RecipientKey(message: message.record.id, number: recipient.number))
         }
@@ -350,8 +360,6 @@ package struct World {
         let message = self.makeMessage(
             reversePath: hasSender ? sender : .null, recipientCount: recipientCount,
             domain: Int.random(in: 0...5, using: &self.random))
-        if !hasSender { self.ledger.reports.insert(message.record.id) }
-        self.offer(message)
         self.note("submit \(message.record.id.text)")
         self.pending.append((.accept(message), .accepted(message)))
     }
@@ -362,14 +370,14 @@ package struct World {
         if order.route == .bounce { return try self.finishReport(order) }
         let isHostDown = !self.isHealed && self.chance(self.rules.deferredWeight / 2)
         for recipient in order.recipients {
-            guard !self.hasCrashed else { return self.noteCutOff(order) }
+            guard !self.hasCrashed else { return }
             let outcome = self.outcome(isHostDown)
             let key = RecipientKey(message: order.message.id, number: recipient.number)
             if outcome.kind == .delivered { self.ledger.deliveryCounts[key, default: 0] += 1 }
             try self.tell(.outcomeReceived(order.id, number: recipient.number, outcome))
-            if !self.hasCrashed, self.point() { return self.noteCutOff(order) }
+            if !self.hasCrashed, self.point() { return }
         }
-        guard !self.hasCrashed else { return self.noteCutOff(order) }
+        guard !self.hasCrashed else { return }
         try self.tell(.doneReceived(order.id))
     }
 

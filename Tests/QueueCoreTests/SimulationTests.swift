@@ -5,9 +5,9 @@ import Simulation
 import Testing
 
 @Suite struct SimulationTests {
-    @Test("in 150 worlds of crashes, lost agents, refusing peers and operators nothing is lost or invented")
+    @Test("in 40 worlds of crashes, lost agents, refusing peers and operators nothing is lost or invented")
     func seeds() {
-        for seed in 1...150 {
+        for seed in 1...40 {
             var world = World(WorldRules(seed: UInt64(seed)))
             let faults = world.run()
             #expect(faults.isEmpty, "seed \(seed): \(faults.prefix(3))\n\(world.trace.suffix(40).joined(separator: "\n"))")
