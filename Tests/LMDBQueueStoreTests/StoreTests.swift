@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Foundation
+import LMDB
+import MailTypes
+import QueueCore
+import Simulation
+import Testing
+
+@testable import LMDBQueueStore
+
+@Suite struct LMDBQueueStoreTests {
+    private func open(_ scratch: Scratch, sizeMax: Int = 1 << 30, reserve: Int = 8 << 20) throws -> LMDBQueueStore {
+        try LMDBQueueStore(directory: scratch.path, sizeMax: sizeMax, sizeReserve: reserve, sizeStart: 1 << 20)
+    }
+
+    @Test("what was committed is there after the process has ended, and ids go on above the last")
+    func restart() throws {
+        let scratch = try Scratch()
+        let message = Samples.message(5_000, recipientCount: 2, at: 100, contentOctetCount: 10_000)
+        do {
+            let store = try self.open(scratch)
+            _ = try store.commit([.accept(message)])
+            _ = try store.commit([.spill(MessageID(rawValue: 6_000), offset: 0, octets: [UInt8](repeating: 7, count: 4_080))])
+        }
+        let store = try self.open(scratch)
+        let report = try store.recover()
+        #expect(report == RecoveryReport(lastMessageID: MessageID(rawValue: 6_000), discardedCount: 1, repairedDueCount: 0))
+        #expect(try store.message(message.record.id)?.recipients == message.recipients)
+        #expect(try store.content(message.record.id, offset: 0, count: .max) == message.record.prefix + message.content)
+    }
+
+    @Test("a second process cannot open the queue, and a directory of another format is left alone")
+    func marker() throws {
+        let scratch = try Scratch()
+        do {
+            let store = try self.open(scratch)
+            #expect(throws: LMDBQueueStore.OpenFault.self) { try self.open(scratch) }
+            _ = store.fileOctetCount
+        }
+        try "something else\n".write(toFile: scratch.path + "/format", atomically: true, encoding: .utf8)
+        let fault = #expect(throws: LMDBQueueStore.OpenFault.self) { try self.open(scratch) }
+        #expect(fault?.text.contains("something else") == true)
+    }
+
+    @Test("the map grows by itself; at its limit new mail is refused and what is queued can still be settled")
+    func growth() throws {
+        let scratch = try Scratch()
+        let store = try self.open(scratch, sizeMax: 4 << 20, reserve: 2 << 20)
+        var accepted: [NewMessage] = []
+        var isFull = false
+        while !isFull, accepted.count < 1_000 {
+            let message = Samples.message(
+                UInt64(accepted.count + 1), recipientCount: 1, at: 100, contentOctetCount: 40_000)
+            do {
+                _ = try store.commit([.accept(message)])
+                accepted.append(message)
+            } catch StoreFault.full {
+                isFull = true
+            }
+        }
+        #expect(isFull)
+        // More than fits into the first size, and nothing of the refused one.
+        #expect(accepted.count > 30)
+        #expect(try store.counts().messages == accepted.count)
+        for message in accepted { _ = try store.commit([.settle(message.record.id, [Samples.removal(message, 0)])]) }
+        #expect(try store.counts() == QueueCounts(messages: 0, recipients: 0, scheduled: 0))
+        // Its space is given back to new mail.
+        _ = try store.commit([.accept(Samples.message(5_000, recipientCount: 1, at: 100, contentOctetCount: 40_000))])
+    }
+
+    @Test("a record that cannot be read is named, and the others go on")
+    func damage() throws {
+        let scratch = try Scratch()
+        let store = try self.open(scratch)
+        for id in 1...3 { _ = try store.commit([.accept(Samples.message(UInt64(id), recipientCount: 1, at: 100))]) }
+        let damaged = numberedKey(MessageID(rawValue: 2), 0)
+        try store.environment.write { transaction throws(LMDBError) in
+            let value: [UInt8] = [1, 1, 0]
+            try transaction.put(store.recipients, key: damaged.span, value: value.span)
+        }
+        let page = try store.due(after: nil, through: Timestamp(microseconds: 100), limit: 10)
+        let work = try store.load(page.entries.map(\.key))
+        #expect(work.messages.map(\.record.id.rawValue) == [1, 3])
+        #expect(work.undecodable.map(\.recipient.message.rawValue) == [2])
+        _ = try store.commit([.quarantine(work.undecodable[0])])
+        #expect(try store.due(after: nil, through: Timestamp(microseconds: 100), limit: 10).entries.count == 2)
+        let report = try store.commit([.operate(MessageID(rawValue: 2), .hold, except: [], now: Timestamp(microseconds: 9))])
+        #expect(report.undecodable.map(\.database) == ["recipient"])
+    }
+
+    @Test("a due index that does not agree with the recipients is put right at the start")
+    func repair() throws {
+        let scratch = try Scratch()
+        let message = Samples.message(1, recipientCount: 2, at: 100)
+        do {
+            let store = try self.open(scratch)
+            _ = try store.commit([.accept(message)])
+            let missing = DueKey(
+                time: Timestamp(microseconds: 100), recipient: RecipientKey(message: message.record.id, number: 0))
+            let stray = DueKey(
+                time: Timestamp(microseconds: 50), recipient: RecipientKey(message: message.record.id, number: 7))
+            try store.environment.write { transaction throws(LMDBError) in
+                try transaction.delete(store.dues, key: dueKey(missing).span)
+                var value: [UInt8] = []
+                value.append(destination: Samples.route("a.example"))
+                try transaction.put(store.dues, key: dueKey(stray).span, value: value.span)
+            }
+        }
+        let store = try self.open(scratch)
+        #expect(try store.recover().repairedDueCount == 2)
+        let page = try store.due(after: nil, through: Timestamp(microseconds: 100), limit: 10)
+        #expect(page.entries.map(\.key.recipient.number) == [0, 1])
+    }
+}
+
+@Suite struct RecordTests {
+    private static let recipient = RecipientRecord(
+        number: 3, forwardPath: Samples.path("a@example.org"), originalPath: Samples.path("b@example.org"),
+        route: Samples.route("example.org"), state: .failed(Samples.failure), due: Timestamp(microseconds: 77),
+        attemptCount: 9, lastAttempt: Timestamp(microseconds: 66))
+
+    @Test("records are read as they were written")
+    func roundTrips() throws {
+        var held = Self.recipient
+        held.due = nil
+        held.state = .queued(last: nil)
+        for record in [Self.recipient, held] {
+            var octets: [UInt8] = []
+            octets.append(record)
+            #expect(try RecipientRecord(number: 3, octets: octets) == record)
+        }
+        let message = Samples.message(9, recipientCount: 1, at: 100).record
+        var octets: [UInt8] = []
+        octets.append(message)
+        #expect(try MessageRecord(id: message.id, octets: octets) == message)
+    }
+
+    @Test("a record cut at any place, lengthened, or with any octet changed is a fault or another legal record, never a trap")
+    func damage() {
+        var octets: [UInt8] = []
+        octets.append(Self.recipient)
+        for count in 0..<octets.count {
+            #expect(throws: RecordFault.self) { try RecipientRecord(number: 3, octets: Array(octets[..<count])) }
+        }
+        #expect(throws: RecordFault.self) { try RecipientRecord(number: 3, octets: octets + [0]) }
+        for place in octets.indices {
+            for value: UInt8 in [0, 1, 2, 0x7F, 0x80, 0xFF] {
+                var changed = octets
+                changed[place] = value
+                if let record = try? RecipientRecord(number: 3, octets: changed) {
+                    #expect(record.route != .bounce)
+                }
+            }
+        }
+        var message: [UInt8] = []
+        message.append(Samples.message(9, recipientCount: 1, at: 100).record)
+        for count in 0..<message.count {
+            #expect(throws: RecordFault.self) {
+                try MessageRecord(id: MessageID(rawValue: 9), octets: Array(message[..<count]))
+            }
+        }
+    }
+
+    @Test("a later version of a record is a fault")
+    func version() {
+        var octets: [UInt8] = []
+        octets.append(Self.recipient)
+        octets[0] = 2
+        #expect(throws: RecordFault.self) { try RecipientRecord(number: 3, octets: octets) }
+    }
+}

@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import MailTypes
+import QueueCore
+import Simulation
+import Testing
+
+/// A scheduler in conversation: what goes in and what comes out.
+private struct Conversation {
+    var scheduler: Scheduler
+    var now = Timestamp(microseconds: 1_000_000_000)
+
+    init(
+        recipientCountMax: Int = 1_000, windowMax: Int = 20, perDelivery: Int = 100, isPaused: Bool = false
+    ) {
+        let limits = SchedulerLimits(
+            recipientCountMax: recipientCountMax, deliveryCountMax: 100, destinationDeliveryCountMax: windowMax,
+            recipientCountPerDeliveryMax: perDelivery,
+            retry: RetrySchedule(minimum: .seconds(300), maximum: .seconds(3_600)), lifetime: .seconds(86_400))
+        self.scheduler = Scheduler(limits: limits, isPaused: isPaused, seed: 1)
+        // The first scan finds an empty index.
+        _ = self.tell(.timePassed)
+        _ = self.tell(.dueLoaded(DuePage(entries: [], hasMore: false, next: nil)))
+    }
+
+    mutating func tell(_ event: Scheduler.Event) -> [Scheduler.Action] {
+        var actions: [Scheduler.Action] = []
+        self.scheduler.receive(event, at: self.now, into: &actions)
+        return actions
+    }
+
+    mutating func join(_ kind: AgentKind, capacity: Int = 0, link: UInt64 = 1) {
+        _ = self.tell(.agentJoined(AgentLinkID(link), kind, capacity: capacity))
+    }
+
+    mutating func accept(_ id: UInt64, _ domains: [String], reversePath: ReversePath? = nil) -> [Scheduler.Action] {
+        let message = Samples.message(id, recipientCount: domains.count, at: self.now.microseconds)
+        let recipients = zip(message.recipients, domains).map { recipient, domain in
+            RecipientRecord(
+                number: recipient.number, forwardPath: recipient.forwardPath, originalPath: nil,
+                route: Samples.route(domain), state: .queued(last: nil), due: self.now)
+        }
+        return self.tell(.accepted(message.record, recipients))
+    }
+}
+
+extension [Scheduler.Action] {
+    fileprivate var orders: [DeliveryOrder] {
+        self.compactMap { if case .deliver(let order) = $0 { order } else { nil } }
+    }
+
+    fileprivate var settlements: [Settlement] {
+        self.compactMap { if case .settle(let settlement) = $0 { settlement } else { nil } }
+    }
+}
+
+private let hostDown = DeliveryOutcome(
+    .deferred, code: 0, status: EnhancedStatus(.transient, 4, 1), reporter: "mx", text: "no answer")
+private let delivered = DeliveryOutcome(
+    .delivered, code: 250, status: EnhancedStatus(.success, 0, 0), reporter: "mx", text: "ok")
+
+@Suite struct SchedulerTests {
+    @Test("accepted mail is dispatched at once, recipients of one route together")
+    func grouping() {
+        var talk = Conversation()
+        talk.join(.remote)
+        let orders = talk.accept(1, ["a.example", "b.example", "a.example"]).orders
+        #expect(orders.map { $0.recipients.map(\.number) } == [[0, 2], [1]])
+    }
+
+    @Test("a delivery has at most as many recipients as the limit says")
+    func recipientLimit() {
+        var talk = Conversation(perDelivery: 2)
+        talk.join(.remote)
+        let orders = talk.accept(1, ["a.example", "a.example", "a.example", "a.example", "a.example"]).orders
+        #expect(orders.map { $0.recipients.map(\.number) } == [[0, 1], [2, 3], [4]])
+    }
+
+    @Test("an agent gets no more deliveries than it bears")
+    func capacity() {
+        var talk = Conversation()
+        talk.join(.remote, capacity: 2)
+        #expect(talk.accept(1, ["a.example", "b.example", "c.example"]).orders.count == 2)
+        #expect(talk.tell(.doneReceived(DeliveryID(1))).orders.isEmpty)
+        // Its room is free once the outcomes are noted.
+        #expect(talk.tell(.settled(DeliveryID(1))).orders.count == 1)
+    }
+
+    @Test("destinations take turns: the busy one does not keep the other waiting")
+    func turns() {
+        var talk = Conversation(windowMax: 50)
+        talk.join(.remote, capacity: 1)
+        #expect(talk.accept(1, ["busy.example"]).orders.count == 1)
+        for id in 2...20 { _ = talk.accept(UInt64(id), ["busy.example"]) }
+        _ = talk.accept(100, ["calm.example"])
+        var served: [UInt64] = []
+        for number in 1...3 {
+            _ = talk.tell(.outcomeReceived(DeliveryID(UInt32(number)), number: 0, delivered))
+            _ = talk.tell(.doneReceived(DeliveryID(UInt32(number))))
+            served += talk.tell(.settled(DeliveryID(UInt32(number)))).orders.map(\.message.id.rawValue)
+        }
+        #expect(served == [2, 100, 3])
+    }
+
+    @Test("a delivered recipient is settled by its deletion, a deferred one by a later time")
+    func outcomes() {
+        var talk = Conversation()
+        talk.join(.remote)
+        _ = talk.accept(1, ["a.example", "a.example"])
+        _ = talk.tell(.outcomeReceived(DeliveryID(1), number: 0, delivered))
+        _ = talk.tell(.outcomeReceived(DeliveryID(1), number: 1, Samples.deferral))
+        let settlement = talk.tell(.doneReceived(DeliveryID(1))).settlements.first
+        #expect(settlement?.changes.map(\.after?.attemptCount) == [nil, 1])
+        let due = settlement?.changes.last?.after?.due
+        #expect(due.map { $0 > talk.now } == true)
+        #expect(settlement?.endings.map(\.status) == [.delivered, .deferred])
+    }
+
+    @Test("a recipient without an outcome is deferred, an outcome told twice ends the link")
+    func misbehaviour() {
+        var talk = Conversation()
+        talk.join(.remote)
+        _ = talk.accept(1, ["a.example", "a.example"])
+        _ = talk.tell(.outcomeReceived(DeliveryID(1), number: 0, delivered))
+        #expect(talk.tell(.outcomeReceived(DeliveryID(1), number: 0, delivered)) == [.disconnect(AgentLinkID(1))])
+        #expect(talk.tell(.outcomeReceived(DeliveryID(1), number: 9, delivered)) == [.disconnect(AgentLinkID(1))])
+        let endings = talk.tell(.doneReceived(DeliveryID(1))).settlements.first?.endings
+        #expect(endings?.map(\.status) == [.delivered, .deferred])
+    }
+
+    @Test("what is deferred after its expiry fails with 5.4.7, and the last reason is told")
+    func expiry() {
+        var talk = Conversation()
+        talk.join(.remote)
+        _ = talk.accept(1, ["a.example"])
+        talk.now = talk.now.advanced(by: .seconds(3_600))
+        _ = talk.tell(.outcomeReceived(DeliveryID(1), number: 0, Samples.deferral))
+        let ending = talk.tell(.doneReceived(DeliveryID(1))).settlements.first?.endings.first
+        #expect(ending?.status == .expired)
+        #expect(ending?.outcome?.status == EnhancedStatus(.permanent, 4, 7))
+        #expect(ending?.outcome?.text.printableText == "delivery time expired; last: try later")
+    }
+
+    @Test("all failures of a message go to the bounce agent together, once nothing of it is under way")
+    func oneReport() {
+        var talk = Conversation()
+        talk.join(.remote)
+        talk.join(.bounce, link: 2)
+        _ = talk.accept(1, ["a.example", "b.example"])
+        for number: UInt32 in [0, 1] {
+            let id = DeliveryID(number + 1)
+            _ = talk.tell(.outcomeReceived(id, number: number, Samples.failure))
+            _ = talk.tell(.doneReceived(id))
+        }
+        #expect(talk.tell(.settled(DeliveryID(1))).orders.isEmpty)
+        let orders = talk.tell(.settled(DeliveryID(2))).orders
+        #expect(orders.map(\.route) == [.bounce])
+        #expect(orders.first?.recipients.map(\.number) == [0, 1])
+    }
+
+    @Test("a host that is down is tried no more until its time, and its mail leaves memory")
+    func suspension() {
+        var talk = Conversation()
+        talk.join(.remote)
+        for id in 1...10 { _ = talk.accept(UInt64(id), ["down.example"]) }
+        var moves = 0
+        var saved: [DestinationRecord?] = []
+        for number in 1...5 {
+            _ = talk.tell(.outcomeReceived(DeliveryID(UInt32(number)), number: 0, hostDown))
+            for action in talk.tell(.doneReceived(DeliveryID(UInt32(number)))) {
+                if case .move(let moved) = action { moves += moved.count }
+                if case .saveDestination(_, let record) = action { saved.append(record) }
+            }
+        }
+        #expect(saved.count == 1)
+        #expect(moves == 5)
+        let fresh = talk.accept(50, ["down.example"])
+        #expect(fresh.orders.isEmpty)
+        #expect(talk.accept(51, ["up.example"]).orders.count == 1)
+    }
+
+    @Test("when an agent is lost, its deliveries are given to the next one")
+    func loss() {
+        var talk = Conversation()
+        talk.join(.remote, capacity: 5)
+        _ = talk.accept(1, ["a.example"])
+        #expect(talk.tell(.agentLost(AgentLinkID(1))).orders.isEmpty)
+        let orders = talk.tell(.agentJoined(AgentLinkID(2), .remote, capacity: 5)).orders
+        #expect(orders.map(\.message.id.rawValue) == [1])
+        #expect(orders.first?.link == AgentLinkID(2))
+    }
+
+    @Test("mail that its agent does not survive is deferred after three times")
+    func poison() {
+        var talk = Conversation()
+        talk.join(.remote)
+        _ = talk.accept(1, ["a.example"])
+        #expect(talk.tell(.agentLost(AgentLinkID(1))).settlements.isEmpty)
+        talk.join(.remote, link: 2)
+        #expect(talk.tell(.agentLost(AgentLinkID(2))).settlements.isEmpty)
+        talk.join(.remote, link: 3)
+        let settlements = talk.tell(.agentLost(AgentLinkID(3))).settlements
+        #expect(settlements.first?.endings.map(\.status) == [.deferred])
+    }
+
+    @Test("while paused nothing is read or delivered; afterwards all is found")
+    func pause() {
+        var talk = Conversation(isPaused: true)
+        talk.join(.remote)
+        #expect(talk.accept(1, ["a.example"]) == [])
+        let actions = talk.tell(.pauseSet(false))
+        #expect(actions.contains { if case .loadDue = $0 { true } else { false } })
+    }
+
+    @Test("memory holds no more recipients than its limit, however many are accepted")
+    func bounded() {
+        var talk = Conversation(recipientCountMax: 400)
+        for id in 1...2_000 { _ = talk.accept(UInt64(id), ["d\(id % 7).example"]) }
+        #expect(talk.scheduler.recipientCount <= 400)
+    }
+
+    @Test("a verb on what is under way waits for the delivery's end")
+    func lateVerb() {
+        var talk = Conversation()
+        talk.join(.remote)
+        _ = talk.accept(1, ["a.example", "b.example"])
+        let id = MessageID(rawValue: 1)
+        #expect(talk.tell(.ordered(id, .remove, destinations: [])) == [.operate(id, .remove, except: [0, 1])])
+        _ = talk.tell(.orderCommitted(id))
+        _ = talk.tell(.outcomeReceived(DeliveryID(1), number: 0, Samples.deferral))
+        let removed = talk.tell(.doneReceived(DeliveryID(1))).settlements.first
+        #expect(removed?.endings.map(\.status) == [.removed])
+        #expect(removed?.changes.map(\.after) == [nil])
+        _ = talk.tell(.outcomeReceived(DeliveryID(2), number: 1, delivered))
+        #expect(talk.tell(.doneReceived(DeliveryID(2))).settlements.first?.endings.map(\.status) == [.delivered])
+    }
+}
