@@ -19,6 +19,8 @@ final class Reception: ServerIntake, ServerConnectionHolder {
     private let settings: ReceiverSettings
     private let client: IPAddress
     private let mayRelay: Bool
+    /// Whether the listener is for the mail programs of our own clients (RFC 6409), not for other servers.
+    private let isSubmission: Bool
     private let sessionID: [UInt8]
     private let begin = WallClock.now()
     private var helloName: [UInt8] = []
@@ -52,11 +54,15 @@ final class Reception: ServerIntake, ServerConnectionHolder {
     /// A client that is refused all the time does not fill the log.
     private static let refusalLogCountMax = 100
 
-    init(desk: ReceptionDesk, settings: ReceiverSettings, client: IPAddress, mayRelay: Bool, sessionID: [UInt8]) {
+    init(
+        desk: ReceptionDesk, settings: ReceiverSettings, client: IPAddress, mayRelay: Bool, isSubmission: Bool,
+        sessionID: [UInt8]
+    ) {
         self.desk = desk
         self.settings = settings
         self.client = client
         self.mayRelay = mayRelay
+        self.isSubmission = isSubmission
         self.sessionID = sessionID
     }
 
@@ -69,6 +75,7 @@ final class Reception: ServerIntake, ServerConnectionHolder {
 
     func checkSender(_ path: ReversePath, _ parameters: MailParameters) -> ServerSession.Verdict? {
         self.mail = Mail(reversePath: path, parameters: parameters)
+        if self.isSubmission, !self.mayRelay { return .refused(.submissionDenied(client: self.client)) }
         guard self.desk.queue.isAvailable else { return .refused(.queueUnavailable) }
         return .accepted(.senderAccepted)
     }
@@ -258,6 +265,8 @@ final class Reception: ServerIntake, ServerConnectionHolder {
     private var refusedRecipient: ForwardPath?
 
     func refused(_ reply: Reply) {
+        // The end of a session has a line of its own, with this code.
+        if reply.code == 421 { return }
         let path = self.refusedRecipient
         self.refusedRecipient = nil
         self.refusalCount += 1

@@ -47,7 +47,8 @@ final class ReceptionDesk {
             return .turnedAway(rules.tooManySessionsOfClient)
         }
         let reception = Reception(
-            desk: self, settings: settings, client: client, mayRelay: mayRelay, sessionID: self.makeSessionID())
+            desk: self, settings: settings, client: client, mayRelay: mayRelay, isSubmission: role == "submission",
+            sessionID: self.makeSessionID())
         reception.logConnect(port: port, role: role)
         return .session(settings.terms, reception)
     }

@@ -127,6 +127,13 @@ extension Reply {
         text.append(text: " may not relay through it")
         return Reply(550, EnhancedStatus(.permanent, 7, 1), lines: [text])
     }
+    /// MAIL at a port for submission (RFC 6409 §4.3), from a client that may not relay.
+    package static func submissionDenied(client: IPAddress) -> Reply {
+        var text = Array("This port is for the clients of this server, and ".utf8)
+        text.append(contentsOf: client.octets)
+        text.append(text: " is none of them")
+        return Reply(550, EnhancedStatus(.permanent, 7, 1), lines: [text])
+    }
     /// To EXPN: the members of a list are nobody's business (RFC 5321 §7.3).
     static let expansionRefused = Reply(550, EnhancedStatus(.permanent, 7, 2), "Lists are not expanded")
     static let mailTooLarge = Reply(552, EnhancedStatus(.permanent, 3, 4), "Message too large")
