@@ -115,7 +115,7 @@ let package = Package(
         tests("LocalDelivererTests", ["LocalDeliverer", "MailTypes", "PipeCore", "Unix"]),
         tests("BouncerTests", ["Bouncer", "MailTypes", "PipeCore", "Unix"]),
         tests("UnixTests", ["Unix", "PipeCore", "MailTypes"]),
-        tests("SettingsTests", ["Settings", "PipeCore"]),
+        tests("SettingsTests", ["Settings", "PipeCore", "Unix"]),
         tests("SupervisorTests", ["Supervisor", "Settings", "PipeCore"]),
         tests("HouseTests", []),
     ]

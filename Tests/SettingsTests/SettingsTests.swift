@@ -3,6 +3,7 @@
 import PipeCore
 import Settings
 import Testing
+import Unix
 
 private let smallest = """
     hostname = "mx.example.org"
@@ -226,5 +227,32 @@ private func remarks(_ text: String) -> [String] {
         ])
     func bounded(text: String) {
         #expect(!remarks(text + "\n").isEmpty)
+    }
+}
+
+@Suite struct ReferenceTests {
+    @Test("Documentation/settings.md has every key as the schema says it")
+    func documentation() throws {
+        // A test may read the tree that it was built from.
+        let folder = #filePath.split(separator: "/").dropLast(3).joined(separator: "/")
+        let page = try Descriptor.readFile("/\(folder)/Documentation/settings.md", octetCountMax: 1 << 20)
+        #expect(String(decoding: page, as: UTF8.self).hasSuffix(SettingsReference.markdown))
+    }
+
+    @Test("The sample settings are without a mistake, and so are the defaults that they show")
+    func sample() throws {
+        let folder = #filePath.split(separator: "/").dropLast(3).joined(separator: "/")
+        let sample = try Descriptor.readFile("/\(folder)/etc/apus.toml", octetCountMax: 1 << 20)
+        #expect(Settings.read(octets: sample, file: "apus.toml").remarks == [])
+        // `# key = value` are the defaults; a remark is `# Sentence`.
+        let text = String(decoding: sample, as: UTF8.self).split(separator: "\n", omittingEmptySubsequences: false).map
+        {
+            line in
+            guard line.hasPrefix("# "), line.dropFirst(2).first?.isLowercase == true, line.contains(" = ") else {
+                return String(line)
+            }
+            return String(line.dropFirst(2))
+        }.joined(separator: "\n")
+        #expect(Settings.read(octets: Array(text.utf8), file: "apus.toml").remarks == [])
     }
 }
