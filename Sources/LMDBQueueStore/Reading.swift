@@ -32,8 +32,11 @@ extension LMDBQueueStore {
                 }
                 return true
             }
-            let start = after ?? DueKey(
-                time: Timestamp(microseconds: 0), recipient: RecipientKey(message: MessageID(rawValue: 0), number: 0))
+            let start =
+                after
+                ?? DueKey(
+                    time: Timestamp(microseconds: 0),
+                    recipient: RecipientKey(message: MessageID(rawValue: 0), number: 0))
             var isFound = try cursor.seek(dueKey(start).span) { take($0, $1) }
             while isFound == true { isFound = try cursor.next { take($0, $1) } }
             return DuePage(entries: entries, hasMore: hasMore, next: next, undecodable: undecodable)

@@ -97,7 +97,9 @@ package final class MemoryQueueStore: QueueStore {
         }
     }
 
-    private static func settle(_ id: MessageID, _ changes: [RecipientChange], _ draft: inout Contents) throws(StoreFault) {
+    private static func settle(_ id: MessageID, _ changes: [RecipientChange], _ draft: inout Contents)
+        throws(StoreFault)
+    {
         for change in changes {
             guard let before = draft.recipients[id]?[change.number], before.due == change.dueBefore else {
                 let due = draft.recipients[id]?[change.number].map { $0.due?.microseconds ?? 0 }

@@ -39,11 +39,14 @@ extension Scheduler {
             let recipient = work.recipients[index]
             let (after, status) = self.next(recipient, work.record, outcome, now, random)
             var told = after ?? recipient.record
+            // What is noted is what is logged: an expiry, not the deferral that it came from.
+            let isFailing = status == .failed || status == .expired
             if after == nil { told.attemptCount = told.attemptCount == .max ? .max : told.attemptCount + 1 }
             changes.append(RecipientChange(number: number, dueBefore: recipient.record.due, after: after))
             endings.append(
                 RecipientEnding(
-                    status: status, message: work.record.id, recipient: told, outcome: outcome,
+                    status: status, message: work.record.id, recipient: told,
+                    outcome: isFailing ? told.lastOutcome : outcome,
                     delay: now.elapsed(since: work.record.arrival)))
             self.messages[delivery.message]?.update(index) { $0.phase = .settling(id) }
         }

@@ -131,7 +131,9 @@ package struct Scheduler: Sendable {
     }
 
     mutating func makeDeliveryID() -> DeliveryID {
-        repeat { self.lastDelivery &+= 1 } while self.lastDelivery == 0
+        repeat {
+            self.lastDelivery &+= 1
+        } while self.lastDelivery == 0
             || self.deliveries[DeliveryID(self.lastDelivery)] != nil
         return DeliveryID(self.lastDelivery)
     }

@@ -20,24 +20,24 @@ package final class QueueManager {
     let store: LMDBQueueStore
     let committer: Committer
     let lookup: LookupClient
-    private(set) var scheduler: Scheduler
+    var scheduler: Scheduler
     private var numbering: MessageNumbering
-    private var cache: ContentCache
-    private(set) var counters = Counters()
+    var cache: ContentCache
+    var counters = Counters()
 
     // Links.
-    private var submitters: [ObjectIdentifier: SubmitConnection] = [:]
-    private var agents: [AgentLinkID: AgentConnection] = [:]
+    var submitters: [ObjectIdentifier: SubmitConnection] = [:]
+    var agents: [AgentLinkID: AgentConnection] = [:]
     private var operators: [ObjectIdentifier: OperatorConnection] = [:]
     private var lastAgentLink: UInt64 = 0
     /// Reports that are complete, until the scheduler says with what they are committed.
     private var reports: [DeliveryID: (Submission, NewMessage)] = [:]
     /// Operator's orders that are being committed, in order for each message.
-    private var orders: [MessageID: [(Int) -> Void]] = [:]
+    var orders: [MessageID: [(Int) -> Void]] = [:]
 
     // What the scheduler wants, in order.
-    private var actions: [Scheduler.Action] = []
-    private var isPerforming = false
+    var actions: [Scheduler.Action] = []
+    var isPerforming = false
     private var wakeTask: Scheduled<Void>?
     private var isStopping = false
     /// How much the disk still takes, as of `roomDeadline` less a second.
@@ -181,7 +181,7 @@ package final class QueueManager {
         self.perform()
     }
 
-    private func perform() {
+    func perform() {
         guard !self.isPerforming else { return }
         self.isPerforming = true
         var index = 0
@@ -423,85 +423,3 @@ extension SystemRandomNumberGenerator {
 }
 
 extension QueueManager: LoopProgram {}
-
-// MARK: - Commits
-
-extension QueueManager: CommitterOwner {
-    func committed(_ completions: [Completion], _ report: CommitReport) {
-        for record in report.undecodable { QueueLog.undecodable(record) }
-        if report.strayCount > 0 { QueueLog.note("stray-changes", "\(report.strayCount)") }
-        var counts = report.operatedCounts[...]
-        let now = WallClock.now()
-        self.isPerforming = true
-        for completion in completions {
-            switch completion {
-            case .nothing: break
-            case .accepted(let submission, let message): self.accepted(submission, message, now)
-            case .spilled(let submission, let octetCount):
-                if !submission.isEnded { submission.home?.submission(submission, granted: octetCount) }
-            case .settled(let settlement): self.settled(settlement, now, report: nil)
-            case .exchanged(let submission, let message, let settlement):
-                self.settled(settlement, now, report: message.record.id)
-                self.accepted(submission, message, now)
-            case .moved(let moves): self.scheduler.receive(.moved(moves), at: now, into: &self.actions)
-            case .operated(let message):
-                let count = counts.popFirst() ?? 0
-                self.scheduler.receive(.orderCommitted(message), at: now, into: &self.actions)
-                self.ordered(message, count)
-            }
-        }
-        self.isPerforming = false
-        self.perform()
-    }
-
-    private func accepted(_ submission: Submission, _ message: NewMessage, _ now: Timestamp) {
-        self.counters.accepted += 1
-        QueueLog.queued(message, delay: now.elapsed(since: message.record.arrival))
-        // The acceptance is complete; from here on it only remains to be told.
-        if !submission.isEnded { submission.home?.submission(submission, queued: message.record.id) }
-        submission.end()
-        if message.contentOffset == 0 {
-            self.cache.insert(message.record.id, prefix: message.record.prefix, content: message.content)
-        }
-        self.scheduler.receive(.accepted(message.record, message.recipients), at: now, into: &self.actions)
-    }
-
-    private func settled(_ settlement: Settlement, _ now: Timestamp, report: MessageID?) {
-        for ending in settlement.endings {
-            self.counters.count(ending.status)
-            QueueLog.ending(ending, report: report)
-        }
-        if report == nil {
-            for agent in self.agents.values { agent.noted(settlement.delivery) }
-        }
-        self.scheduler.receive(.settled(settlement.delivery), at: now, into: &self.actions)
-        if !self.scheduler.holds(settlement.message) { self.cache.remove(settlement.message) }
-    }
-
-    private func ordered(_ message: MessageID, _ count: Int) {
-        guard var waiting = self.orders[message], !waiting.isEmpty else { return }
-        let done = waiting.removeFirst()
-        self.orders[message] = waiting.isEmpty ? nil : waiting
-        done(count)
-    }
-
-    func refused(_ completions: [Completion], _ reason: String) {
-        QueueLog.note("queue-full", reason)
-        for completion in completions {
-            switch completion {
-            case .accepted(let submission, _), .spilled(let submission, _):
-                submission.isCommitting = false
-                self.refuse(submission, Refusals.full)
-            case .nothing, .settled, .exchanged, .moved, .operated: break
-            }
-        }
-    }
-
-    func broke(_ reason: String) {
-        // Why: after a failed sync nobody knows what is on the disk, and a second sync would claim success. What was
-        // not answered is refused by the links closing; a restart reads what is really there.
-        QueueLog.note("queue-broken", reason)
-        for submitter in self.submitters.values { submitter.refuseAll(Refusals.broken) }
-        self.eventLoop.assumeIsolated().scheduleTask(in: .milliseconds(100)) { ExitStatus.system.exit() }
-    }
-}

@@ -242,7 +242,8 @@ package enum StoreConformance: String, CaseIterable, Sendable {
         let report = try store.commit([.operate(message.record.id, .hold, except: [], now: now)])
         check.expect(report.operatedCounts == [2], "not both were held")
         check.expect(try store.counts().scheduled == 0, "a held recipient is due")
-        check.expect(try store.commit([.operate(message.record.id, .flush, except: [], now: now)]).operatedCounts == [0],
+        check.expect(
+            try store.commit([.operate(message.record.id, .flush, except: [], now: now)]).operatedCounts == [0],
             "flush touched what is held")
         _ = try store.commit([.operate(message.record.id, .release, except: [], now: now)])
         let page = try store.due(after: nil, through: now, limit: 9)

@@ -199,7 +199,8 @@ package struct World {
                 self.unsettled.insert(RecipientKey(message: order.message.id, number: recipient.number))
             }
         case .settle(let settlement):
-            self.note("settle \(settlement.message.text) \(settlement.endings.map { ($0.recipient.number, $0.status) })")
+            self.note(
+                "settle \(settlement.message.text) \(settlement.endings.map { ($0.recipient.number, $0.status) })")
             self.pending.append((.settle(settlement.message, settlement.changes), .settled(settlement)))
         case .exchange(let settlement):
             let report = self.makeMessage(
@@ -267,7 +268,8 @@ package struct World {
             self.record(settlement.endings)
         case .exchanged(let report, let settlement):
             for change in settlement.changes {
-                self.ledger.reportCounts[RecipientKey(message: settlement.message, number: change.number), default: 0] += 1
+                self.ledger.reportCounts[
+                    RecipientKey(message: settlement.message, number: change.number), default: 0] += 1
             }
             self.offer(report)
             for recipient in report.recipients {

@@ -21,11 +21,14 @@ import Testing
         do {
             let store = try self.open(scratch)
             _ = try store.commit([.accept(message)])
-            _ = try store.commit([.spill(MessageID(rawValue: 6_000), offset: 0, octets: [UInt8](repeating: 7, count: 4_080))])
+            _ = try store.commit([
+                .spill(MessageID(rawValue: 6_000), offset: 0, octets: [UInt8](repeating: 7, count: 4_080))
+            ])
         }
         let store = try self.open(scratch)
         let report = try store.recover()
-        #expect(report == RecoveryReport(lastMessageID: MessageID(rawValue: 6_000), discardedCount: 1, repairedDueCount: 0))
+        #expect(
+            report == RecoveryReport(lastMessageID: MessageID(rawValue: 6_000), discardedCount: 1, repairedDueCount: 0))
         #expect(try store.message(message.record.id)?.recipients == message.recipients)
         #expect(try store.content(message.record.id, offset: 0, count: .max) == message.record.prefix + message.content)
     }
@@ -85,7 +88,9 @@ import Testing
         #expect(work.undecodable.map(\.recipient.message.rawValue) == [2])
         _ = try store.commit([.quarantine(work.undecodable[0])])
         #expect(try store.due(after: nil, through: Timestamp(microseconds: 100), limit: 10).entries.count == 2)
-        let report = try store.commit([.operate(MessageID(rawValue: 2), .hold, except: [], now: Timestamp(microseconds: 9))])
+        let report = try store.commit([
+            .operate(MessageID(rawValue: 2), .hold, except: [], now: Timestamp(microseconds: 9))
+        ])
         #expect(report.undecodable.map(\.database) == ["recipient"])
     }
 
@@ -136,7 +141,9 @@ import Testing
         #expect(try MessageRecord(id: message.id, octets: octets) == message)
     }
 
-    @Test("a record cut at any place, lengthened, or with any octet changed is a fault or another legal record, never a trap")
+    @Test(
+        "a record cut at any place, lengthened, or with any octet changed is a fault or another legal record, never a trap"
+    )
     func damage() {
         var octets: [UInt8] = []
         octets.append(Self.recipient)

@@ -10,7 +10,8 @@ import Testing
         for seed in 1...40 {
             var world = World(WorldRules(seed: UInt64(seed)))
             let faults = world.run()
-            #expect(faults.isEmpty, "seed \(seed): \(faults.prefix(3))\n\(world.trace.suffix(40).joined(separator: "\n"))")
+            #expect(
+                faults.isEmpty, "seed \(seed): \(faults.prefix(3))\n\(world.trace.suffix(40).joined(separator: "\n"))")
             if !faults.isEmpty { break }
         }
     }
