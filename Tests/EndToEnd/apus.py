@@ -116,7 +116,7 @@ users = [{users}]
             [os.path.join(binaries(), "apusd"), "--config", self.config], stdin=subprocess.DEVNULL,
             stdout=log, stderr=log, cwd="/", start_new_session=True, **kwargs)
         log.close()
-        if wait and not wait_for(self.answers, 30):
+        if wait and not wait_for(lambda: self.answers() and self.tool("queue", "count", check=False)[0] == 0, 30):
             raise AssertionError("apusd does not answer:\n" + self.log())
         return self
 

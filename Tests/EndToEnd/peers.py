@@ -169,3 +169,9 @@ def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+def slurp(path):
+    """The octets of a file."""
+    with open(path, "rb") as f:
+        return f.read()

@@ -7,7 +7,7 @@ import unittest
 
 from apus import Apus
 from dnsserver import DNSServer
-from peers import Raw, Sink, free_port, wait_for
+from peers import free_port, Raw, Sink, slurp, wait_for
 
 
 def send(port, sender, recipients, text):
@@ -44,7 +44,7 @@ class Smarthost(unittest.TestCase):
         self.addCleanup(sink.close)
         with Apus(smarthost=f"127.0.0.1:{sink.port}", queue="retry-min = 1\nretry-max = 2\n") as apus:
             send(apus.port, "alice@apus.test", ["slow@elsewhere.example", "gone@elsewhere.example"], "Subject: two\r\n\r\nx\r\n")
-            report = open(apus.wait_delivered(1)[0], "rb").read()
+            report = slurp(apus.wait_delivered(1)[0])
             message = email.message_from_bytes(report)
             self.assertEqual(message.get_content_type(), "multipart/report")
             self.assertEqual(message.get_param("report-type"), "delivery-status")
@@ -88,7 +88,6 @@ class Smarthost(unittest.TestCase):
 
 class MailExchangers(unittest.TestCase):
     def test_mx_preference_fallback_null_mx_and_nonexistent_domains(self):
-        down = free_port()  # a port is shared by all hosts here, so "down" is an address with no listener
         sink = Sink()
         self.addCleanup(sink.close)
         zone = {
@@ -96,12 +95,11 @@ class MailExchangers(unittest.TestCase):
             "dead.two.example": {"A": ["127.0.0.9"]},
             "mx.two.example": {"A": ["127.0.0.1"]},
             "implicit.example": {"A": ["127.0.0.1"]},
-            "null.example": {"MX": [(0, ".")]},
-            "servfail.example": "SERVFAIL",
+            "null.example": {"MX": [(0, "")]},
+            "servfail.example": {"RCODE": "SERVFAIL"},
         }
         dns = DNSServer(zone)
-        dns.start()
-        self.addCleanup(dns.stop)
+        self.addCleanup(dns.close)
         with Apus(
             remote=f"port = {sink.port}\n", queue="retry-min = 1\nretry-max = 2\n",
             extra=f'[dns]\nresolvers = ["127.0.0.1:{dns.port}"]\n') as apus:
@@ -111,8 +109,8 @@ class MailExchangers(unittest.TestCase):
             self.assertTrue(wait_for(lambda: sum(len(m[1]) for m in sink.messages) >= 2, 30), apus.log())
             self.assertEqual(sorted(r for m in sink.messages for r in m[1]), ["a@two.example", "b@implicit.example"])
             self.assertTrue(wait_for(lambda: sum(
-                open(p).read().count("Final-Recipient") for p in apus.delivered()) >= 2, 30), apus.log())
-            text = "".join(open(p).read() for p in apus.delivered())
+                slurp(p).decode().count("Final-Recipient") for p in apus.delivered()) >= 2, 30), apus.log())
+            text = "".join(slurp(p).decode() for p in apus.delivered())
             self.assertIn("5.1.10", text)
             self.assertIn("5.1.2", text)
             self.assertTrue(wait_for(lambda: apus.logged("status=deferred", "servfail.example"), 20))
@@ -121,7 +119,7 @@ class MailExchangers(unittest.TestCase):
     def test_expiry_returns_what_could_not_be_delivered(self):
         with Apus(smarthost=f"127.0.0.1:{free_port()}", queue="retry-min = 1\nretry-max = 1\nlifetime = 3\n") as apus:
             send(apus.port, "alice@apus.test", ["x@elsewhere.example"], "Subject: old\r\n\r\nx\r\n")
-            report = open(apus.wait_delivered(1, seconds=40)[0]).read()
+            report = slurp(apus.wait_delivered(1, seconds=40)[0]).decode()
             self.assertIn("Action: failed", report)
             apus.wait_empty()
 

@@ -9,7 +9,7 @@ import tempfile
 import unittest
 
 from apus import HERE, PROGRAMS, Apus, binaries
-from peers import wait_for
+from peers import slurp, wait_for
 
 
 class Parts(unittest.TestCase):
@@ -29,7 +29,7 @@ class Parts(unittest.TestCase):
             out = os.path.join(folder, "out")
             self.assertTrue(wait_for(lambda: len(os.listdir(out)) == 2, 20), apus.log())
             for name in os.listdir(out):
-                self.assertTrue(open(os.path.join(out, name), newline="").read().endswith("Subject: swapped\r\n\r\n" + body))
+                self.assertTrue(slurp(os.path.join(out, name)).decode().endswith("Subject: swapped\r\n\r\n" + body))
             apus.wait_empty()
 
     def test_every_program_explains_itself(self):

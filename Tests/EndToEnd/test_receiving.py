@@ -7,7 +7,7 @@ import time
 import unittest
 
 from apus import Apus
-from peers import Raw, Sink, wait_for
+from peers import Raw, Sink, slurp, wait_for
 
 
 class Receiving(unittest.TestCase):
@@ -51,7 +51,7 @@ class Receiving(unittest.TestCase):
         self.assertIn(b"from client.example", head)
         self.assertIn(b"with ESMTP", head)
         self.assertIn(identity.encode(), head)
-        self.assertTrue(self.apus.logged("status=delivered", identity))
+        self.assertTrue(wait_for(lambda: self.apus.logged("status=delivered", identity)), self.apus.log()[-3000:])
 
     def test_unknown_users_and_strangers_who_want_to_relay_are_told_why(self):
         with self.session(source="127.0.0.2") as s:
@@ -96,7 +96,7 @@ class Receiving(unittest.TestCase):
             s.send(b".\r\n")
             self.assertTrue(s.reply().startswith("552 5.3.4"))
             self.assertTrue(s.command("NOOP").startswith("250"))
-        self.assertFalse(any(b"Subject: big" in open(p, "rb").read() for p in self.apus.delivered()))
+        self.assertFalse(any(b"Subject: big" in slurp(p) for p in self.apus.delivered()))
 
     def test_recipients_above_the_limit_are_452_and_the_others_are_kept(self):
         with self.session() as s:
@@ -159,7 +159,7 @@ class Receiving(unittest.TestCase):
             s.close()
         time.sleep(0.5)
         self.assertEqual(self.apus.count(), before)
-        self.assertFalse(any(b"Subject: gone" in open(p, "rb").read() for p in self.apus.delivered()))
+        self.assertFalse(any(b"Subject: gone" in slurp(p) for p in self.apus.delivered()))
 
     def test_pipelined_commands_are_answered_in_order(self):
         before = len(self.apus.delivered("bob"))

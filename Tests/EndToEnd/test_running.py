@@ -11,7 +11,7 @@ import time
 import unittest
 
 from apus import DAEMONS, Apus, binaries
-from peers import Raw, Sink, free_port, wait_for
+from peers import free_port, Raw, Sink, slurp, wait_for
 
 
 def send(port, subject, recipients=("alice@apus.test",), sender="a@b.example"):
@@ -209,7 +209,7 @@ class Crashes(unittest.TestCase):
         self.assertTrue(wait_for(lambda: apus.answers() and apus.tool("queue", "count", check=False)[0] == 0, 40), apus.log()[-3000:])
         apus.tool("queue", "flush", "all")
         apus.wait_empty(120)
-        here = b"".join(open(p, "rb").read() for p in apus.delivered()).decode("latin-1")
+        here = b"".join(slurp(p) for p in apus.delivered()).decode("latin-1")
         there = b"".join(sink.bodies()).decode("latin-1")
         lost = [t for t, local in accepted if f"Subject: {t}" not in (here if local else there)]
         self.assertFalse(lost, f"seed {seed}, kills {kills}: {len(lost)} of {len(accepted)} lost, first {lost[:3]}")
