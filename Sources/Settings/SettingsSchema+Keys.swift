@@ -31,8 +31,8 @@ extension SettingsSchema {
             "An address and a port: `127.0.0.1:2525`, `[::1]:25`; `[::]:25` is the world, IPv4 too."),
         SettingKey(
             "listen.role", .word(["mx", "submission"]), .required,
-            "`mx` takes mail for the local domains from everybody, and for anywhere from `relay-from`. `submission` is "
-                + "for the mail programs of clients in `relay-from` only."),
+            "What the listener is for; the word stands in the log. As long as there is no authentication both follow the "
+                + "same rules: mail for the local domains from everybody, for anywhere from `relay-from`."),
     ]
 
     private static let domains: [SettingKey] = [

@@ -135,7 +135,7 @@ package struct Surroundings {
         let hint =
             switch error.code {
             case EADDRINUSE:
-                "\(listen.text) is in use by another program: ss -ltnp 'sport = :\(listen.address.port)' shows which"
+                "ss -ltnp 'sport = :\(listen.address.port)' shows by which program"
             case EADDRNOTAVAIL: "no interface of this machine has the address; ip address shows them"
             case EACCES, EPERM: "ports below 1024 are for root alone; start apusd as root"
             case EAFNOSUPPORT: "this machine has no IPv6"
