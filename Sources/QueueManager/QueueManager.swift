@@ -163,7 +163,7 @@ package final class QueueManager {
     func closed(_ connection: SubmitConnection) {
         self.submitters[ObjectIdentifier(connection)] = nil
         // By hand: the end of the input means to finish what can be finished, and to exit.
-        if !self.program.isSupervised, self.submitters.isEmpty { self.finishByHand() }
+        if !self.program.isSupervised, self.submitters.isEmpty { self.finishByHand(wasIdle: false) }
     }
 
     func closed(_ connection: AgentConnection) {
@@ -396,22 +396,25 @@ package final class QueueManager {
         QueueLog.note("stopping", "\(self.scheduler.deliveryCount) deliveries under way")
         self.tell(.stopRequested)
         self.eventLoop.assumeIsolated().scheduleTask(in: Self.stopDelay) { ExitStatus.ok.exit() }
-        self.exitWhenIdle()
+        self.exitWhenIdle(wasIdle: false)
     }
 
-    /// Looks now and then whether all is done; a quick way to the end is not worth a call in every path.
-    private func exitWhenIdle() {
-        if self.committer.isIdle, self.scheduler.deliveryCount == 0, !self.submitters.values.contains(where: \.isBusy) {
-            ExitStatus.ok.exit()
-        }
-        self.eventLoop.assumeIsolated().scheduleTask(in: .milliseconds(20)) { self.exitWhenIdle() }
+    /// Looks now and then whether all is done; a quick way to the end is not worth a call in every path. Idle twice means
+    /// that the last answers have left.
+    private func exitWhenIdle(wasIdle: Bool) {
+        let isIdle =
+            self.committer.isIdle && self.scheduler.deliveryCount == 0
+            && !self.submitters.values.contains(where: \.isBusy)
+        if isIdle, wasIdle { ExitStatus.ok.exit() }
+        self.eventLoop.assumeIsolated().scheduleTask(in: .milliseconds(20)) { self.exitWhenIdle(wasIdle: isIdle) }
     }
 
     /// Run by hand, without more input: deliver what agents take now, then exit.
-    private func finishByHand() {
+    private func finishByHand(wasIdle: Bool) {
         let isWorking = !self.agents.isEmpty && self.scheduler.recipientCount > 0
-        if self.committer.isIdle, !isWorking, self.scheduler.deliveryCount == 0 { ExitStatus.ok.exit() }
-        self.eventLoop.assumeIsolated().scheduleTask(in: .milliseconds(20)) { self.finishByHand() }
+        let isIdle = self.committer.isIdle && !isWorking && self.scheduler.deliveryCount == 0
+        if isIdle, wasIdle { ExitStatus.ok.exit() }
+        self.eventLoop.assumeIsolated().scheduleTask(in: .milliseconds(20)) { self.finishByHand(wasIdle: isIdle) }
     }
 }
 
