@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Starts the real executables in a directory of their own, without root, for the end-to-end tests."""
+"""Starts the real executables in a directory of their own, for the end-to-end tests; without root unless asked."""
 import glob
 import json
 import mailbox
@@ -45,13 +45,16 @@ def binaries():
 class Apus:
     """One running Apus: settings, state and mailboxes under a temporary directory.
 
-    `extra` is appended to the settings; `replace` maps a section's text parts to other values (see `settings`).
+    The text parameters are put into the sections of their names (see `settings`). Started by root, all of it gives
+    itself up and runs as nobody; with `root=True` apusd stays root and each program gets its own user.
     """
 
-    def __init__(self, smarthost=None, extra="", local="", remote="", queue="", domains="", top="", users=("alice", "bob"), port=None):
+    def __init__(self, smarthost=None, extra="", local="", remote="", queue="", domains="", top="", users=("alice", "bob"),
+                 port=None, root=False):
         self.root = tempfile.mkdtemp(prefix="apus-test-")
         self.port = port or free_port()
-        self.user = "nobody" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
+        self.gives_up_root = os.geteuid() == 0 and not root
+        self.user = "nobody" if self.gives_up_root else pwd.getpwuid(os.geteuid()).pw_name
         self.users = users
         self.config = os.path.join(self.root, "apus.toml")
         self.logfile = os.path.join(self.root, "log")
@@ -59,11 +62,20 @@ class Apus:
         self.sections = dict(smarthost=smarthost, extra=extra, local=local, remote=remote, queue=queue, domains=domains, top=top)
         self.process = None
         os.makedirs(os.path.join(self.root, "mail"))
+        if root:
+            os.chmod(self.root, 0o755)
         self.write_settings()
         self.own()
 
+    def identity(self):
+        """Whom a process is started as, for subprocess."""
+        if not self.gives_up_root:
+            return {}
+        entry = pwd.getpwnam(self.user)
+        return dict(user=entry.pw_uid, group=entry.pw_gid, extra_groups=[])
+
     def own(self):
-        if os.geteuid() == 0:
+        if self.gives_up_root:
             entry = pwd.getpwnam(self.user)
             for path, folders, files in os.walk(self.root):
                 for name in [path] + [os.path.join(path, f) for f in files]:
@@ -71,7 +83,11 @@ class Apus:
 
     def settings(self):
         s = self.sections
-        users = ", ".join('"%s"' % u for u in self.users)
+        if self.user == "root":
+            mailboxes = 'mailbox = "maildir:~/Maildir"'
+        else:
+            users = ", ".join('"%s"' % u for u in self.users)
+            mailboxes = f'mailbox = "maildir:{self.root}/mail/%{{user}}"\nusers = [{users}]'
         smart = 'smarthost = "%s"\n' % s["smarthost"] if s["smarthost"] else ""
         return f"""
 hostname = "mx.apus.test"
@@ -88,8 +104,7 @@ relay-from = ["127.0.0.1/32"]
 {s["domains"]}
 
 [local]
-mailbox = "maildir:{self.root}/mail/%{{user}}"
-users = [{users}]
+{mailboxes}
 {s["local"]}
 
 [remote]
@@ -107,14 +122,10 @@ users = [{users}]
             f.write(self.settings())
 
     def start(self, wait=True):
-        kwargs = {}
-        if os.geteuid() == 0:
-            entry = pwd.getpwnam(self.user)
-            kwargs = dict(user=entry.pw_uid, group=entry.pw_gid, extra_groups=[])
         log = open(self.logfile, "ab")
         self.process = subprocess.Popen(
             [os.path.join(binaries(), "apusd"), "--config", self.config], stdin=subprocess.DEVNULL,
-            stdout=log, stderr=log, cwd="/", start_new_session=True, **kwargs)
+            stdout=log, stderr=log, cwd="/", start_new_session=True, **self.identity())
         log.close()
         if wait and not wait_for(lambda: self.answers() and self.tool("queue", "count", check=False)[0] == 0, 30):
             raise AssertionError("apusd does not answer:\n" + self.log())
@@ -198,13 +209,9 @@ users = [{users}]
 
     def tool(self, *words, check=True):
         """Runs `apus WORDS --config …`; returns (status, stdout, stderr)."""
-        kwargs = {}
-        if os.geteuid() == 0:
-            entry = pwd.getpwnam(self.user)
-            kwargs = dict(user=entry.pw_uid, group=entry.pw_gid, extra_groups=[])
         done = subprocess.run(
             [os.path.join(binaries(), "apus"), *words, "--config", self.config], stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=60, cwd="/", **kwargs)
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=60, cwd="/", **self.identity())
         if check and done.returncode != 0:
             raise AssertionError(f"apus {words}: {done.returncode}\n{done.stdout}{done.stderr}\n{self.log()[-3000:]}")
         return done.returncode, done.stdout, done.stderr
@@ -224,6 +231,8 @@ users = [{users}]
         return [l for l in self.log().splitlines() if all(p in l for p in parts)]
 
     def maildir(self, user="alice"):
+        if self.user == "root":
+            return os.path.join(pwd.getpwnam(user).pw_dir, "Maildir")
         return os.path.join(self.root, "mail", user)
 
     def delivered(self, user="alice"):

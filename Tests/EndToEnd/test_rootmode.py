@@ -1,0 +1,275 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Apus as root starts it: a user for each program, and mailboxes that belong to their owners."""
+import grp
+import os
+import pwd
+import shutil
+import smtplib
+import stat
+import subprocess
+import tempfile
+import unittest
+
+from apus import HERE, Apus, binaries
+from peers import Raw, Sink, slurp, wait_for
+
+ACCOUNTS = os.path.join(HERE, "../../etc/accounts")
+OWN_USERS = ["apus-smtpd", "apus-lookup", "apus-queue", "apus-remote", "apus-bounce"]
+
+
+def send(port, recipients, subject="hi", sender="a@b.example"):
+    with smtplib.SMTP("127.0.0.1", port, timeout=20) as client:
+        return client.sendmail(sender, list(recipients), f"Subject: {subject}\r\n\r\nx\r\n")
+
+
+def status_of(pid):
+    with open(f"/proc/{pid}/status") as f:
+        return dict(line.split(":\t", 1) for line in f.read().splitlines() if ":\t" in line)
+
+
+@unittest.skipUnless(os.geteuid() == 0, "needs root")
+class AsRoot(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        done = subprocess.run([ACCOUNTS], capture_output=True, text=True)
+        if done.returncode:
+            raise unittest.SkipTest("etc/accounts cannot make the users here: " + done.stderr)
+        cls.homes = tempfile.mkdtemp(prefix="apus-homes-")
+        cls.addClassCleanup(shutil.rmtree, cls.homes, True)
+        os.chmod(cls.homes, 0o755)
+        # Names of their own for each run, so that two runs on one machine do not meet.
+        cls.alice, cls.bob = cls.users = [f"apus-{os.getpid()}-{letter}" for letter in "ab"]
+        for user in cls.users:
+            done = subprocess.run(
+                ["useradd", "-m", "-b", cls.homes, "-s", "/usr/sbin/nologin", user], capture_output=True, text=True)
+            if done.returncode:
+                raise unittest.SkipTest("users cannot be made here: " + done.stderr)
+            cls.addClassCleanup(subprocess.run, ["userdel", user], capture_output=True)
+
+    def setUp(self):
+        for user in self.users:
+            shutil.rmtree(f"{self.homes}/{user}/Maildir", True)
+
+    def apus(self, **sections):
+        apus = Apus(root=True, **sections)
+        self.addCleanup(apus.close)
+        return apus
+
+    def started(self, **sections):
+        return self.apus(**sections).start()
+
+    def with_aliases(self, text, **sections):
+        apus = self.apus(**sections)
+        with open(apus.aliases, "w") as f:
+            f.write(text)
+        apus.write_settings(local=f'aliases = "{apus.aliases}"\n')
+        return apus.start()
+
+    def test_accounts_can_be_made_again_without_changing_anything(self):
+        def accounts():
+            return [(pwd.getpwnam(name), grp.getgrnam(name)) for name in OWN_USERS]
+
+        before = accounts()
+        files = [slurp(path) for path in ("/etc/passwd", "/etc/group")]
+        done = subprocess.run([ACCOUNTS], capture_output=True, text=True)
+        self.assertEqual((done.returncode, done.stdout, done.stderr), (0, "", ""))
+        self.assertEqual(accounts(), before)
+        self.assertEqual([slurp(path) for path in ("/etc/passwd", "/etc/group")], files)
+        self.assertEqual(len({user.pw_uid for user, group in before}), len(OWN_USERS))
+        for user, group in before:
+            self.assertNotIn(0, (user.pw_uid, user.pw_gid))
+            self.assertEqual(user.pw_gid, group.gr_gid)
+            self.assertTrue(user.pw_shell.endswith("nologin"))
+
+    def test_each_mailbox_belongs_to_its_owner_and_to_nobody_else(self):
+        apus = self.started()
+        self.assertEqual(send(apus.port, [f"{user}@apus.test" for user in self.users]), {})
+        for user in self.users:
+            apus.wait_delivered(1, user)
+            entry = pwd.getpwnam(user)
+            seen = 0
+            for path, folders, files in os.walk(apus.maildir(user)):
+                for name in [path] + [os.path.join(path, f) for f in files]:
+                    status = os.lstat(name)
+                    self.assertEqual((status.st_uid, status.st_gid), (entry.pw_uid, entry.pw_gid), name)
+                    wanted = 0o700 if stat.S_ISDIR(status.st_mode) else 0o600
+                    self.assertEqual(stat.S_IMODE(status.st_mode), wanted, name)
+                    seen += 1
+            self.assertEqual(seen, 5)
+        apus.wait_empty()
+
+    def test_each_program_runs_as_its_own_user_without_capabilities(self):
+        apus = self.started()
+        for name in OWN_USERS:
+            entry = pwd.getpwnam(name)
+            pids = apus.pids(name)
+            self.assertEqual(len(pids), 1, name)
+            status = status_of(pids[0])
+            self.assertEqual(set(status["Uid"].split()), {str(entry.pw_uid)}, name)
+            self.assertEqual(set(status["Gid"].split()), {str(entry.pw_gid)}, name)
+            self.assertLessEqual(set(status["Groups"].split()), {str(entry.pw_gid)}, name)
+            for kind in ("CapInh", "CapPrm", "CapEff", "CapAmb"):
+                self.assertEqual(int(status[kind], 16), 0, (name, kind))
+        for name in ("apusd", "apus-local"):
+            self.assertEqual(set(status_of(apus.pids(name)[0])["Uid"].split()), {"0"}, name)
+
+    def test_the_program_that_faces_the_world_sees_an_empty_directory_that_it_cannot_write(self):
+        apus = self.started()
+        pid = apus.pids("apus-smtpd")[0]
+        empty = f"{apus.root}/state/empty"
+        self.assertEqual(os.readlink(f"/proc/{pid}/root"), empty)
+        self.assertEqual(os.readlink(f"/proc/{pid}/cwd"), empty)
+        self.assertEqual(os.listdir(f"/proc/{pid}/root/"), [])
+        status = os.stat(empty)
+        self.assertEqual((status.st_uid, status.st_mode & 0o022), (0, 0))
+        # No descriptor leads to a file either.
+        for number in os.listdir(f"/proc/{pid}/fd"):
+            target = os.readlink(f"/proc/{pid}/fd/{number}")
+            self.assertTrue(target.startswith(("pipe:", "socket:", "anon_inode:", "/dev/null")) or number == "2", target)
+
+    def test_the_queue_is_for_its_user_alone_and_the_control_socket_for_root(self):
+        apus = self.started()
+        queue = pwd.getpwnam("apus-queue")
+
+        def owner_and_mode(name):
+            status = os.lstat(f"{apus.root}/state/{name}")
+            return status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)
+
+        self.assertEqual(owner_and_mode("queue"), (queue.pw_uid, queue.pw_gid, 0o700))
+        for name in os.listdir(f"{apus.root}/state/queue"):
+            self.assertEqual(owner_and_mode("queue/" + name), (queue.pw_uid, queue.pw_gid, 0o600), name)
+        self.assertEqual(owner_and_mode("control"), (0, 0, 0o600))
+        self.assertEqual(owner_and_mode("")[0:2], (0, 0))
+        nobody = pwd.getpwnam("nobody")
+        done = subprocess.run(
+            [os.path.join(binaries(), "apus"), "queue", "count", "--config", apus.config], capture_output=True, text=True,
+            user=nobody.pw_uid, group=nobody.pw_gid, extra_groups=[], cwd="/", timeout=20)
+        self.assertNotEqual(done.returncode, 0)
+        self.assertIn("control", done.stderr)
+
+    def test_mail_to_root_goes_where_the_alias_says_and_never_to_a_mailbox_of_root(self):
+        before = os.path.exists("/root/Maildir")
+        apus = self.with_aliases(f"root: {self.alice}\npostmaster: root\nto-root: root\nquoted: \"{self.bob}\"\n")
+        for number, name in enumerate(("root", "Root", "postmaster", "to-root", "root+tag"), 1):
+            send(apus.port, [f"{name}@apus.test"], name)
+            apus.wait_delivered(number, self.alice)
+        send(apus.port, ["postmaster"], "short")
+        apus.wait_delivered(6, self.alice)
+        send(apus.port, ["quoted@apus.test"])
+        apus.wait_delivered(1, self.bob)
+        apus.wait_empty()
+        self.assertEqual(os.path.exists("/root/Maildir"), before)
+
+    def test_without_an_alias_for_root_nothing_is_written_as_root(self):
+        before = os.path.exists("/root/Maildir")
+        apus = self.with_aliases(f"to-root: root\nboth: root, {self.bob}\n")
+        with Raw(apus.port) as s:
+            s.command("EHLO c.example")
+            for name in ("root", "to-root"):
+                s.command("MAIL FROM:<a@b.example>")
+                reply = s.command(f"RCPT TO:<{name}@apus.test>")
+                if reply.startswith("250"):
+                    s.command("DATA")
+                    s.send("Subject: x\r\n\r\nx\r\n.\r\n")
+                    reply = s.reply()
+                s.command("RSET")
+                self.assertTrue(reply.startswith(("4", "5")), (name, reply))
+        self.assertEqual(os.path.exists("/root/Maildir"), before)
+
+    def test_aliases_nest_lead_outside_and_are_read_again_when_the_file_changes(self):
+        sink = Sink()
+        self.addCleanup(sink.close)
+        apus = self.with_aliases(
+            f"# all of them\nteam: staff,\n    outside@elsewhere.example\nstaff: {self.alice}, {self.bob}, deputy\n"
+            f"deputy: {self.bob}\n", smarthost=f"127.0.0.1:{sink.port}")
+        send(apus.port, ["Team@apus.test", "staff@apus.test"], "team")
+        for user in self.users:
+            apus.wait_delivered(1, user)
+        self.assertTrue(wait_for(lambda: sink.messages), apus.log())
+        self.assertEqual(sink.messages[0][1], ["outside@elsewhere.example"])
+        apus.wait_empty()
+        # Nobody gets it twice, however many ways lead to him.
+        self.assertEqual([len(apus.delivered(user)) for user in self.users], [1, 1])
+        with open(apus.aliases, "a") as f:
+            f.write(f"later: {self.alice}\n")
+
+        def known():
+            with Raw(apus.port) as s:
+                s.command("EHLO c.example")
+                s.command("MAIL FROM:<a@b.example>")
+                return s.command("RCPT TO:<later@apus.test>").startswith("250")
+        self.assertTrue(wait_for(known, 15, 0.2), apus.log())
+
+    def test_a_tag_behind_the_name_leads_to_the_same_mailbox_and_stays_visible(self):
+        apus = self.started()
+        send(apus.port, [f"{self.alice}+lists@apus.test", f"{self.alice.upper()}@APUS.TEST"])
+        paths = apus.wait_delivered(1, self.alice)
+        apus.wait_empty()
+        text = b"".join(slurp(path) for path in paths)
+        self.assertIn(f"Delivered-To: {self.alice}+lists@apus.test".encode(), text)
+        self.assertEqual(send_fails(apus.port, f"{self.alice}-lists@apus.test"), 550)
+
+    def test_a_home_that_is_not_there_keeps_the_mail_in_the_queue(self):
+        apus = self.started(queue="retry-min = 1\nretry-max = 1\n")
+        home = pwd.getpwnam(self.bob).pw_dir
+        os.rename(home, home + ".away")
+        try:
+            send(apus.port, [f"{self.bob}@apus.test"])
+            self.assertTrue(wait_for(lambda: apus.logged("status=deferred", self.bob), 20), apus.log())
+            self.assertFalse(os.path.exists(home), "a home is not made by mail")
+        finally:
+            os.rename(home + ".away", home)
+        apus.wait_delivered(1, self.bob)
+        apus.wait_empty()
+
+    def test_a_maildir_of_somebody_else_is_not_written(self):
+        apus = self.started(queue="retry-min = 1\nretry-max = 1\n")
+        os.makedirs(apus.maildir(self.bob) + "/new")
+        send(apus.port, [f"{self.bob}@apus.test"])
+        self.assertTrue(wait_for(lambda: apus.logged("status=deferred", self.bob), 20), apus.log())
+        self.assertEqual(apus.delivered(self.bob), [])
+        shutil.rmtree(apus.maildir(self.bob))
+        apus.wait_delivered(1, self.bob)
+
+    def test_a_start_without_the_accounts_says_how_to_make_them(self):
+        apus = self.apus()
+        # A password database without them, seen by this one process only.
+        passwd = os.path.join(apus.root, "passwd")
+        with open("/etc/passwd") as f:
+            lines = [line for line in f if not line.startswith("apus-")]
+        with open(passwd, "w") as f:
+            f.writelines(lines)
+        done = subprocess.run(["unshare", "--mount", "mount", "--bind", passwd, "/etc/passwd"], capture_output=True, text=True)
+        if done.returncode:
+            self.skipTest("no private mounts here: " + done.stderr)
+        script = 'mount --bind "$1" /etc/passwd && shift && exec "$@"'
+        for program, words in (("apusd", []), ("apus", ["check"])):
+            done = subprocess.run(
+                ["unshare", "--mount", "sh", "-c", script, "sh", passwd, os.path.join(binaries(), program), *words,
+                 "--config", apus.config], capture_output=True, text=True, timeout=30)
+            self.assertIn("etc/accounts", done.stdout + done.stderr)
+            self.assertIn("apus-queue", done.stdout + done.stderr)
+            if program == "apusd":
+                self.assertEqual(done.returncode, 78)
+
+    def test_what_nobody_else_may_read_is_not_read_for_the_programs(self):
+        apus = self.apus()
+        with open(apus.aliases, "w") as f:
+            f.write(f"root: {self.alice}\n")
+        os.chmod(apus.aliases, 0o600)
+        apus.write_settings(local=f'aliases = "{apus.aliases}"\n')
+        status, out, err = apus.tool("check", check=False)
+        self.assertEqual(status, 1)
+        self.assertIn("apus-lookup", out + err)
+
+
+def send_fails(port, recipient):
+    """The code with which the recipient is refused."""
+    try:
+        send(port, [recipient])
+    except smtplib.SMTPRecipientsRefused as refused:
+        return refused.recipients[recipient][0]
+
+
+if __name__ == "__main__":
+    unittest.main()
