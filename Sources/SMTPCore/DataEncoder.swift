@@ -83,6 +83,7 @@ package struct DataEncoder: Hashable, Sendable {
     /// The place of the first octet from `index` on that may be CR or LF.
     private static func runEnd(_ span: Span<UInt8>, from start: Int) -> Int {
         var index = start
+        // Safety: the bytes are those of the span, read below within its bounds.
         let bytes = unsafe span.bytes
         while index + 8 <= span.count {
             // Safety: the load checks its bounds, and any eight octets are a number.

@@ -162,7 +162,7 @@ extension SettingsSchema {
 
     private static let dns: [SettingKey] = [
         SettingKey(
-            "dns.resolvers", .resolver, .list, for: [(.remote, "resolvers")], default: "those of `resolver-file`",
+            "dns.resolvers", .resolver, .list, for: [(.remote, "resolver")], default: "those of `resolver-file`",
             "The DNS resolvers to ask, at most 16: `127.0.0.1`, `127.0.0.1:5353`, `[::1]:53`."),
         SettingKey(
             "dns.resolver-file", .file, for: [(.remote, "resolver-file")], default: "/etc/resolv.conf",

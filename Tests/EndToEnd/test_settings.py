@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every key of apus.toml at once, against the programs that get it."""
+import re
+import subprocess
+import time
+import os
+import unittest
+
+from apus import DAEMONS, Apus, binaries
+from peers import wait_for
+
+# What the harness sets itself, and programs that others take the place of.
+LEFT_OUT = {"hostname", "state", "listen.address", "listen.role", "domains.local", "domains.relay-from", "local.mailbox", "local.users",
+            "programs.local", "programs.remote", "programs.bounce"}
+# Keys whose default is no value that could be written.
+SAMPLES = {"local.recipient-delimiter": '"+"', "remote.smarthost": '"127.0.0.1:9"', "remote.address-family": '"ipv4-first"',
+           "remote.own-addresses": '["192.0.2.1"]', "dns.resolvers": '["127.0.0.1:9", "127.0.0.2"]', "dns.resolver-file": '"/etc/hosts"',
+           "bounce.postmaster": '"alice"'}
+UNITS = {"s": "s", "min": "m", "h": "h", "d": "d", "KiB": "KiB", "MiB": "MiB", "GiB": "GiB", "TiB": "TiB"}
+
+
+def written(default):
+    """A default as the reference shows it, as TOML."""
+    if re.fullmatch(r"\d+|true|false", default):
+        return default
+    match = re.fullmatch(r"(\d+) (\w+)", default)
+    return f'"{match.group(1)}{UNITS[match.group(2)]}"' if match else None
+
+
+class EverySetting(unittest.TestCase):
+    def test_every_key_of_the_reference_is_taken_by_the_check_and_by_the_programs_at_start_and_reload(self):
+        text = subprocess.run([os.path.join(binaries(), "apus"), "settings", "--markdown"], check=True, capture_output=True, text=True).stdout
+        sections, table = {}, ""
+        for line in text.splitlines():
+            if line.startswith("### "):
+                name = line[4:].strip("`[]")
+                table = "" if "top" in name else name
+            row = re.match(r"\| `([a-z-]+)` \| (.*?) \| (.*?) \|", line)
+            path = f"{table}.{row.group(1)}" if row and table else row and row.group(1)
+            if not row or path in LEFT_OUT or path.startswith("tls"):
+                continue
+            value = SAMPLES.get(path) or written(row.group(3).strip("`"))
+            if path == "local.aliases":
+                continue
+            self.assertIsNotNone(value, f"{path}: no value for the default {row.group(3)}; add a sample")
+            sections.setdefault(table, []).append(f"{row.group(1)} = {value}\n")
+        self.assertGreater(sum(map(len, sections.values())), 50)
+        self.assertIn("destination-deliveries-max = 20\n", sections["queue"])
+        extra = "".join(f"[{t}]\n{''.join(rows)}\n" for t, rows in sections.items() if t in ("smtp", "dns", "bounce"))
+        remote = [r for r in sections["remote"]]
+        apus = Apus(top="".join(sections[""]), local="".join(sections["local"]), remote="".join(remote),
+                    queue="".join(sections["queue"]), extra=extra)
+        self.addCleanup(apus.close)
+        apus.write_settings(local="".join(sections["local"]))
+        status, out, err = apus.tool("check", check=False)
+        self.assertEqual(status, 0, out + err)
+        apus.start()
+        before = {name: apus.pids(name) for name in DAEMONS}
+        os.kill(apus.process.pid, 1)
+        self.assertTrue(wait_for(lambda: apus.logged("apusd reload"), 10), apus.log())
+        time.sleep(1)
+        self.assertEqual({name: apus.pids(name) for name in DAEMONS}, before, apus.log())
+        self.assertFalse(apus.logged("fault"), apus.log())
+
+
+if __name__ == "__main__":
+    unittest.main()
