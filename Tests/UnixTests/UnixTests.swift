@@ -34,7 +34,9 @@ import Unix
         defer { spare.close(); other.close() }
         var spawn = Spawn(
             path: "/bin/sh",
-            arguments: ["sh", "-c", "ls /proc/self/fd | tr '\\n' ' '; env | grep -v ^_= | sort | tr '\\n' ' '; pwd; umask"])
+            arguments: [
+                "sh", "-c", "ls /proc/self/fd | tr '\\n' ' '; env | grep -v ^_= | sort | tr '\\n' ' '; pwd; umask",
+            ])
         spawn.environment = ["A=b"]
         spawn.directory = "/"
         spawn.descriptors = [nil, writing, .error]
