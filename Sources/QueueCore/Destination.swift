@@ -24,9 +24,10 @@ struct Destination: Sendable {
     var isReady = false
     /// Whether it stands in the ring of destinations that could be forgotten.
     var isIdleListed = false
-    /// The mean time between two ends of deliveries: the speed at which waiting mail is taken off.
-    private var pace: Duration = .milliseconds(10)
-    private var lastEnd: Timestamp?
+    /// The mean time between two ends of deliveries: the speed at which waiting mail is taken off; nil until it is known.
+    private var pace: Duration?
+    private var paceStart: Timestamp?
+    private var endCount = 0
     /// The time up to which mail that found no room in memory has been given other times.
     private var spreadUntil = Timestamp(microseconds: 0)
 
@@ -67,20 +68,33 @@ struct Destination: Sendable {
         self.waitingCount += job.numbers.count
     }
 
-    /// A delivery ended at `now`; an eighth of the new interval goes into the pace.
+    /// A delivery ended at `now`. Only while more waits does the time tell how fast the destination is; it is taken over
+    /// many ends, because they come in bursts.
     mutating func noteEnd(_ now: Timestamp) {
-        if let lastEnd = self.lastEnd {
-            let interval = min(now.elapsed(since: lastEnd), .seconds(10))
-            self.pace = max(self.pace - self.pace / 8 + interval / 8, .microseconds(500))
+        guard !self.waiting.isEmpty, let start = self.paceStart, now >= start else {
+            // It has run dry although mail was put off: that was too long.
+            if self.waiting.isEmpty, self.spreadUntil > now { self.pace = self.pace.map { $0 / 2 } }
+            self.paceStart = now
+            self.endCount = 0
+            return
         }
-        self.lastEnd = now
+        self.endCount += 1
+        let elapsed = now.elapsed(since: start)
+        guard self.endCount >= Self.endCountMin || elapsed >= .seconds(10) else { return }
+        self.pace = max(elapsed / self.endCount, .microseconds(20))
+        self.paceStart = now
+        self.endCount = 0
     }
 
-    /// When the next recipient without room in memory should be looked at again: each one a pace after the other.
+    private static let endCountMin = 50
+
+    /// When the next recipient without room in memory should be looked at again: each one a pace after the other, a
+    /// little faster than the destination is, so that it never runs dry; what comes too early is put off again.
     mutating func spread(_ now: Timestamp, limit: Duration) -> Timestamp {
-        let earliest = now.advanced(by: .seconds(1))
+        guard let pace = self.pace else { return now.advanced(by: .milliseconds(300)) }
+        let earliest = now.advanced(by: max(pace * self.waitingCount / 2, .milliseconds(20)))
         let latest = max(earliest, now.advanced(by: limit))
-        self.spreadUntil = min(max(self.spreadUntil, earliest).advanced(by: self.pace), latest)
+        self.spreadUntil = min(max(self.spreadUntil, earliest).advanced(by: pace * 3 / 4), latest)
         return self.spreadUntil
     }
 }

@@ -196,7 +196,8 @@ extension Scheduler {
             }
             return self.spread(after: now.advanced(by: .seconds(60)))
         }
-        return self.destinations[place]?.spread(now, limit: self.limits.retry.minimum)
+        // Why: a destination that becomes faster must not wait long for what was put off when it was slow.
+        return self.destinations[place]?.spread(now, limit: min(self.limits.retry.minimum, .seconds(30)))
     }
 
     /// A time shortly after `time`, by chance, so that not all of a destination's mail comes in one page.
