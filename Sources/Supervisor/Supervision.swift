@@ -189,9 +189,17 @@ package struct Supervision: Sendable {
         return deadlines.min()
     }
 
-    /// A program of another's needs its link to be started at all.
+    /// A program of another's needs its link to be started at all. And at the first start apus-smtpd waits for those
+    /// whom it asks, so that no client is told 451 only for being early; if one of them fails, 451 is the truth.
     private func canStart(_ part: Part) -> Bool {
-        !self.foreign.contains(part.program) || self.records[Part(.queue)]?.isAlive == true
+        if part.program == .smtpd, !self.isReadyAnnounced {
+            return [ProgramName.lookup, .queue].allSatisfy { program in
+                guard let record = self.records[Part(program)] else { return true }
+                if case .serving = record.phase { return true }
+                return record.failureCount > 0
+            }
+        }
+        return !self.foreign.contains(part.program) || self.records[Part(.queue)]?.isAlive == true
     }
 
     package mutating func receive(_ event: Event, now: Duration) -> [Action] {
