@@ -146,15 +146,15 @@ extension QueueManager {
             rows.append(("held", "\(max(0, counts.recipients - counts.scheduled))"))
         }
         rows.append(("deliveries", "\(self.scheduler.deliveryCount)"))
-        rows.append(("in memory", "\(self.scheduler.recipientCount)"))
-        rows.append(("destinations down", "\(self.scheduler.suspendedCount)"))
+        rows.append(("in-memory", "\(self.scheduler.recipientCount)"))
+        rows.append(("destinations-down", "\(self.scheduler.suspendedCount)"))
         rows.append(("accepted", "\(self.counters.accepted)"))
         rows.append(("refused", "\(self.counters.refused)"))
         rows.append(("delivered", "\(self.counters.delivered)"))
         rows.append(("deferred", "\(self.counters.deferred)"))
         rows.append(("failed", "\(self.counters.failed)"))
         rows.append(("commits", "\(self.committer.commitCount)"))
-        rows.append(("file octets", "\(self.store.fileOctetCount)"))
+        rows.append(("file-octets", "\(self.store.fileOctetCount)"))
         rows.append(("paused", "\(self.settings.isPaused)"))
         return rows
     }
