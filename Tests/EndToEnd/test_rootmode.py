@@ -252,6 +252,28 @@ class AsRoot(unittest.TestCase):
             if program == "apusd":
                 self.assertEqual(done.returncode, 78)
 
+    def test_a_queue_that_another_user_has_made_is_not_started_and_the_cure_is_said(self):
+        apus = self.apus()
+        os.makedirs(f"{apus.root}/state/queue")
+        with open(f"{apus.root}/state/queue/format", "w"):
+            pass
+        apus.start(wait=False)
+        self.assertEqual(apus.process.wait(20), 78)
+        self.assertIn(f"chown -R apus-queue: {apus.root}/state/queue", apus.log())
+
+    def test_a_recipient_that_leads_nowhere_does_not_cost_the_others_their_mail(self):
+        apus = self.with_aliases("to-root: root\n")
+        with Raw(apus.port) as s:
+            s.command("EHLO c.example")
+            s.command("MAIL FROM:<a@b.example>")
+            for name in ("root", "to-root"):
+                self.assertTrue(s.command(f"RCPT TO:<{name}@apus.test>").startswith("451 4.3.0"))
+            self.assertTrue(s.command(f"RCPT TO:<{self.alice}@apus.test>").startswith("250"))
+            s.command("DATA")
+            s.send("Subject: x\r\n\r\nx\r\n.\r\n")
+            self.assertTrue(s.reply().startswith("250"))
+        apus.wait_delivered(1, self.alice)
+
     def test_what_nobody_else_may_read_is_not_read_for_the_programs(self):
         apus = self.apus()
         with open(apus.aliases, "w") as f:

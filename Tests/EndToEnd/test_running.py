@@ -32,6 +32,16 @@ class Settings(unittest.TestCase):
             found = [l for l in text.splitlines() if f"apus.toml:{line}" in l and word in l and hint in l]
             self.assertTrue(found, text)
 
+    def test_a_mailbox_for_all_users_by_a_slip_is_a_mistake(self):
+        apus = Apus()
+        self.addCleanup(apus.close)
+        text = apus.settings().replace("%{user}", "%{usr}")
+        with open(apus.config, "w") as f:
+            f.write(text)
+        status, out, err = apus.tool("check", check=False)
+        self.assertEqual(status, 1)
+        self.assertIn("%{user}", out + err)
+
     def test_apusd_refuses_wrong_settings_and_says_what_and_where(self):
         apus = Apus(queue="pauseed = true\n")
         self.addCleanup(apus.close)
