@@ -93,10 +93,12 @@ package struct RecipientResolver: Sendable {
         }
         guard !Self.roles.contains(local) else { return .local }
         switch self.find(local, in: &users) {
-        case .alias(_, let entry):
-            return entry.isBroken ? .later(text: "the alias is not in order") : .local
+        case .alias, .superuser:
+            // Why: `resolve` follows them when the client has sent the message, and a single recipient that leads
+            // nowhere would then cost all others of the message their mail.
+            if case .later(let text) = self.resolve(path, in: &users) { return .later(text: text) }
+            return .local
         case .user: return .local
-        case .superuser: return .local
         case .absent: return self.absentVerdict
         case .unknownNow: return .later(text: "the users cannot be looked up now")
         }

@@ -60,6 +60,9 @@ struct RecipientCheckTests {
     static let aliases = """
         team: alice, bob
         broken: |prog
+        uses-broken: bob, broken
+        circle: circle-2
+        circle-2: circle
         joe+special: bob
         """
 
@@ -90,12 +93,21 @@ struct RecipientCheckTests {
         ("postmaster@mx.example.org", "local"),
         ("mailer-daemon@mx.example.org", "local"),
         ("postmaster@remote.example", "remote"),
-        ("root@example.org", "local"),
+        ("uses-broken@example.org", "later"),
+        ("circle@example.org", "later"),
+        ("root@example.org", "later"),
     ]
 
     @Test("is told by domain, alias and user", arguments: cases)
     func verdicts(address: String, wanted: String) throws {
         #expect(try check(resolver(Self.aliases), address) == wanted)
+    }
+
+    @Test("is root where somebody reads what comes for the postmaster")
+    func superuser() throws {
+        #expect(try check(resolver("root: alice"), "root@example.org") == "local")
+        #expect(try check(resolver("postmaster: alice"), "root@example.org") == "local")
+        #expect(try check(resolver("to-root: root"), "to-root@example.org") == "later")
     }
 
     @Test("is not told from a file of aliases with a line that cannot be read")
