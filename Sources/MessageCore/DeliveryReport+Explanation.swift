@@ -68,10 +68,15 @@ extension DeliveryReport {
         text.append(wrapping: Self.advice(recipient.status), indent: 2)
         if !recipient.text.isEmpty {
             var said: [UInt8] = []
-            if let host = recipient.remoteHost {
+            if let host = recipient.remoteHost, recipient.code > 0 {
                 said.append(text: "The server ")
                 said += host
                 said.append(text: " said: ")
+            } else if let host = recipient.remoteHost {
+                // It gave no reply: these words are our own, and about it.
+                said.append(text: "In the words of this server about the server ")
+                said += host
+                said.append(text: ": ")
             } else {
                 said.append(text: "In the words of this server: ")
             }

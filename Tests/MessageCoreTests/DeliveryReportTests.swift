@@ -117,6 +117,14 @@ struct DeliveryReportTests {
         #expect(lines.filter { $0.hasPrefix("Action:") } == ["Action: failed"])
     }
 
+    @Test("puts no words of ours into the mouth of a host that gave no reply", arguments: [UInt16(0), 451])
+    func ownWords(code: UInt16) throws {
+        let failed = try recipient("x@b.example", code: code, reporter: "mx.a.example[192.0.2.1]:25", text: "refused")
+        let text = try #require(wireLines(try report([failed]).octets)).joined(separator: " ")
+        #expect(text.contains("The server mx.a.example said: ") == (code > 0))
+        #expect(text.contains("mx.a.example: 5.1.1 refused") == (code == 0))
+    }
+
     @Test("folds long replies so that unfolding gives them back")
     func folding() throws {
         let text = (0..<80).map { "word\($0)" }.joined(separator: " ") + "  two"
