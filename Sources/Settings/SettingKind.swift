@@ -312,6 +312,11 @@ package enum SettingKind: Equatable, Sendable {
         else {
             throw Fault("the path in \"\(text)\" has . or .. in it")
         }
+        // A name that is filled in is either known or a slip, after which all users would share one mailbox.
+        for piece in text.split(separator: "%", omittingEmptySubsequences: false).dropFirst()
+        where !piece.hasPrefix("{user}") && !piece.hasPrefix("u") {
+            throw Fault("\"\(text)\" has a % that is not %{user}", hint: "write \"maildir:/srv/mail/%{user}\"")
+        }
         return text
     }
 }
