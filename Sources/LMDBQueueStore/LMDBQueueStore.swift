@@ -51,7 +51,8 @@ package final class LMDBQueueStore: QueueStore, Sendable {
                     text: "\(directory)/format says \"\(found.printableText)\": not a queue of this version",
                     isInUse: false)
             case .failed(let operation, let code):
-                throw OpenFault(text: "\(directory)/format: \(operation): errno \(code)", isInUse: false)
+                throw OpenFault(
+                    text: "\(directory)/format: \(LMDBError(operation, code).text)", isInUse: false)
             }
         }
         do throws(LMDBError) {

@@ -63,6 +63,21 @@ struct Installation {
             try Self.makeDirectory(self.queueDirectory, mode: 0o700, owner: queueUser)
             try Self.makeDirectory(self.emptyDirectory, mode: 0o755, owner: nil)
         } catch { throw Fault(error.text, .system) }
+        try Self.checkQueueFiles(in: self.queueDirectory, queueUser)
+    }
+
+    /// A queue that another user has made, for instance before root started Apus for the first time, cannot be opened
+    /// by apus-queue; said here once, instead of by each of its starts.
+    private static func checkQueueFiles(in directory: String, _ account: UserAccount?) throws(Fault) {
+        guard let account else { return }
+        for name in ["format", "data.mdb", "lock.mdb"] {
+            let path = "\(directory)/\(name)"
+            var status = stat()
+            guard lstat(path, &status) == 0, status.st_uid != account.uid else { continue }
+            throw Fault(
+                "\(path) does not belong to the user \(account.name); chown -R \(account.name): \(directory)",
+                .configuration)
+        }
     }
 
     private static func directoryOfExecutable() throws(Fault) -> String {
