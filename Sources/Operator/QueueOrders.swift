@@ -41,7 +41,8 @@ struct OrderOptions: ParsableArguments {
     private func text(_ object: AnswerObject, done: String) -> String {
         if self.json { return object.json() + "\n" }
         let changed = object.number("changed") ?? 0
-        let subject = object.value("id").isEmpty ? "\(object.value("messages")) messages" : object.value("id")
+        let messages = object.value("messages") == "1" ? "1 message" : "\(object.value("messages")) messages"
+        let subject = object.value("id").isEmpty ? messages : object.value("id")
         var text = "\(subject): \(changed) \(changed == 1 ? "recipient" : "recipients") \(done)"
         if let underWay = object.number("under-way"), underWay > 0 {
             text += ", \(underWay) left alone because a delivery is under way"

@@ -113,7 +113,7 @@ extension Submission {
         var failures: [(ForwardPath, DeliveryOutcome)] = []
         for recipient in self.recipients {
             switch recipient.resolution {
-            case nil, .later: return .refused(Refusals.lookupAway)
+            case nil, .later: return .refused(Refusals.lookupAway(recipient.path))
             case .unknown(let status, let text):
                 if isSingle, self.reported == nil { return .refused(Refusals.unknown(status, text)) }
                 failures.append(
@@ -148,7 +148,11 @@ extension Submission {
 
 /// Every refusal that the queue can give, in the order of codes.
 enum Refusals {
-    static let lookupAway = Refusal(451, EnhancedStatus(.transient, 3, 0), "cannot look up the recipient now")
+    /// Names the recipient: without it neither side could tell which of many is in the way.
+    static func lookupAway(_ path: ForwardPath) -> Refusal {
+        Refusal(451, EnhancedStatus(.transient, 3, 0), "cannot look up <\(path.octets.printableText)> now")
+    }
+
     static let broken = Refusal(451, EnhancedStatus(.transient, 3, 0), "the queue has a fault")
     static let miscounted = Refusal(451, EnhancedStatus(.transient, 3, 0), "the content did not arrive whole")
     static let stopping = Refusal(451, EnhancedStatus(.transient, 3, 2), "the queue is stopping")
