@@ -28,7 +28,8 @@ package final class ServerConnection: ChannelInboundHandler {
     private var outbound: ByteBuffer?
     /// Where the register keeps us.
     var place: Int?
-    /// The tick of the last octets from the client, or of the question that is awaited.
+    /// The tick of the last command, of the last octets of content, or of the question that is awaited. Octets of a
+    /// command that is not complete do not count: one now and then would keep a session for ever.
     private var lastTick: UInt32
     private var state: State = []
 
@@ -63,7 +64,12 @@ package final class ServerConnection: ChannelInboundHandler {
 
     // MARK: Events of the channel
 
-    package func handlerAdded(context: ChannelHandlerContext) { self.context = context }
+    package func handlerAdded(context: ChannelHandlerContext) {
+        self.context = context
+        // Why not when the channel is active: a batch of connections is accepted before the first of them is, and each
+        // has to count against the limits of the next.
+        self.place = self.register.add(self)
+    }
 
     package func handlerRemoved(context: ChannelHandlerContext) {
         self.finish(by: nil)
@@ -71,7 +77,6 @@ package final class ServerConnection: ChannelInboundHandler {
     }
 
     package func channelActive(context: ChannelHandlerContext) {
-        self.place = self.register.add(self)
         self.lastTick = self.register.tick
         context.read()
         if self.terms.greetingDelay > .zero {
@@ -95,7 +100,7 @@ package final class ServerConnection: ChannelInboundHandler {
             return self.flush()
         }
         var octets = Self.unwrapInboundIn(data)
-        if !self.session.isAsking { self.lastTick = self.register.tick }
+        if self.input.isInContent, !self.session.isAsking { self.lastTick = self.register.tick }
         if self.inbound == nil { self.inbound = octets } else { self.inbound?.writeBuffer(&octets) }
         self.advance()
     }
@@ -182,8 +187,10 @@ package final class ServerConnection: ChannelInboundHandler {
             let credit = self.input.isInContent ? intake.contentCredit : 0
             switch self.input.next(octets, at: &index, contentCountMax: credit) {
             case .command(let command):
+                self.lastTick = self.register.tick
                 self.obey(command, isFollowed: index < octets.count)
             case .commandFault(let fault):
+                self.lastTick = self.register.tick
                 self.perform(self.session.receive(.commandFaulted(fault)))
             case .content(let range):
                 if range.isEmpty { return index }
