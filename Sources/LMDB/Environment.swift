@@ -220,6 +220,28 @@ package final class Environment: Sendable {
         return Int(stat.ms_psize)
     }
 
+    /// The octets of the file that hold nothing and are used again before the file grows, as of the last commit. What
+    /// that commit itself has freed is used from the next but one on.
+    ///
+    /// - Parameter databases: all that were opened, the main one with them.
+    package func unusedOctetCount(_ databases: [Database]) throws(LMDBError) -> UInt64 {
+        try self.read { transaction throws(LMDBError) in
+            var info = MDB_envinfo()
+            mdb_env_info(self.handle, &info)
+            // Two pages say where the rest is; database 0 is LMDB's list of unused pages.
+            var usedCount: UInt64 = 2
+            var pageSize: UInt64 = 0
+            for index in [0] + databases.map(\.index) {
+                var stat = MDB_stat()
+                try check(mdb_stat(transaction.handle, index, &stat), "mdb_stat")
+                usedCount += UInt64(stat.ms_branch_pages + stat.ms_leaf_pages + stat.ms_overflow_pages)
+                pageSize = UInt64(stat.ms_psize)
+            }
+            let count = UInt64(info.me_last_pgno) + 1
+            return count > usedCount ? (count - usedCount) * pageSize : 0
+        }
+    }
+
     /// How many octets an unprivileged process may still write to the file system below; nil if it does not say.
     package var diskFreeOctetCount: UInt64? {
         var answer = statvfs()

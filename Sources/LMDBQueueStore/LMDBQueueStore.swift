@@ -74,8 +74,17 @@ package final class LMDBQueueStore: QueueStore, Sendable {
         self.contentChunkOctetCount = self.environment.pageOctetCount - 16
     }
 
-    /// How much more the file system takes; nil if it does not say.
-    package var diskFreeOctetCount: UInt64? { self.environment.diskFreeOctetCount }
+    /// How much more the queue can hold: what the file system takes, and what the file has that is not in use. The file
+    /// never shrinks, so a queue that was full once lives on the latter. Nil if the file system does not say.
+    package func roomOctetCount() throws(StoreFault) -> UInt64? {
+        guard let free = self.environment.diskFreeOctetCount else { return nil }
+        let databases = [
+            self.messages, self.contents, self.recipients, self.dues, self.suspensions, self.main,
+        ]
+        do throws(LMDBError) {
+            return free.addingReportingOverflow(try self.environment.unusedOctetCount(databases)).partialValue
+        } catch { throw Self.fault(error) }
+    }
 
     /// The size of the data file in octets.
     package var fileOctetCount: UInt64 { self.environment.fileOctetCount }

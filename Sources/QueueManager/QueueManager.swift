@@ -40,9 +40,16 @@ package final class QueueManager {
     var isPerforming = false
     private var wakeTask: Scheduled<Void>?
     private var isStopping = false
-    /// How much the disk still takes, as of `roomDeadline` less a second.
+    /// Whether the disk had more than the reserve, as of `roomDeadline` less a second.
     private var hasRoom = true
     private var roomDeadline = NIODeadline.uptimeNanoseconds(0)
+    /// What has come in since then, by estimate.
+    private var unseenOctetCount = 0
+
+    /// The disk is looked at again after so many octets, however soon: a reserve must not be gone within the second.
+    private static let unseenOctetCountMax = 524_288
+    /// What a small message takes at least: its content, its records and their places in the trees.
+    private static let messageOctetCountMin = 16_384
 
     /// A message is handed to the store in parts above this many octets.
     private static let spillOctetCount = 131_072
@@ -243,7 +250,7 @@ package final class QueueManager {
         if self.isStopping {
             self.refuse(submission, Refusals.stopping)
         } else if submission.reported == nil {
-            if !self.checkRoom() {
+            if !self.checkRoom(for: Self.messageOctetCountMin) {
                 self.refuse(submission, Refusals.full)
             } else if submission.mail.declaredSize > self.settings.messageOctetCountMax {
                 self.refuse(submission, Refusals.tooLarge)
@@ -251,13 +258,22 @@ package final class QueueManager {
         }
     }
 
-    /// Whether the reserve is untouched; looked at once a second.
-    private func checkRoom() -> Bool {
+    /// Whether the reserve is untouched; looked at once a second, and whenever much has come.
+    private func checkRoom(for octetCount: Int) -> Bool {
+        self.unseenOctetCount += octetCount
         let now = NIODeadline.now()
-        guard now >= self.roomDeadline else { return self.hasRoom }
+        guard now >= self.roomDeadline || self.unseenOctetCount >= Self.unseenOctetCountMax else {
+            return self.hasRoom
+        }
         self.roomDeadline = now + .seconds(1)
+        self.unseenOctetCount = 0
         let hadRoom = self.hasRoom
-        self.hasRoom = self.store.diskFreeOctetCount.map { $0 >= self.settings.reserve } ?? true
+        do throws(StoreFault) {
+            self.hasRoom = try self.store.roomOctetCount().map { $0 >= self.settings.reserve } ?? true
+        } catch {
+            self.broke(QueueLog.text(error))
+            self.hasRoom = false
+        }
         if hadRoom != self.hasRoom { QueueLog.note(self.hasRoom ? "room-again" : "no-room", self.settings.directory) }
         return self.hasRoom
     }
@@ -275,9 +291,10 @@ package final class QueueManager {
         }
     }
 
-    /// Content has come; a large message goes on to the store.
-    func contentArrived(_ submission: Submission) {
+    /// Content has come, so many octets; a large message goes on to the store.
+    func contentArrived(_ submission: Submission, _ octetCount: Int) {
         guard !submission.isEnded else { return }
+        guard self.checkRoom(for: octetCount) else { return self.refuse(submission, Refusals.full) }
         guard submission.octetCount <= self.settings.messageOctetCountMax else {
             return self.refuse(submission, Refusals.tooLarge)
         }

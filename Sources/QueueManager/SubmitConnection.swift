@@ -62,7 +62,7 @@ final class SubmitConnection: LinkReceiver, SubmissionHome {
             guard let submission else { return }
             guard submission.commit == nil, !submission.recipients.isEmpty else { throw FrameFault(.outOfPlace, .data) }
             try submission.append(octets)
-            self.manager.contentArrived(submission)
+            self.manager.contentArrived(submission, octets.count)
         case .commit(let commit):
             guard let submission else { return }
             guard submission.commit == nil, !submission.recipients.isEmpty else {
