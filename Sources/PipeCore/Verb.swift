@@ -14,7 +14,7 @@ package enum Verb: String, Sendable, CaseIterable {
     // operate
     case count, list, show, flush, hold, release, remove, bounce, row, end, failed
     // control
-    case setting, listen, unlisten, link, start, status, stop, ready, operate, granted
+    case setting, listen, unlisten, link, start, status, stop, ready, operate, granted, unlinked
     case settingsEnd = "settings-end"
 
     /// The octets on the wire.

@@ -42,6 +42,8 @@ package final class Link {
     private var pending: [UInt8] = []
     private var isFlushScheduled = false
     private var isInFlow = true
+    /// A bad frame has ended it; what follows that frame means nothing.
+    private var isFaulted = false
 
     /// The receiver stops being writable above so many octets that the other side has not taken.
     package static let unwrittenOctetCountMax = 1_048_576
@@ -137,6 +139,7 @@ package final class Link {
     /// Closes because of something the other side did; says so in the log.
     package func close(because fault: FrameFault) {
         self.fail("frame", fault.text)
+        self.isFaulted = true
         self.close()
     }
 
@@ -182,9 +185,10 @@ package final class Link {
     fileprivate func ended() {
         guard !self.isClosed else { return }
         self.isClosed = true
-        if self.decoder.isInsideFrame { self.fail("cut", "the other side ended inside a frame") }
+        if !self.isFaulted, self.decoder.isInsideFrame { self.fail("cut", "the other side ended inside a frame") }
         self.channel = nil
         self.pending = []
+        self.ends.tellEnd()
         self.receiver?.linkClosed(self)
     }
 }

@@ -20,6 +20,7 @@ package final class ApusDaemon {
     /// What happened while other things were carried out.
     var events: [Supervision.Event] = []
     var processes: [Part: PartProcess] = [:]
+    private var links = LinkRegister()
     var listeners: [Listener]
 
     private var clients: [OperatorClient] = []
@@ -146,8 +147,9 @@ package final class ApusDaemon {
     /// The time until something is due, in milliseconds; -1 for ever.
     private var timeout: CInt {
         var deadlines = self.clients.map(\.deadline) + self.gatherings.values.map(\.deadline)
-        if let deadline = self.supervision.nextDeadline { deadlines.append(deadline) }
-        if let deadline = self.nextWatchdog { deadlines.append(deadline) }
+        for deadline in [self.supervision.nextDeadline, self.links.nextDeadline, self.nextWatchdog] {
+            if let deadline { deadlines.append(deadline) }
+        }
         guard let first = deadlines.min() else { return -1 }
         let (seconds, attoseconds) = (first - self.now).components
         guard seconds >= 0 else { return 0 }
@@ -181,6 +183,9 @@ package final class ApusDaemon {
     private func timePassed() {
         let now = self.now
         if let deadline = self.supervision.nextDeadline, deadline <= now { self.events.append(.timePassed) }
+        for (part, other) in self.links.takeCut(now: now) where !self.supervision.isStopping {
+            self.misbehaved(part, "its link with \(other.name) has ended")
+        }
         for client in self.clients where client.deadline <= now { self.letGo(client.descriptor) }
         for (number, gathering) in self.gatherings where gathering.deadline <= now { self.finishGathering(number) }
         if let next = self.nextWatchdog, next <= now, let interval = self.notifier.watchdogInterval {
@@ -230,6 +235,7 @@ package final class ApusDaemon {
             self.hear(part)
             process.close()
             self.processes[part] = nil
+            self.links.remove(pid)
             for number in self.gatherings.keys where self.gatherings[number]?.waiting.contains(part) == true {
                 self.answered(number, part)
             }
@@ -339,6 +345,7 @@ package final class ApusDaemon {
             defer { [forthIn, forthOut].forEach { $0.close() } }
             let (backIn, backOut) = try Descriptor.pipe()
             defer { [backIn, backOut].forEach { $0.close() } }
+            let number = self.links.nextNumber()
             for end in [forthOut, backOut] { _ = apus_fcntl(end.number, Self.setPipeSize, Self.pipeOctetCount) }
             if let words = self.settings.replacements[plan.to.program] {
                 self.started(
@@ -346,12 +353,20 @@ package final class ApusDaemon {
             } else {
                 self.tell(plan.to) { process throws(SystemError) in
                     try process.send(
-                        link: plan.dialect, peer: plan.from.program.rawValue, input: forthIn, output: backOut)
+                        link: plan.dialect, peer: plan.from.program.rawValue, input: forthIn, output: backOut,
+                        number: number)
                 }
             }
             self.tell(plan.from) { process throws(SystemError) in
-                try process.send(link: plan.dialect, peer: plan.to.program.rawValue, input: backIn, output: forthOut)
+                try process.send(
+                    link: plan.dialect, peer: plan.to.program.rawValue, input: backIn, output: forthOut, number: number)
             }
+            guard let from = self.processes[plan.from], let to = self.processes[plan.to] else { return }
+            // A program of another's may take its time to finish without us, as if the queue had died.
+            let isForeign = self.settings.replacements[plan.to.program] != nil
+            self.links.add(
+                plan, number, from: from.pid, to: to.pid,
+                patience: isForeign ? self.supervision.limits.endTimeout : .seconds(1))
         } catch {
             if self.settings.replacements[plan.to.program] != nil { return self.startFailed(plan.to, error) }
             var line = LogLine("not-linked")
@@ -387,6 +402,7 @@ package final class ApusDaemon {
                 self.gatherings[frame.channel]?.rows[part, default: []].append(row)
             }
         case (.end, _): self.answered(frame.channel, part)
+        case (.unlinked, 0): self.links.ended(frame.channel, toldBy: part, now: self.now)
         default: self.misbehaved(part, "\(frame.verb.rawValue) is out of place")
         }
     }

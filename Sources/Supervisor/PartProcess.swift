@@ -105,9 +105,12 @@ struct PartProcess {
         try self.control?.send(octets, [listener.descriptor])
     }
 
-    func send(link dialect: Dialect, peer: String, input: Descriptor, output: Descriptor) throws(SystemError) {
+    /// - Parameter number: by which it tells us of the link's end; 0 for a link whose end does not concern us.
+    func send(
+        link dialect: Dialect, peer: String, input: Descriptor, output: Descriptor, number: UInt32 = 0
+    ) throws(SystemError) {
         var octets: [UInt8] = []
-        octets.appendFrame(.link, 0, [Array(dialect.rawValue.utf8), Array(peer.utf8)])
+        octets.appendFrame(.link, number, [Array(dialect.rawValue.utf8), Array(peer.utf8)])
         try self.control?.send(octets, [input, output])
     }
 

@@ -74,6 +74,11 @@ package struct ControlSocket: Sendable {
     }
 }
 
+extension Descriptor {
+    /// Where a supervised program finds its control socket.
+    package static let control = Descriptor(3)
+}
+
 /// A listening socket as a program is given it.
 package struct Listener: Hashable, Sendable {
     /// `mx` or `submission`.
@@ -96,12 +101,23 @@ package struct LinkEnds: Hashable, Sendable {
     package let peer: String
     package let input: Descriptor
     package let output: Descriptor
+    /// By which apusd knows the link; 0 if it need not be told of its end.
+    package let number: UInt32
 
-    package init(dialect: Dialect, peer: String, input: Descriptor, output: Descriptor) {
+    package init(dialect: Dialect, peer: String, input: Descriptor, output: Descriptor, number: UInt32 = 0) {
         self.dialect = dialect
         self.peer = peer
         self.input = input
         self.output = output
+        self.number = number
+    }
+
+    /// Tells apusd that the link has ended. If both programs live on, nobody else could know that they need a new one.
+    package func tellEnd() {
+        guard self.number != 0 else { return }
+        var octets: [UInt8] = []
+        octets.appendFrame(.unlinked, self.number)
+        try? ControlSocket(.control).send(octets)
     }
 }
 
@@ -149,7 +165,7 @@ struct ControlReader: Sendable {
             return .link(
                 LinkEnds(
                     dialect: try frame.value(Dialect(octets: frame[0])), peer: try Self.text(frame, 1),
-                    input: arrival.descriptors[0], output: arrival.descriptors[1]))
+                    input: arrival.descriptors[0], output: arrival.descriptors[1], number: frame.channel))
         case .start:
             try frame.expectFields(0)
             return .start

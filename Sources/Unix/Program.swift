@@ -89,7 +89,7 @@ package struct Program: Sendable {
 
         self.signals = try Self.prepareProcess()
         if options.isSupervised {
-            self.control = ControlSocket(Descriptor(3))
+            self.control = ControlSocket(.control)
             // Our children must not inherit the line to apusd.
             _ = apus_fcntl(3, F_SETFD, FD_CLOEXEC)
             try self.receiveStart()
