@@ -2,6 +2,7 @@
 """The other ends of the end-to-end tests: an SMTP sink that can be told to refuse, and a raw SMTP client."""
 import socket
 import socketserver
+import sys
 import threading
 import time
 
@@ -169,6 +170,11 @@ def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+def figure(name, value):
+    """Shows a figure that was measured, beside the test's verdict."""
+    print(f"\n[{name}: {value}]", file=sys.stderr, flush=True)
 
 
 def slurp(path):
