@@ -84,8 +84,11 @@ class AsRoot(unittest.TestCase):
     def test_each_mailbox_belongs_to_its_owner_and_to_nobody_else(self):
         apus = self.started()
         self.assertEqual(send(apus.port, [f"{user}@apus.test" for user in self.users]), {})
+        apus.wait_empty()
         for user in self.users:
             apus.wait_delivered(1, user)
+            # Its witness in tmp goes when the queue has noted the delivery.
+            self.assertTrue(wait_for(lambda: not os.listdir(apus.maildir(user) + "/tmp"), 10))
             entry = pwd.getpwnam(user)
             seen = 0
             for path, folders, files in os.walk(apus.maildir(user)):
@@ -96,7 +99,6 @@ class AsRoot(unittest.TestCase):
                     self.assertEqual(stat.S_IMODE(status.st_mode), wanted, name)
                     seen += 1
             self.assertEqual(seen, 5)
-        apus.wait_empty()
 
     def test_each_program_runs_as_its_own_user_without_capabilities(self):
         apus = self.started()
