@@ -59,6 +59,10 @@ struct CheckCommand: ParsableCommand {
         if let settings {
             let surroundings = Surroundings(ownAddresses: Self.ownAddresses(settings))
             remarks += surroundings.remarks(on: settings)
+        } else if let settings = Settings.readAnyway(file: self.common.config) {
+            // Of what the file does name; a default may stand where the mistake is.
+            let surroundings = Surroundings(ownAddresses: Self.ownAddresses(settings))
+            remarks += surroundings.remarks(on: settings).filter { $0.line > 0 }
         }
         for remark in remarks { Terminal.write(remark.description + "\n") }
         let count = remarks.filter { $0.weight == .mistake }.count

@@ -64,13 +64,20 @@ package struct Settings: Equatable, Sendable {
         }
     }
 
+    /// What a file with mistakes says as far as it can be read: for looking further, never for running. Where a value
+    /// is wrong, the default stands.
+    package static func readAnyway(file: String) -> Settings? {
+        guard let octets = try? Descriptor.readFile(file, octetCountMax: Self.fileOctetCountMax) else { return nil }
+        return Settings(SettingsReader(file: file, octets: octets))
+    }
+
     /// The state directory that a file names, even if there are mistakes elsewhere in it.
     package static func stateDirectory(file: String) throws(SystemError) -> String {
         let octets = try Descriptor.readFile(file, octetCountMax: Self.fileOctetCountMax)
         return SettingsReader(file: file, octets: octets).values["state"]?.first?.text ?? Self.stateDirectoryDefault
     }
 
-    /// - Precondition: the reader has found no mistake.
+    /// Takes what the reader has found in order.
     private init(_ reader: SettingsReader) {
         self.file = reader.file
         self.hostname = reader.values["hostname"]?.first?.text ?? ""

@@ -5,6 +5,7 @@ import os
 import random
 import signal
 import smtplib
+import socket
 import subprocess
 import threading
 import time
@@ -31,6 +32,16 @@ class Settings(unittest.TestCase):
             line = next(i for i, l in enumerate(lines, 1) if l.startswith(word))
             found = [l for l in text.splitlines() if f"apus.toml:{line}" in l and word in l and hint in l]
             self.assertTrue(found, text)
+
+    def test_check_looks_at_files_and_addresses_beside_other_mistakes(self):
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            apus = Apus(port=port, queue="pausd = true\n", local='aliases = "/nonexistent/aliases"\n')
+            self.addCleanup(apus.close)
+            status, out, err = apus.tool("check", check=False)
+        self.assertEqual(status, 1)
+        for word in ("pausd", "/nonexistent/aliases", f"127.0.0.1:{port}", "3 mistakes"):
+            self.assertIn(word, out + err)
 
     def test_a_mailbox_for_all_users_by_a_slip_is_a_mistake(self):
         apus = Apus()
