@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The power fails: what was accepted is there, whole, whatever the disk has made of the rest.
+
+    APUS_POWERCUT_CUTS=1000 APUS_POWERCUT_SEED=7 python3 -m unittest -v test_powercut
+
+Documentation/durability.md says what is modelled.
+"""
+import os
+import random
+import unittest
+
+from powercut.ledger import Run
+
+CUTS = int(os.environ.get("APUS_POWERCUT_CUTS", "60"))
+SEED = int(os.environ.get("APUS_POWERCUT_SEED", "1"))
+MESSAGES = 240
+
+
+class TheQueue(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.run_ = Run(MESSAGES, SEED)
+        cls.addClassCleanup(cls.run_.close)
+        cls.run_.record()
+
+    def places(self, count, chance):
+        """Anywhere, but often just behind an answer, around a sync, and while the files are made."""
+        records = self.run_.records
+        answers = sorted(set(self.run_.queued_at.values()) | set(self.run_.noted_at.values()))
+        syncs = [i for i, r in enumerate(records) if r.kind in ("sync", "sync-end", "meta", "meta-end")]
+        for number in range(count):
+            yield [lambda: chance.randrange(len(records) + 1), lambda: chance.choice(answers) + 1,
+                   lambda: chance.choice(syncs) + chance.choice([0, 1]), lambda: chance.randrange(syncs[8] + 20)][
+                       (0, 1, 2, 1, 2, 0, 1, 2, 1, 3)[number % 10]]()
+
+    def test_the_run_has_what_is_to_be_tested(self):
+        run = self.run_
+        queued = [m for m in run.messages if m.id]
+        self.assertEqual(len(queued), sum(not m.is_aborted for m in run.messages))
+        self.assertEqual(len({m.id for m in queued}), len(queued))
+        self.assertTrue(any(len(m.content) > 600_000 for m in queued))
+        self.assertTrue(any(m.is_aborted and len(m.content) > 100_000 for m in run.messages))
+        self.assertGreater(len([r for r in run.reports if r.id]), 5)
+        self.assertEqual(len([m for m in queued if m.id not in run.queued_at]), 0)
+        self.assertGreater(len(run.noted_at), 100)
+
+    def test_nothing_accepted_is_lost_by_a_power_cut(self):
+        chance = random.Random(SEED)
+        for number, cut in enumerate(self.places(CUTS, chance)):
+            wrong = self.run_.cut(cut, SEED, journal=number % 2 == 0)
+            self.assertEqual(wrong, [], f"seed {SEED}, cut {number} behind record {cut} of {len(self.run_.records)}")
+
+    def test_a_sync_that_is_not_done_is_found(self):
+        """The canary: the disk says that it has synced and has not; then mail must be missed here."""
+        records = self.run_.records
+        chance = random.Random(SEED)
+        answers = sorted(set(self.run_.queued_at.values()))
+        for kind in ("meta", "sync"):
+            found = 0
+            for answer in chance.sample(answers, 6):
+                last = max(i for i in range(answer) if records[i].kind == kind)
+                wrong = self.run_.cut(answer + 1, SEED, keep=0, unheard=[last])
+                found += bool([w for w in wrong if "LOST" in w or "BROKEN" in w or "does not work" in w])
+            self.assertGreater(found, 3, kind)
+
+
+if __name__ == "__main__":
+    unittest.main()
