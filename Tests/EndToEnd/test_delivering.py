@@ -114,7 +114,7 @@ class MailExchangers(unittest.TestCase):
             self.assertIn("5.1.10", text)
             self.assertIn("5.1.2", text)
             self.assertTrue(wait_for(lambda: apus.logged("status=deferred", "servfail.example"), 20))
-            self.assertEqual(apus.count(), 1)
+            self.assertTrue(wait_for(lambda: apus.count() == 1), apus.log())
 
     def test_expiry_returns_what_could_not_be_delivered(self):
         with Apus(smarthost=f"127.0.0.1:{free_port()}", queue="retry-min = 1\nretry-max = 1\nlifetime = 3\n") as apus:

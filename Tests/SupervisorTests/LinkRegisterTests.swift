@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import PipeCore
 import Settings
 import Supervisor
 import Testing
@@ -11,12 +12,12 @@ struct LinkRegisterTests {
     static let lookup = Part(.lookup)
     static let local = Part(.local)
 
-    /// A register with one link between processes 10 and 20, and its number.
-    private func register(_ plan: LinkPlan) -> (LinkRegister, UInt32) {
+    /// A register with one link, number 1, between processes 10 and 20.
+    private func register(_ plan: LinkPlan) -> LinkRegister {
         var register = LinkRegister()
-        let number = register.nextNumber()
-        register.add(plan, number, from: 10, to: 20, patience: .seconds(1))
-        return (register, number)
+        #expect(register.nextNumber() == 1)
+        register.add(plan, 1, from: 10, to: 20, patience: .seconds(1))
+        return register
     }
 
     @Test(
@@ -27,8 +28,8 @@ struct LinkRegisterTests {
         ])
     func cut(_ plan: LinkPlan, _ lesser: Part) {
         for teller in [plan.from, plan.to] {
-            var (register, number) = self.register(plan)
-            register.ended(number, toldBy: teller, now: .seconds(5))
+            var register = self.register(plan)
+            register.ended(1, toldBy: teller, now: .seconds(5))
             #expect(register.nextDeadline == .seconds(6))
             #expect(register.takeCut(now: .milliseconds(5_999)).isEmpty)
             #expect(register.takeCut(now: .seconds(6)).map(\.part) == [lesser])
@@ -39,17 +40,17 @@ struct LinkRegisterTests {
 
     @Test("A link that ended with one of its processes is forgotten with it", arguments: [10, 20] as [Int32])
     func ended(_ pid: Int32) {
-        var (register, number) = self.register(LinkPlan(.submit, from: Self.smtpd, to: Self.queue))
-        register.ended(number, toldBy: Self.smtpd, now: .zero)
+        var register = self.register(LinkPlan(.submit, from: Self.smtpd, to: Self.queue))
+        register.ended(1, toldBy: Self.smtpd, now: .zero)
         register.remove(pid)
         #expect(register.takeCut(now: .seconds(9)).isEmpty)
     }
 
     @Test("A part can tell nothing about links that are not its own")
     func strangers() {
-        var (register, number) = self.register(LinkPlan(.deliver, from: Self.queue, to: Self.local))
-        register.ended(number, toldBy: Self.smtpd, now: .zero)
-        register.ended(number + 1, toldBy: Self.queue, now: .zero)
+        var register = self.register(LinkPlan(.deliver, from: Self.queue, to: Self.local))
+        register.ended(1, toldBy: Self.smtpd, now: .zero)
+        register.ended(2, toldBy: Self.queue, now: .zero)
         #expect(register.nextDeadline == nil)
         #expect(register.takeCut(now: .seconds(9)).isEmpty)
     }
