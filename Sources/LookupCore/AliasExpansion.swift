@@ -155,7 +155,14 @@ private struct Expansion {
     private mutating func followPostmaster(in users: inout some UserDirectory) -> RecipientResolver.Resolution? {
         let nobody = RecipientResolver.Resolution.later(
             text: "nobody reads the postmaster's mail: an alias or the setting postmaster must say who")
-        guard !self.isPostmasterDefaulted else { return self.targets.isEmpty ? nobody : nil }
+        if let entry = self.resolver.aliases.entries[RecipientResolver.postmaster], !entry.isBroken,
+            !self.opened.contains(RecipientResolver.postmaster)
+        {
+            self.open(RecipientResolver.postmaster, entry)
+            return nil
+        }
+        // Others of the alias may still be followed, or have been.
+        guard !self.isPostmasterDefaulted else { return self.targets.isEmpty && self.steps.isEmpty ? nobody : nil }
         self.isPostmasterDefaulted = true
         let rules = self.resolver.rules
         if let target = rules.postmaster { return self.take(Step(target: target, owner: []), in: &users) }
@@ -164,7 +171,7 @@ private struct Expansion {
             return nil
         }
         if let user = rules.singleUser { return self.add(localName: user, user: user) }
-        return nobody
+        return self.targets.isEmpty && self.steps.isEmpty ? nobody : nil
     }
 
     // MARK: Targets
