@@ -377,14 +377,16 @@ class Syncs(unittest.TestCase):
             heads = [f"{n}<{place}>" for n, place, flags in data if flags & os.O_DSYNC]
             self.assertEqual(len(heads), 1, data)
             with Trace(pid) as trace:
-                for i in range(20):
+                # One more than is looked at: of the last one strace may not see the end.
+                for i in range(21):
                     self.assertTrue(submit(session, b"Subject: sync\r\n\r\nx\r\n").startswith("250"))
             commits = trace.named(self.READS, f"<{forth}>", "6:commit,")
             answers = trace.named(self.WRITES, f"<{back}>", "6:queued,")
-            self.assertEqual((len(commits), len(answers)), (20, 20))
+            self.assertEqual(len(commits), 21)
+            self.assertGreaterEqual(len(answers), 20)
             syncs = [c for c in trace.named(self.SYNCS, "/queue/data.mdb>") if c.result == "0"]
             pages = trace.named(("pwrite64", "pwritev", "pwritev2", "writev", "write"), "/queue/data.mdb>")
-            for commit, answer in zip(commits, answers):
+            for commit, answer in zip(commits[:20], answers):
                 self.assertLess(commit.ended, answer.begun)
                 between = [s for s in syncs if commit.ended < s.begun and s.ended < answer.begun]
                 self.assertTrue(between, f"no sync before {answer}")

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 
 from peers import wait_for
 
@@ -52,7 +53,15 @@ class Trace:
                     return False
         return True
 
+    def is_quiet(self):
+        size = os.path.getsize(self.file)
+        time.sleep(0.2)
+        return os.path.getsize(self.file) == size
+
     def __exit__(self, *_):
+        # A call that others have seen the effect of may not have been written down yet.
+        if os.path.exists(self.file):
+            wait_for(self.is_quiet, 5)
         self.process.send_signal(signal.SIGINT)
         self.words = self.process.communicate(timeout=20)[1].decode(errors="replace")
         if os.path.exists(self.file):
