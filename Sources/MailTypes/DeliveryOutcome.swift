@@ -58,6 +58,6 @@ package struct DeliveryOutcome: Hashable, Sendable {
 
     private static func line(_ octets: ArraySlice<UInt8>, otherwise: String) -> [UInt8] {
         guard !octets.isEmpty else { return Array(otherwise.utf8) }
-        return octets.prefix(Self.textOctetCountMax).map { $0.isPrintable ? $0 : 0x3F }
+        return Array(printable: octets.prefix(Self.textOctetCountMax))
     }
 }

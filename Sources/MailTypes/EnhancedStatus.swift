@@ -27,23 +27,39 @@ package struct EnhancedStatus: Hashable, Sendable {
 
     /// Reads `class.subject.detail`; nil if the octets are anything else.
     package init?(octets: ArraySlice<UInt8>) {
-        let parts = octets.split(separator: ASCII.dot, maxSplits: 3, omittingEmptySubsequences: false)
-        guard parts.count == 3, parts.allSatisfy({ (1...3).contains($0.count) }),
-            let first = parts[0].decimal(limit: 5), let statusClass = Class(rawValue: UInt8(first)),
-            let subject = parts[1].decimal(limit: 999), let detail = parts[2].decimal(limit: 999)
+        var numbers = InlineArray<3, UInt16>(repeating: 0)
+        var place = 0
+        var digitCount = 0
+        for octet in octets {
+            if octet == ASCII.dot {
+                guard digitCount > 0, place < 2 else { return nil }
+                place += 1
+                digitCount = 0
+            } else {
+                guard octet.isDigit, digitCount < 3 else { return nil }
+                numbers[place] = numbers[place] * 10 + UInt16(octet - 0x30)
+                digitCount += 1
+            }
+        }
+        guard place == 2, digitCount > 0, numbers[0] <= 5, let statusClass = Class(rawValue: UInt8(numbers[0]))
         else { return nil }
-        self.init(statusClass, UInt16(subject), UInt16(detail))
+        self.init(statusClass, numbers[1], numbers[2])
     }
 
     /// `5.1.1` as octets.
     package var octets: [UInt8] {
         var octets: [UInt8] = []
         octets.reserveCapacity(8)
-        octets.append(decimal: self.statusClass.rawValue)
+        self.append(to: &octets)
+        return octets
+    }
+
+    /// Appends what `octets` is.
+    package func append(to octets: inout [UInt8]) {
+        octets.append(0x30 + self.statusClass.rawValue)
         octets.append(ASCII.dot)
         octets.append(decimal: self.subject)
         octets.append(ASCII.dot)
         octets.append(decimal: self.detail)
-        return octets
     }
 }

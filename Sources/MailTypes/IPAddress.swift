@@ -51,17 +51,27 @@ package enum IPAddress: Hashable, Sendable {
 
     private static func readIPv4(_ octets: [UInt8]) -> UInt32? {
         guard octets.count <= 15 else { return nil }
-        let parts = octets.split(separator: ASCII.dot, omittingEmptySubsequences: false)
-        guard parts.count == 4 else { return nil }
         var bits: UInt32 = 0
-        for part in parts {
-            // Why: a leading zero means octal to some readers; refusing it leaves no doubt.
-            guard (1...3).contains(part.count), part.count == 1 || part.first != 0x30,
-                let number = part.decimal(limit: 255)
-            else { return nil }
-            bits = bits << 8 | UInt32(number)
+        var dotCount = 0
+        var number: UInt32 = 0
+        var digitCount = 0
+        for octet in octets {
+            if octet == ASCII.dot {
+                guard digitCount > 0, dotCount < 3 else { return nil }
+                bits = bits << 8 | number
+                dotCount += 1
+                number = 0
+                digitCount = 0
+            } else {
+                // Why: a leading zero means octal to some readers; refusing it leaves no doubt.
+                guard octet.isDigit, digitCount == 0 || number > 0 else { return nil }
+                number = number * 10 + UInt32(octet - 0x30)
+                guard number <= 255 else { return nil }
+                digitCount += 1
+            }
         }
-        return bits
+        guard dotCount == 3, digitCount > 0 else { return nil }
+        return bits << 8 | number
     }
 
     private static func readIPv6(_ octets: [UInt8]) -> IPAddress? {
@@ -122,12 +132,22 @@ package enum IPAddress: Hashable, Sendable {
     /// The customary form; IPv6 as RFC 5952 asks: lower case, the longest run of zeros as `::`.
     package var octets: [UInt8] {
         var octets: [UInt8] = []
+        octets.reserveCapacity(40)
+        self.append(to: &octets)
+        return octets
+    }
+
+    /// Appends what `octets` is.
+    package func append(to octets: inout [UInt8]) {
         switch self {
         case .v4(let bits):
-            for shift in [24, 16, 8, 0] {
-                if shift < 24 { octets.append(ASCII.dot) }
-                octets.append(decimal: (bits >> UInt32(shift)) & 255)
-            }
+            octets.append(decimal: bits >> 24)
+            octets.append(ASCII.dot)
+            octets.append(decimal: bits >> 16 & 255)
+            octets.append(ASCII.dot)
+            octets.append(decimal: bits >> 8 & 255)
+            octets.append(ASCII.dot)
+            octets.append(decimal: bits & 255)
         case .v6(let high, let low):
             var groups: [UInt16] = []
             for half in [high, low] {
@@ -146,7 +166,6 @@ package enum IPAddress: Hashable, Sendable {
                 index += 1
             }
         }
-        return octets
     }
 
     package var text: String { String(decoding: self.octets, as: UTF8.self) }

@@ -120,13 +120,21 @@ package struct MailAddress: Hashable, Sendable {
     /// The underscore, which host names in the wild have, is taken too; an empty label (a final dot too) is not.
     package static func isDomainName(_ octets: ArraySlice<UInt8>) -> Bool {
         guard octets.count <= Self.domainOctetCountMax else { return false }
-        for label in octets.split(separator: ASCII.dot, omittingEmptySubsequences: false) {
-            guard let first = label.first, let last = label.last, label.count <= 63,
-                first != ASCII.hyphen, last != ASCII.hyphen,
-                label.allSatisfy({ $0.isLetterOrDigit || $0 == ASCII.hyphen || $0 == 0x5F })
-            else { return false }
+        var labelOctetCount = 0
+        var last = ASCII.dot
+        for octet in octets {
+            if octet == ASCII.dot {
+                guard labelOctetCount > 0, last != ASCII.hyphen else { return false }
+                labelOctetCount = 0
+            } else {
+                guard octet.isLetterOrDigit || octet == 0x5F || (octet == ASCII.hyphen && labelOctetCount > 0),
+                    labelOctetCount < 63
+                else { return false }
+                labelOctetCount += 1
+            }
+            last = octet
         }
-        return true
+        return labelOctetCount > 0 && last != ASCII.hyphen
     }
 
     /// The address in `[192.0.2.1]` or `[IPv6:2001:db8::1]`; nil for anything else (RFC 5321 §4.1.3).
@@ -182,7 +190,7 @@ package enum ForwardPath: Hashable, Sendable {
 
     /// Reads a path without its angle brackets.
     package init?(octets: ArraySlice<UInt8>) {
-        if octets.equalsIgnoringCase(Array("postmaster".utf8)) {
+        if octets.count == 10, octets.equalsIgnoringCase("postmaster".utf8) {
             self = .postmaster
         } else {
             guard let address = MailAddress(octets: octets) else { return nil }

@@ -13,8 +13,9 @@ package struct MessageID: Hashable, Comparable, Sendable {
 
     /// Thirteen octets of base 32.
     package var octets: [UInt8] {
-        [UInt8](count: 13) { place in
-            Self.alphabet[Int(truncatingIfNeeded: (self.rawValue >> UInt64(5 * (12 - place))) & 31)]
+        let alphabet = Self.alphabet
+        return [UInt8](count: 13) { place in
+            alphabet[Int(truncatingIfNeeded: (self.rawValue &>> UInt64(5 * (12 - place))) & 31)]
         }
     }
 
@@ -27,13 +28,19 @@ package struct MessageID: Hashable, Comparable, Sendable {
     package init?(octets: ArraySlice<UInt8>) {
         guard octets.count == 13 else { return nil }
         var value: UInt64 = 0
-        for (place, octet) in octets.enumerated() {
-            guard let digit = Self.alphabet.firstIndex(of: octet.lowercased) else { return nil }
+        let digits = Self.digits
+        for octet in octets {
+            guard octet < 128, digits[Int(octet)] < 32 else { return nil }
             // The first character carries the four uppermost bits only.
-            guard place > 0 || digit < 16 else { return nil }
-            value = value << 5 | UInt64(digit)
+            guard value < 1 << 59 else { return nil }
+            value = value << 5 | UInt64(digits[Int(octet)])
         }
         self.rawValue = value
+    }
+
+    /// The value of each ASCII character as a digit, 32 if it is none.
+    private static let digits: [UInt8] = (0..<128).map { octet in
+        Self.alphabet.firstIndex(of: UInt8(octet).lowercased).map { UInt8($0) } ?? 32
     }
 
     package static func < (left: MessageID, right: MessageID) -> Bool { left.rawValue < right.rawValue }

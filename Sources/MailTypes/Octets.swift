@@ -4,21 +4,23 @@
 // no case mapping of other alphabets, no repair of what is not UTF-8.
 
 /// The octets that mail protocols give a meaning.
+///
+/// Computed, so that other modules see numbers where stored constants would be a call each.
 package enum ASCII {
-    package static let nul: UInt8 = 0x00
-    package static let tab: UInt8 = 0x09
-    package static let lineFeed: UInt8 = 0x0A
-    package static let carriageReturn: UInt8 = 0x0D
-    package static let space: UInt8 = 0x20
-    package static let quote: UInt8 = 0x22
-    package static let hyphen: UInt8 = 0x2D
-    package static let dot: UInt8 = 0x2E
-    package static let colon: UInt8 = 0x3A
-    package static let less: UInt8 = 0x3C
-    package static let equals: UInt8 = 0x3D
-    package static let greater: UInt8 = 0x3E
-    package static let at: UInt8 = 0x40
-    package static let backslash: UInt8 = 0x5C
+    @inlinable package static var nul: UInt8 { 0x00 }
+    @inlinable package static var tab: UInt8 { 0x09 }
+    @inlinable package static var lineFeed: UInt8 { 0x0A }
+    @inlinable package static var carriageReturn: UInt8 { 0x0D }
+    @inlinable package static var space: UInt8 { 0x20 }
+    @inlinable package static var quote: UInt8 { 0x22 }
+    @inlinable package static var hyphen: UInt8 { 0x2D }
+    @inlinable package static var dot: UInt8 { 0x2E }
+    @inlinable package static var colon: UInt8 { 0x3A }
+    @inlinable package static var less: UInt8 { 0x3C }
+    @inlinable package static var equals: UInt8 { 0x3D }
+    @inlinable package static var greater: UInt8 { 0x3E }
+    @inlinable package static var at: UInt8 { 0x40 }
+    @inlinable package static var backslash: UInt8 { 0x5C }
 }
 
 extension UInt8 {
@@ -79,11 +81,16 @@ extension Array where Element == UInt8 {
     /// The UTF-8 octets of a text of ours.
     package init(text: String) { self = Array(text.utf8) }
 
+    /// The octets with `?` for everything that is not printable ASCII.
+    package init(printable octets: ArraySlice<UInt8>) {
+        self = Array(octets)
+        for index in self.indices where !self[index].isPrintable { self[index] = 0x3F }
+    }
+
     /// Appends the octets of a text of ours.
     package mutating func append(text: StaticString) {
-        // Why: StaticString offers its octets by pointer only; String(describing:) makes a String of
-        // immediate storage without a copy for the short words used here.
-        self.append(contentsOf: text.description.utf8)
+        // Safety: the octets of a literal never move nor end, and are only copied from here.
+        text.withUTF8Buffer { octets in unsafe self.append(contentsOf: octets) }
     }
 
     /// Appends the octets of a text of ours.
@@ -92,17 +99,36 @@ extension Array where Element == UInt8 {
     /// Appends a number in decimal.
     @inlinable package mutating func append(decimal value: some BinaryInteger) {
         if value < 0 { self.append(0x2D) }
-        var rest = UInt64(value.magnitude)
+        self.append(digitsOf: UInt64(value.magnitude))
+    }
+
+    /// Appends a number in decimal: all that is not generic of it.
+    @usableFromInline package mutating func append(digitsOf value: UInt64) {
+        var rest = value
         var digits = InlineArray<20, UInt8>(repeating: 0)
         var count = 0
-        repeat {
-            digits[count] = 0x30 + UInt8(rest % 10)
+        while rest > 9 {
+            digits[count] = 0x30 + UInt8(truncatingIfNeeded: rest % 10)
             rest /= 10
             count += 1
-        } while rest > 0
+        }
+        self.append(0x30 + UInt8(truncatingIfNeeded: rest))
         while count > 0 {
             count -= 1
             self.append(digits[count])
         }
+    }
+}
+
+extension UInt64 {
+    /// How many digits the number has in decimal.
+    package var digitCount: Int {
+        var count = 1
+        var rest = self / 10
+        while rest > 0 {
+            count += 1
+            rest /= 10
+        }
+        return count
     }
 }

@@ -35,11 +35,18 @@ package enum Route: Hashable, Sendable {
     }
 
     package var octets: [UInt8] {
+        var octets: [UInt8] = []
+        octets.reserveCapacity(48)
         switch self {
-        case .local(let user): Array("local:".utf8) + user
-        case .remote(let nextHop): Array("remote:".utf8) + nextHop.octets
-        case .bounce: Array("bounce:".utf8)
+        case .local(let user):
+            octets.append(text: "local:" as StaticString)
+            octets += user
+        case .remote(let nextHop):
+            octets.append(text: "remote:" as StaticString)
+            nextHop.append(to: &octets)
+        case .bounce: octets.append(text: "bounce:" as StaticString)
         }
+        return octets
     }
 
     /// What useradd(8) accepts, and a little more: no slash, no dot or hyphen in front.
@@ -105,16 +112,27 @@ package struct NextHop: Hashable, Sendable {
     }
 
     package var octets: [UInt8] {
-        var octets: [UInt8]
+        var octets: [UInt8] = []
+        self.append(to: &octets)
+        return octets
+    }
+
+    /// Appends what `octets` is.
+    package func append(to octets: inout [UInt8]) {
         switch self.target {
-        case .domain(let name): octets = name
-        case .host(let name): octets = [0x5B] + name + [0x5D]
-        case .address(let address): octets = [0x5B] + address.octets + [0x5D]
+        case .domain(let name): octets += name
+        case .host(let name):
+            octets.append(0x5B)
+            octets += name
+            octets.append(0x5D)
+        case .address(let address):
+            octets.append(0x5B)
+            address.append(to: &octets)
+            octets.append(0x5D)
         }
         if let port = self.port {
             octets.append(ASCII.colon)
             octets.append(decimal: port)
         }
-        return octets
     }
 }
