@@ -69,36 +69,44 @@ extension Array where Element == UInt8 {
         let start = self.count
         // Room for five digits and the colon. What the length does not need is taken out by `endFrame`.
         for _ in 0..<6 { self.append(ASCII.colon) }
-        self.appendField(verb.octets)
-        var number: [UInt8] = []
-        if channel < 10 {
-            self.append(0x31)
-            self.append(ASCII.colon)
-            self.append(decimal: channel)
-            self.append(0x2C)
-        } else {
-            number.append(decimal: channel)
-            self.appendField(number)
-        }
+        let word = verb.rawValue.utf8
+        self.append(digitsOf: UInt64(word.count))
+        self.append(ASCII.colon)
+        for octet in word { self.append(octet) }
+        self.append(0x2C)
+        self.appendField(unsigned: UInt64(channel))
         return start
     }
 
     /// Appends one field of the frame that was begun.
     package mutating func appendField(_ octets: ArraySlice<UInt8>) {
-        self.append(decimal: octets.count)
+        self.append(digitsOf: UInt64(octets.count))
         self.append(ASCII.colon)
         self.append(contentsOf: octets)
         self.append(0x2C)
     }
 
     /// Appends one field of the frame that was begun.
-    package mutating func appendField(_ octets: [UInt8]) { self.appendField(octets[...]) }
+    package mutating func appendField(_ octets: [UInt8]) {
+        self.append(digitsOf: UInt64(octets.count))
+        self.append(ASCII.colon)
+        self.append(contentsOf: octets)
+        self.append(0x2C)
+    }
 
     /// Appends a number as a field.
-    package mutating func appendField(number: some BinaryInteger) {
-        var digits: [UInt8] = []
-        digits.append(decimal: number)
-        self.appendField(digits[...])
+    ///
+    /// - Precondition: it is not negative.
+    @inlinable package mutating func appendField(number: some BinaryInteger) {
+        self.appendField(unsigned: UInt64(number))
+    }
+
+    /// Appends a number as a field: all that is not generic of it.
+    @usableFromInline package mutating func appendField(unsigned number: UInt64) {
+        self.append(digitsOf: UInt64(number.digitCount))
+        self.append(ASCII.colon)
+        self.append(digitsOf: number)
+        self.append(0x2C)
     }
 
     /// Completes the frame that `beginFrame` began.

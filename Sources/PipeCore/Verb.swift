@@ -18,13 +18,7 @@ package enum Verb: String, Sendable, CaseIterable {
     case settingsEnd = "settings-end"
 
     /// The octets on the wire.
-    package var octets: [UInt8] { Self.words[self.place] }
-
-    private var place: Int { Self.places[self] ?? 0 }
-
-    private static let places: [Verb: Int] = Dictionary(
-        uniqueKeysWithValues: Verb.allCases.enumerated().map { ($1, $0) })
-    private static let words: [[UInt8]] = Verb.allCases.map { Array($0.rawValue.utf8) }
+    package var octets: [UInt8] { Array(self.rawValue.utf8) }
 
     /// Verbs by the length of their word, so that a look-up compares two or three short words and hashes nothing.
     private static let byCount: [[(word: [UInt8], verb: Verb)]] = (0...12).map { count in
