@@ -49,7 +49,7 @@ enum QueueLog {
         if let original = ending.recipient.originalPath { line.add(path: "original", original.octets) }
         line.add("status", ending.status.rawValue)
         if let outcome = ending.outcome {
-            line.add("dsn", outcome.status.octets)
+            line.add("dsn", outcome.status)
             line.add("code", outcome.code)
             line.add("who", outcome.reporter)
         }

@@ -185,11 +185,13 @@ final class Reception: ServerIntake, ServerConnectionHolder {
 
     /// One line for `apus queue show`.
     private var trace: [UInt8] {
-        var octets = Array("client=".utf8)
-        octets += self.client.octets
-        octets += Array(" helo=".utf8)
-        octets += self.helloName.map { $0.isPrintable ? $0 : 0x3F }
-        octets += Array(" session=".utf8)
+        var octets: [UInt8] = []
+        octets.reserveCapacity(96)
+        octets.append(text: "client=" as StaticString)
+        self.client.append(to: &octets)
+        octets.append(text: " helo=" as StaticString)
+        octets += [UInt8](printable: self.helloName[...])
+        octets.append(text: " session=" as StaticString)
         octets += self.sessionID
         return octets
     }
@@ -245,7 +247,7 @@ final class Reception: ServerIntake, ServerConnectionHolder {
     private func line(_ event: StaticString) -> LogLine {
         var line = LogLine(event)
         line.add("session", self.sessionID)
-        line.add("client", self.client.octets)
+        line.add("client", self.client)
         return line
     }
 

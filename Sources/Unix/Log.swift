@@ -122,6 +122,19 @@ package struct LogLine {
     /// Adds octets of any origin.
     package mutating func add(_ key: StaticString, _ value: [UInt8]) { self.add(key, value[...]) }
 
+    /// Adds an address.
+    package mutating func add(_ key: StaticString, _ value: IPAddress) {
+        self.begin(key)
+        // Digits, dots and colons need no escape.
+        value.append(to: &self.octets)
+    }
+
+    /// Adds an enhanced status.
+    package mutating func add(_ key: StaticString, _ value: EnhancedStatus) {
+        self.begin(key)
+        value.append(to: &self.octets)
+    }
+
     /// Adds octets of any origin.
     package mutating func add(_ key: StaticString, _ value: ArraySlice<UInt8>) {
         self.begin(key)
@@ -131,17 +144,25 @@ package struct LogLine {
     /// Adds a path in angle brackets: `<a@example.org>`.
     package mutating func add(path key: StaticString, _ value: [UInt8]) {
         self.begin(key)
-        var bracketed: [UInt8] = [ASCII.less]
-        bracketed += value
-        bracketed.append(ASCII.greater)
-        self.appendEscaped(bracketed[...])
+        let isPlain = Self.isPlain(value[...])
+        if !isPlain { self.octets.append(ASCII.quote) }
+        self.octets.append(ASCII.less)
+        if isPlain { self.octets += value } else { self.appendQuoted(value[...]) }
+        self.octets.append(ASCII.greater)
+        if !isPlain { self.octets.append(ASCII.quote) }
     }
 
     package mutating func add(_ key: StaticString, _ value: String) { self.add(key, Array(value.utf8)) }
 
-    package mutating func add(_ key: StaticString, _ value: some BinaryInteger) {
+    @inlinable package mutating func add(_ key: StaticString, _ value: some BinaryInteger) {
+        self.add(key, isNegative: value < 0, UInt64(value.magnitude))
+    }
+
+    /// Adds a number: all that is not generic of it.
+    @usableFromInline package mutating func add(_ key: StaticString, isNegative: Bool, _ magnitude: UInt64) {
         self.begin(key)
-        self.octets.append(decimal: value)
+        if isNegative { self.octets.append(ASCII.hyphen) }
+        self.octets.append(digitsOf: magnitude)
     }
 
     package mutating func add(_ key: StaticString, _ value: MessageID) {
@@ -162,12 +183,23 @@ package struct LogLine {
     }
 
     private mutating func appendEscaped(_ value: ArraySlice<UInt8>) {
-        let isPlain = value.allSatisfy { $0 > 0x20 && $0 < 0x7F && $0 != ASCII.quote && $0 != ASCII.backslash }
-        if isPlain, !value.isEmpty {
+        if !value.isEmpty, Self.isPlain(value) {
             self.octets += value
             return
         }
         self.octets.append(ASCII.quote)
+        self.appendQuoted(value)
+        self.octets.append(ASCII.quote)
+    }
+
+    private static func isPlain(_ value: ArraySlice<UInt8>) -> Bool {
+        for octet in value
+        where octet <= 0x20 || octet >= 0x7F || octet == ASCII.quote || octet == ASCII.backslash { return false }
+        return true
+    }
+
+    /// What stands between the quotes.
+    private mutating func appendQuoted(_ value: ArraySlice<UInt8>) {
         for octet in value {
             switch octet {
             case ASCII.quote, ASCII.backslash:
@@ -182,7 +214,6 @@ package struct LogLine {
                 self.octets.append(Self.hexadecimal(octet & 15))
             }
         }
-        self.octets.append(ASCII.quote)
     }
 
     private static func hexadecimal(_ digit: UInt8) -> UInt8 { digit < 10 ? 0x30 + digit : 0x57 + digit }
