@@ -7,7 +7,7 @@
 //     APUS_TRACE      the trace; made if it is missing
 //     APUS_TRACE_DIR  only files in this directory are watched (an absolute path without links in it)
 //     APUS_FAULT      CALL:FAULT:WHICH, several with commas between them. CALL is sync, meta (a write through O_DSYNC), write,
-//                     pipe-write or pipe-read; FAULT is an errno number or `short`; WHICH is `N` (the Nth alone),
+//                     map (of data.mdb), pipe-write or pipe-read; FAULT is an errno number or `short`; WHICH is `N` (the Nth alone),
 //                     `N+` (the Nth and all after it) or `%N` (each Nth)
 //     APUS_BOOTED     as if the machine had been started so many seconds ago
 //
@@ -40,8 +40,8 @@ static size_t root_length;
 static long booted = -1;
 static pthread_mutex_t order = PTHREAD_MUTEX_INITIALIZER;
 
-enum call { SYNC, META, WRITE, PIPE_WRITE, PIPE_READ, CALLS };
-static const char *const call_names[CALLS] = {"sync", "meta", "write", "pipe-write", "pipe-read"};
+enum call { SYNC, META, WRITE, MAP, PIPE_WRITE, PIPE_READ, CALLS };
+static const char *const call_names[CALLS] = {"sync", "meta", "write", "map", "pipe-write", "pipe-read"};
 #define SHORT 100000
 static struct fault { int call, fault; long which; char mode; } faults[8];
 static int fault_count;
@@ -297,14 +297,18 @@ int msync(void *start, size_t length, int flags) {
 
 void *mmap(void *start, size_t length, int protection, int flags, int fd, off_t offset) {
     char buffer[PATH_MAX];
+    const char *path = fd >= 0 && flags & MAP_SHARED ? path_of(fd, buffer) : NULL;
+    if (path && !strcmp(path, "data.mdb")) {
+        pthread_mutex_lock(&order);
+        int fault = fault_of(MAP);
+        pthread_mutex_unlock(&order);
+        if (fault) return errno = fault, MAP_FAILED;
+    }
     // LMDB's lock.mdb is mapped so; it is made anew by the first process after a start of the machine.
-    if (fd >= 0 && flags & MAP_SHARED && protection & PROT_WRITE && trace >= 0) {
-        const char *path = path_of(fd, buffer);
-        if (path && strcmp(path, "lock.mdb")) {
-            pthread_mutex_lock(&order);
-            record_text(path, "unknown", 0);
-            pthread_mutex_unlock(&order);
-        }
+    if (path && protection & PROT_WRITE && strcmp(path, "lock.mdb")) {
+        pthread_mutex_lock(&order);
+        record_text(path, "unknown", 0);
+        pthread_mutex_unlock(&order);
     }
     return (void *)syscall(SYS_mmap, start, length, protection, flags, fd, offset);
 }

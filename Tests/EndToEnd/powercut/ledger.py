@@ -11,6 +11,10 @@ from powercut.byhand import Message, Queue
 from powercut.disk import Disk, chance, environment, read_trace, split_pipes
 
 
+# What a value of the database `content` holds, by queue.md.
+CHUNK = 4080
+
+
 def own(folder):
     """Gives a folder to the user that the queue runs as."""
     if os.geteuid() == 0:
@@ -62,9 +66,9 @@ class Run:
         size = random.choice([40, 700, 2_000, 4_080, 4_081, 6_000, 30_000])
         if number % 25 == 7:
             size = random.choice([140_000, 300_000, 700_000])
-        if number == 60:
+        if number == 15:
             size = 2_500_000
-        if number == 65:
+        if number == 17:
             size = 400_000
         recipients = []
         for n in range(random.choice([1, 1, 1, 2, 3])):
@@ -101,6 +105,8 @@ class Run:
             while waiting and len(queue.submissions) < concurrent:
                 queue.submit(waiting.popleft())
             queue.turn()
+        while queue.process.poll() is not None and queue.pipes["apus-smtpd"].is_open:
+            queue.turn()
         if queue.process.poll() is None:
             quiet = lambda: not [d for d in queue.deliveries.values() if "stay" not in d.recipients[0][1]]
             for _ in range(8):
@@ -109,6 +115,8 @@ class Run:
         return self.end()
 
     def end(self):
+        # None: it went on to the end.
+        self.queue.exit_status = self.queue.process.poll()
         self.queue.kill()
         self.records = read_trace(self.trace)
         self.read_promises()
@@ -117,6 +125,45 @@ class Run:
     def close(self):
         self.queue.kill()
         shutil.rmtree(self.folder, True)
+
+    def early_answers(self):
+        """Messages whose `queued` left before all that was written of them was synced, and after that the meta page that
+        makes it count; and outcomes whose `noted` left before a meta page was synced. The trace alone says so."""
+        early = []
+        of = {message.id: message for message in self.messages + self.reports if message.id}
+        writes = [i for i, r in enumerate(self.records) if r.kind == "write"]
+        for name, answer in self.queued_at.items():
+            content = of[name].content
+            # Octets of the first chunk and of the last that has enough of them to be known by.
+            start = (len(content) - 16) // CHUNK * CHUNK
+            last = -1
+            for part in (content[:30], content[start:][-30:] if len(content) % CHUNK >= 16 else content[start:start + CHUNK][-30:]):
+                found = next((i for i in writes if i < answer and part in self.records[i].data), None)
+                if found is None:
+                    early.append(f"{name}: queued before it was written")
+                else:
+                    last = max(last, found)
+            if not self.is_committed(last, answer):
+                early.append(f"{name}: queued before it was synced")
+        for found in self.jobs_of.values():
+            for job, _ in found:
+                noted = self.noted_at.get(id(job))
+                if noted is not None:
+                    done = next(i for i, r in enumerate(self.records) if r.end > job.finished)
+                    if not self.is_committed(done - 1, noted):
+                        early.append(f"{job.id}: noted before it was synced")
+        return early
+
+    def is_committed(self, after, before):
+        """Whether between two records a whole sync lies and, after it, the whole write of a meta page."""
+        wanted = ["sync", "sync-end", "meta", "meta-end"]
+        for index in range(after + 1, before):
+            record = self.records[index]
+            if record.kind == wanted[0] and not (record.kind == "sync-end" and record.numbers[2]):
+                wanted.pop(0)
+                if not wanted:
+                    return True
+        return False
 
     def read_promises(self):
         """When each answer left: the index of its record."""
