@@ -11,6 +11,8 @@ package struct Reply: Hashable, Sendable {
     package let status: EnhancedStatus?
     /// One entry a line, at least one; each is printable ASCII of at most 480 octets.
     package let lines: [[UInt8]]
+    /// The octets on the wire, each line with its code, its status and CR LF. Made once: most replies are constants.
+    package let octets: [UInt8]
 
     /// - Precondition: `code` is 200…599 and agrees with the class of `status`; `lines` is not empty.
     package init(_ code: UInt16, _ status: EnhancedStatus?, lines: [[UInt8]]) {
@@ -18,7 +20,8 @@ package struct Reply: Hashable, Sendable {
         precondition(status.map { UInt16($0.statusClass.rawValue) == code / 100 } ?? true)
         self.code = code
         self.status = status
-        self.lines = lines.map { line in line.prefix(480).map { $0.isPrintable ? $0 : 0x3F } }
+        self.lines = lines.map { [UInt8](printable: $0.prefix(480)) }
+        self.octets = Self.octets(code, status, self.lines)
     }
 
     package init(_ code: UInt16, _ status: EnhancedStatus?, _ text: String) {
@@ -28,25 +31,20 @@ package struct Reply: Hashable, Sendable {
     /// 4xx or 5xx.
     package var isRefusal: Bool { self.code >= 400 }
 
-    /// The octets on the wire, each line with its code, its status and CR LF.
-    package var octets: [UInt8] {
+    private static func octets(_ code: UInt16, _ status: EnhancedStatus?, _ lines: [[UInt8]]) -> [UInt8] {
         var octets: [UInt8] = []
-        self.append(to: &octets)
-        return octets
-    }
-
-    /// Appends what `octets` is.
-    package func append(to octets: inout [UInt8]) {
-        for (index, line) in self.lines.enumerated() {
-            octets.append(decimal: self.code)
-            octets.append(index == self.lines.count - 1 ? ASCII.space : ASCII.hyphen)
-            if let status = self.status {
-                octets.append(contentsOf: status.octets)
+        octets.reserveCapacity(64)
+        for (index, line) in lines.enumerated() {
+            octets.append(decimal: code)
+            octets.append(index == lines.count - 1 ? ASCII.space : ASCII.hyphen)
+            if let status {
+                status.append(to: &octets)
                 octets.append(ASCII.space)
             }
             octets.append(contentsOf: line)
             octets.append(ASCII.carriageReturn)
             octets.append(ASCII.lineFeed)
         }
+        return octets
     }
 }

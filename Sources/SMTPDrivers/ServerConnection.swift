@@ -283,13 +283,10 @@ package final class ServerConnection: ChannelInboundHandler {
 
     private func write(_ reply: Reply) {
         if reply.isRefusal { self.intake?.refused(reply) }
-        var octets: [UInt8] = []
-        octets.reserveCapacity(64)
-        reply.append(to: &octets)
         if self.outbound == nil {
-            self.outbound = ByteBuffer(bytes: octets)
+            self.outbound = ByteBuffer(bytes: reply.octets)
         } else {
-            self.outbound?.writeBytes(octets)
+            self.outbound?.writeBytes(reply.octets)
         }
     }
 
