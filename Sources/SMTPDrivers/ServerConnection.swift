@@ -44,6 +44,8 @@ package final class ServerConnection: ChannelInboundHandler {
         /// The last reply is out; what still comes is dropped until the client closes.
         static let isLingering = State(rawValue: 16)
         static let isAborted = State(rawValue: 32)
+        /// A read was asked for and nothing has come since: to ask again would do nothing, at the price of asking.
+        static let isReadAsked = State(rawValue: 64)
     }
 
     /// More than so many octets that wait are not read on top of.
@@ -78,7 +80,7 @@ package final class ServerConnection: ChannelInboundHandler {
 
     package func channelActive(context: ChannelHandlerContext) {
         self.lastTick = self.register.tick
-        context.read()
+        self.readOn()
         if self.terms.greetingDelay > .zero {
             context.eventLoop.assumeIsolated().scheduleTask(in: self.terms.greetingDelay) { self.greet() }
         } else {
@@ -94,6 +96,7 @@ package final class ServerConnection: ChannelInboundHandler {
     }
 
     package func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        self.state.remove(.isReadAsked)
         guard !self.session.isClosed else { return }
         guard self.state.contains(.isGreeted) else {
             self.perform(self.session.receive(.spokenTooSoon))
@@ -242,8 +245,11 @@ package final class ServerConnection: ChannelInboundHandler {
     private var isClogged: Bool { !(self.context?.channel.isWritable ?? false) }
 
     private func readOn() {
-        guard let context = self.context else { return }
-        if (self.inbound?.readableBytes ?? 0) < Self.inboundOctetCountMax { context.read() }
+        guard !self.state.contains(.isReadAsked), let context = self.context,
+            (self.inbound?.readableBytes ?? 0) < Self.inboundOctetCountMax
+        else { return }
+        self.state.insert(.isReadAsked)
+        context.read()
     }
 
     // MARK: Carrying out
