@@ -65,9 +65,6 @@ package final class ServerListener {
             .serverChannelOption(ChannelOptions.maxMessagesPerRead, value: 16)
             // Connections inherit it. Replies are written once a batch; none may wait for an acknowledgement.
             .serverChannelOption(ChannelOptions.tcpOption(.tcp_nodelay), value: 1)
-            .childChannelOption(ChannelOptions.autoRead, value: false)
-            .childChannelOption(ChannelOptions.maxMessagesPerRead, value: 1)
-            .childChannelOption(ChannelOptions.recvAllocator, value: ServerReceiveAllocator())
             .childChannelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture { try door.value.admit(channel) }
             }
@@ -89,6 +86,12 @@ private struct Door {
     let welcome: (IPAddress, UInt16) -> ServerListener.Welcome
 
     func admit(_ channel: any Channel) throws {
+        // Why not by the bootstrap: it would make a future of each option of each connection.
+        if let options = channel.syncOptions {
+            try options.setOption(ChannelOptions.autoRead, value: false)
+            try options.setOption(ChannelOptions.maxMessagesPerRead, value: 1)
+            try options.setOption(ChannelOptions.recvAllocator, value: ServerReceiveAllocator())
+        }
         guard let (client, port) = channel.remoteAddress.flatMap(Self.origin) else { throw ChannelError.eof }
         switch self.welcome(client, port) {
         case .session(let terms, let intake):
