@@ -67,6 +67,13 @@ struct SwitchWorker {
         let name = String(decoding: user, as: UTF8.self)
         do throws(SystemError) {
             guard let account = try UserAccount.named(name) else {
+                // Why: the postmaster's mail is always taken (RFC 5321 §4.5.1); it waits until somebody is named.
+                guard !user.equalsIgnoringCase(Array("postmaster".utf8)) else {
+                    return .failure(
+                        Fault(
+                            .deferred, EnhancedStatus(.transient, 3, 5),
+                            "nobody reads the postmaster's mail: an alias or the setting postmaster must say who"))
+                }
                 return .failure(Fault(.failed, EnhancedStatus(.permanent, 1, 1), "no such user here"))
             }
             guard account.uid != 0 else {

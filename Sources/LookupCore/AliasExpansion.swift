@@ -71,6 +71,8 @@ private struct Expansion {
     private var opened: Set<[UInt8]> = []
     /// Whether the default for the postmaster has been used: it may lead back to the postmaster.
     private var isPostmasterDefaulted = false
+    /// Whether the recipient is the postmaster, whose mail is always accepted (RFC 5321 §4.5.1).
+    private var isForPostmaster = false
 
     init(resolver: RecipientResolver, domain: [UInt8]) {
         self.resolver = resolver
@@ -80,10 +82,14 @@ private struct Expansion {
     /// The recipient itself. Unlike a target of an alias it may turn out to be unknown.
     mutating func begin(_ path: ForwardPath, in users: inout some UserDirectory) -> RecipientResolver.Resolution? {
         guard case .address(let address) = path else {
+            self.isForPostmaster = true
             return self.follow(RecipientResolver.postmaster, in: &users)
         }
         guard let name = self.resolver.localName(of: address) else { return self.add(remote: address) }
-        if RecipientResolver.roles.contains(name) { return self.follow(name, in: &users) }
+        if RecipientResolver.roles.contains(name) {
+            self.isForPostmaster = true
+            return self.follow(name, in: &users)
+        }
         switch self.resolver.find(name, in: &users) {
         case .alias(let alias, let entry):
             guard !entry.isBroken else { return .later(text: "the alias is not in order") }
@@ -153,8 +159,6 @@ private struct Expansion {
 
     /// Somebody has to read what comes for the postmaster and for root, also if nobody has said who.
     private mutating func followPostmaster(in users: inout some UserDirectory) -> RecipientResolver.Resolution? {
-        let nobody = RecipientResolver.Resolution.later(
-            text: "nobody reads the postmaster's mail: an alias or the setting postmaster must say who")
         if let entry = self.resolver.aliases.entries[RecipientResolver.postmaster], !entry.isBroken,
             !self.opened.contains(RecipientResolver.postmaster)
         {
@@ -162,7 +166,7 @@ private struct Expansion {
             return nil
         }
         // Others of the alias may still be followed, or have been.
-        guard !self.isPostmasterDefaulted else { return self.targets.isEmpty && self.steps.isEmpty ? nobody : nil }
+        guard !self.isPostmasterDefaulted else { return self.nobodyReads() }
         self.isPostmasterDefaulted = true
         let rules = self.resolver.rules
         if let target = rules.postmaster { return self.take(Step(target: target, owner: []), in: &users) }
@@ -171,7 +175,17 @@ private struct Expansion {
             return nil
         }
         if let user = rules.singleUser { return self.add(localName: user, user: user) }
-        return self.targets.isEmpty && self.steps.isEmpty ? nobody : nil
+        return self.nobodyReads()
+    }
+
+    /// What to do when nobody has been named who reads the postmaster's mail, and nobody else is left to follow.
+    private mutating func nobodyReads() -> RecipientResolver.Resolution? {
+        guard self.targets.isEmpty, self.steps.isEmpty else { return nil }
+        // The queue keeps it: apus-local defers mail for a user postmaster who does not exist.
+        if self.isForPostmaster {
+            return self.add(localName: RecipientResolver.postmaster, user: RecipientResolver.postmaster)
+        }
+        return .later(text: "nobody reads the mail of root: an alias or the setting postmaster must say who")
     }
 
     // MARK: Targets
