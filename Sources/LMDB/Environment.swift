@@ -25,6 +25,8 @@ package final class Environment: Sendable {
         var mapSize: Int
         /// Where the map is; nil where the kernel does not say.
         var mapPlace: MapPlace?
+        /// Whether the kernel had no room for the larger map: LMDB has none then, and must not be asked for anything.
+        var isLost = false
         /// Octets of the map touched since they were last let go, by estimate.
         var touchedOctetCount = 0
     }
@@ -38,7 +40,7 @@ package final class Environment: Sendable {
     private let sizeReserve: Int
     private let path: String
 
-    /// Opens or creates the environment in an existing directory.
+    /// Opens or creates the environment in an existing directory. After a crash at any instant it is there, or not.
     ///
     /// - Parameters:
     ///   - directory: the path; `data.mdb` and `lock.mdb` are made in it with mode 0600.
@@ -49,6 +51,7 @@ package final class Environment: Sendable {
     package init(
         directory: String, databaseCountMax: Int, sizeStart: Int, sizeMax: Int, sizeReserve: Int
     ) throws(LMDBError) {
+        try createDataFile(directory)
         var created: OpaquePointer?
         try check(mdb_env_create(&created), "mdb_env_create")
         guard let handle = created else { throw LMDBError("mdb_env_create", ENOMEM) }
@@ -151,6 +154,7 @@ package final class Environment: Sendable {
         _ body: (borrowing ReadTransaction) throws(LMDBError) -> Result
     ) throws(LMDBError) -> Result {
         try self.shared.withLock { shared throws(LMDBError) in
+            guard !shared.isLost else { throw LMDBError("mdb_env_set_mapsize", ENOMEM) }
             let reader: OpaquePointer
             if let parked = shared.parkedReader {
                 shared.parkedReader = nil
@@ -182,7 +186,10 @@ package final class Environment: Sendable {
                 if let reader = shared.parkedReader { mdb_txn_abort(reader) }
                 shared.parkedReader = nil
                 shared.mapPlace = nil
-                try check(mdb_env_set_mapsize(self.handle, wanted), "mdb_env_set_mapsize")
+                let code = mdb_env_set_mapsize(self.handle, wanted)
+                // Why: LMDB gives the old map up before it asks for the new one.
+                if code != MDB_SUCCESS { shared.isLost = true }
+                try check(code, "mdb_env_set_mapsize")
                 shared.mapSize = wanted
                 shared.mapPlace = MapPlace(file: self.path + "/data.mdb")
             }
@@ -197,15 +204,17 @@ package final class Environment: Sendable {
     package func noteTouched(_ octetCount: Int) {
         self.shared.withLock { shared in
             shared.touchedOctetCount += octetCount
-            guard shared.touchedOctetCount > Self.touchedOctetCountMax else { return }
+            guard shared.touchedOctetCount > Self.touchedOctetCountMax, !shared.isLost else { return }
             shared.touchedOctetCount = 0
-            guard self.fileOctetCount > UInt64(Self.touchedOctetCountMax) else { return }
+            guard self.usedOctetCount > UInt64(Self.touchedOctetCountMax) else { return }
             shared.mapPlace?.letGo()
         }
     }
 
-    /// The octets that the pages ever used take up in the file.
-    package var fileOctetCount: UInt64 {
+    /// The octets that the pages ever used take up in the file. Not to be asked for inside `read`.
+    package var fileOctetCount: UInt64 { self.shared.withLock { $0.isLost ? 0 : self.usedOctetCount } }
+
+    private var usedOctetCount: UInt64 {
         var info = MDB_envinfo()
         var stat = MDB_stat()
         mdb_env_info(self.handle, &info)

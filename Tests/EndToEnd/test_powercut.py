@@ -50,6 +50,15 @@ class TheQueue(unittest.TestCase):
             wrong = self.run_.cut(cut, SEED, journal=number % 2 == 0)
             self.assertEqual(wrong, [], f"seed {SEED}, cut {number} behind record {cut} of {len(self.run_.records)}")
 
+    def test_a_queue_that_is_being_made_is_whole_or_made_anew(self):
+        records = self.run_.records
+        opened = next(i for i, r in enumerate(records) if r.kind == "out")
+        for cut in range(2, min(opened, 22)):
+            for seed in range(6):
+                # Without a journal: the name of the file may be there before its octets are.
+                wrong = self.run_.cut(cut, f"new {seed}", keep=0.7, journal=False)
+                self.assertEqual(wrong, [], f"seed {seed}, behind record {cut}: {records[:cut]}")
+
     def test_an_answer_leaves_only_after_its_sync(self):
         self.assertEqual(self.run_.early_answers(), [])
 

@@ -295,6 +295,11 @@ int msync(void *start, size_t length, int flags) {
     return (int)syscall(SYS_msync, start, length, flags);
 }
 
+static int is_lock(const char *path) {
+    const char *slash = strrchr(path, '/');
+    return !strcmp(slash ? slash + 1 : path, "lock.mdb");
+}
+
 void *mmap(void *start, size_t length, int protection, int flags, int fd, off_t offset) {
     char buffer[PATH_MAX];
     const char *path = fd >= 0 && flags & MAP_SHARED ? path_of(fd, buffer) : NULL;
@@ -305,7 +310,7 @@ void *mmap(void *start, size_t length, int protection, int flags, int fd, off_t 
         if (fault) return errno = fault, MAP_FAILED;
     }
     // LMDB's lock.mdb is mapped so; it is made anew by the first process after a start of the machine.
-    if (path && protection & PROT_WRITE && strcmp(path, "lock.mdb")) {
+    if (path && protection & PROT_WRITE && !is_lock(path)) {
         pthread_mutex_lock(&order);
         record_text(path, "unknown", 0);
         pthread_mutex_unlock(&order);
