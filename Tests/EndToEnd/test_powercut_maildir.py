@@ -131,6 +131,39 @@ class TheMaildir(unittest.TestCase):
                 cut = random_.choice(sorted(set(self.delivered_at.values()))) + 1
             self.assertEqual(self.cut(cut, journal=number % 4 < 2), [], f"cut {number} behind record {cut}, seed {SEED}")
 
+    def test_a_failed_sync_defers_and_the_next_attempt_delivers_once(self):
+        for number in range(1, 8):
+            folder = new_folder("apus-fault-")
+            self.addCleanup(shutil.rmtree, folder, True)
+            mail, trace = os.path.join(folder, "mail"), os.path.join(folder, "trace")
+            os.mkdir(mail, 0o700)
+            open(trace, "wb").close()
+            own(folder)
+            jobs = [self.jobs[channel] for channel in sorted(self.jobs)[:6]]
+            deferred = 0
+            for fault in (f"sync:5:{number}", None):
+                with self.part(mail, environment(trace, mail, fault)) as part:
+                    part.trace, part.noted = trace, {}
+                    deliveries = Deliveries(part)
+                    channels = {deliveries.begin(message_id(n), f"local:{user}", content, to): (n, user, content, to)
+                                for n, user, content, to in jobs}
+                    jobs = []
+                    for channel, job in deliveries.run().items():
+                        fates = [o[0] for o in job["outcomes"].values()]
+                        if fates != ["delivered"] * len(channels[channel][3]):
+                            self.assertIn("deferred", fates)
+                            deferred += 1
+                            jobs.append(channels[channel])
+                    part.close()
+                    part.log.close()
+            self.assertEqual(jobs, [])
+            self.assertGreater(deferred, 0, number)
+            counts = self.copies(mail)
+            for channel in sorted(self.jobs)[:6]:
+                for recipient in range(len(self.jobs[channel][3])):
+                    self.assertEqual(counts.pop(self.key(self.jobs[channel], recipient), 0), 1, (number, channel))
+            self.assertEqual(counts, {})
+
     def test_a_sync_that_is_not_done_is_found(self):
         """The canary: of the file, and of the directory."""
         chance_ = random.Random(SEED)
