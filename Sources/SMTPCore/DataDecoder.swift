@@ -111,7 +111,7 @@ package struct DataDecoder: Sendable {
         var place = start
         var lineStart = start - self.lineOctetCount
         while place < limit {
-            place = Self.nextLineOctet(octets, place, limit)
+            place = octets.lineOctetIndex(from: place, to: limit)
             if place - lineStart > self.lineOctetCountMax { self.note(.lineTooLong) }
             guard place < limit else { break }
             let isCarriageReturn = octets[place] == ASCII.carriageReturn
@@ -137,16 +137,5 @@ package struct DataDecoder: Sendable {
 
     private mutating func note(_ fault: DataFault) {
         if self.fault == nil { self.fault = fault }
-    }
-
-    /// The place of the next CR or LF, or `limit`.
-    private static func nextLineOctet(_ octets: Span<UInt8>, _ start: Int, _ limit: Int) -> Int {
-        var place = start
-        while place < limit {
-            let octet = octets[place]
-            if octet <= ASCII.carriageReturn, octet == ASCII.carriageReturn || octet == ASCII.lineFeed { break }
-            place += 1
-        }
-        return place
     }
 }

@@ -38,7 +38,7 @@ package struct DataEncoder: Hashable, Sendable {
             case .line:
                 // The common case, and the whole cost of this type: a run of octets that mean nothing.
                 if octet != ASCII.carriageReturn, octet != ASCII.lineFeed {
-                    index = Self.runEnd(span, from: index + 1)
+                    index = span.lineOctetIndex(from: index + 1, to: span.count)
                     continue
                 }
                 if octet == ASCII.carriageReturn {
@@ -78,22 +78,6 @@ package struct DataEncoder: Hashable, Sendable {
             }
         }
         output.append(contentsOf: octets[(base + runStart)...])
-    }
-
-    /// The place of the first octet from `index` on that may be CR or LF.
-    private static func runEnd(_ span: Span<UInt8>, from start: Int) -> Int {
-        var index = start
-        // Safety: the bytes are those of the span, read below within its bounds.
-        let bytes = unsafe span.bytes
-        while index + 8 <= span.count {
-            // Safety: the load checks its bounds, and any eight octets are a number.
-            let word = unsafe bytes.unsafeLoadUnaligned(fromByteOffset: index, as: UInt64.self)
-            // Eight octets at once: the upper bit of some octet comes out if and only if an octet is below 14.
-            guard (word &- 0x0E0E_0E0E_0E0E_0E0E) & ~word & 0x8080_8080_8080_8080 == 0 else { break }
-            index += 8
-        }
-        while index < span.count, span[index] > ASCII.carriageReturn { index += 1 }
-        return index
     }
 
     /// Appends the end of the data: a dot on a line of its own. A last line without an end gets one first.
