@@ -100,6 +100,7 @@ let package = Package(
 
         // The virtual world that the queue is proven in; no program links it.
         room("Simulation", ["MailTypes", "QueueCore"], pure),
+        program("simulate", "Simulation"),
 
         // Tests.
         tests("MailTypesTests", ["MailTypes"]),

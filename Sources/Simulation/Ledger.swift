@@ -21,10 +21,47 @@ package struct Ledger: Sendable {
     package var removed: Set<RecipientKey> = []
     /// Messages without a reverse-path.
     package var reports: Set<MessageID> = []
-    /// Recipients whose delivery was cut off by a crash or a lost agent, so that a second one is lawful.
-    package var cutOff: Set<RecipientKey> = []
+    /// How often a recipient's delivery was cut off by a crash or a lost agent, or its outcome withheld: so many more
+    /// deliveries are lawful.
+    package var cutOffCounts: [RecipientKey: Int] = [:]
+    /// What the scheduler was allowed, and what agents take at once.
+    package var limits: SchedulerLimits?
+    package var agentCapacity = 0
+    /// The most of each kind at any instant.
+    package var peaks = Peaks()
+    /// Recipients that two agents had at a time.
+    package var doubled: Set<RecipientKey> = []
+
+    /// The most at any instant.
+    package struct Peaks: Hashable, Sendable {
+        /// Deliveries that agents had in hand: all together, of one destination, of one agent.
+        package var deliveryCount = 0
+        package var destinationDeliveryCount = 0
+        package var agentDeliveryCount = 0
+        /// Recipients of one delivery.
+        package var deliveryRecipientCount = 0
+        /// Recipients in the scheduler's memory, and moves that it waits for.
+        package var recipientCount = 0
+        package var moveCount = 0
+    }
 
     package init() {}
+
+    /// A delivery was begun; `open` are all that agents have in hand, this one included.
+    mutating func note(open: [DeliveryOrder], of order: DeliveryOrder) {
+        let ofDestination = open.count { $0.route == order.route }
+        let ofAgent = open.count { $0.link == order.link }
+        self.peaks.deliveryCount = max(self.peaks.deliveryCount, open.count)
+        self.peaks.destinationDeliveryCount = max(self.peaks.destinationDeliveryCount, ofDestination)
+        self.peaks.agentDeliveryCount = max(self.peaks.agentDeliveryCount, ofAgent)
+        self.peaks.deliveryRecipientCount = max(self.peaks.deliveryRecipientCount, order.recipients.count)
+        for other in open where other.message.id == order.message.id && other.id != order.id {
+            for recipient in order.recipients where other.recipients.contains(where: { $0.number == recipient.number })
+            {
+                self.doubled.insert(RecipientKey(message: order.message.id, number: recipient.number))
+            }
+        }
+    }
 }
 
 /// One rule about the whole, in one sentence; `faults` names every breach of it.

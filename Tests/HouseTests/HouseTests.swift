@@ -80,6 +80,7 @@ private let importTable: [String: Set<String>] = {
         "apus-lookup": ["Lookup"],
         "apus": ["Operator"],
         // Not shipped: the world in which the queue is proven.
+        "simulate": ["Simulation", "Glibc"],
     ]
     return table
 }()

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import MailTypes
+package import QueueCore
+
+/// No more deliveries are under way to one destination, at one agent or in all, and no more recipients in one of them, than
+/// the limits allow, and no recipient is with two agents at once.
+package struct WindowRespected: Checker {
+    package init() {}
+
+    package func faults(
+        _ ledger: Ledger, _ store: MemoryQueueStore, isAtRest: Bool
+    ) throws(StoreFault) -> [String] {
+        guard let limits = ledger.limits else { return [] }
+        var faults: [String] = []
+        func hold(_ count: Int, _ limit: Int, _ what: String) {
+            if count > limit { faults.append("\(count) \(what), \(limit) are allowed") }
+        }
+        hold(ledger.peaks.deliveryCount, limits.deliveryCountMax, "deliveries at once")
+        hold(
+            ledger.peaks.destinationDeliveryCount, limits.destinationDeliveryCountMax, "deliveries to one destination")
+        hold(ledger.peaks.agentDeliveryCount, ledger.agentCapacity, "deliveries at one agent")
+        hold(ledger.peaks.deliveryRecipientCount, limits.recipientCountPerDeliveryMax, "recipients in one delivery")
+        for key in ledger.doubled.sorted() {
+            faults.append("\(key.message.text)/\(key.number) was with two agents at once")
+        }
+        return faults
+    }
+}
