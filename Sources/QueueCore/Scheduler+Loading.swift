@@ -14,10 +14,12 @@ extension Scheduler {
         if let cursor = self.cursor, time <= cursor.time { self.cursor = DueKey.before(time) }
     }
 
-    /// Asks for the next page if something is due and there is room.
+    /// Asks for the next page if something is due and there is room, for recipients and for moves that wait for their
+    /// commit: otherwise a destination that is down would bring its whole backlog into memory as moves.
     mutating func load(_ now: Timestamp, _ actions: inout [Action]) {
         guard !self.isPaused, !self.isStopping, !self.isLoading, let next = self.nextDue, next <= now,
-            self.recipientCount < self.limits.recipientCountMax * 3 / 4
+            self.recipientCount < self.limits.recipientCountMax * 3 / 4,
+            self.moving.count < self.limits.recipientCountMax
         else { return }
         self.isLoading = true
         self.nextDue = nil

@@ -235,3 +235,39 @@ private let delivered = DeliveryOutcome(
         #expect(talk.tell(.doneReceived(DeliveryID(2))).settlements.first?.endings.map(\.status) == [.delivered])
     }
 }
+
+@Suite struct MoveTests {
+    @Test("no more of the index is read while moves of as many recipients as fit in memory wait for their commit")
+    func movesAreBounded() {
+        var conversation = Conversation(recipientCountMax: 1_000)
+        conversation.join(.remote)
+        // A destination that is down, and then its mail of many days at once.
+        for id in 1...3 as ClosedRange<UInt64> {
+            for order in conversation.accept(id, ["down.example"]).orders {
+                _ = conversation.tell(.outcomeReceived(order.id, number: 0, hostDown))
+                _ = conversation.tell(.doneReceived(order.id))
+            }
+        }
+        var moves: [DueMove] = []
+        // An order on a message that is not in memory makes the scheduler look at the index from now on.
+        _ = conversation.tell(.ordered(MessageID(rawValue: 900), .release, destinations: []))
+        var actions = conversation.tell(.orderCommitted(MessageID(rawValue: 900)))
+        var id: UInt64 = 1_000
+        for _ in 0..<50 {
+            for case .move(let moved) in actions { moves += moved }
+            guard actions.contains(where: { if case .loadDue = $0 { true } else { false } }) else { break }
+            let entries = (0..<500).map { _ in
+                id += 1
+                let key = RecipientKey(message: MessageID(rawValue: id), number: 0)
+                return DueEntry(
+                    key: DueKey(time: Timestamp(microseconds: 999_000_000), recipient: key),
+                    destination: Samples.route("down.example"))
+            }
+            actions = conversation.tell(.dueLoaded(DuePage(entries: entries, hasMore: true, next: nil)))
+        }
+        #expect(moves.count >= 500)
+        #expect(moves.count <= 2_000)
+        let after = conversation.tell(.moved(moves))
+        #expect(after.contains { if case .loadDue = $0 { true } else { false } }, "it goes on after the commit")
+    }
+}
