@@ -10,6 +10,8 @@ extension Span where Element == UInt8 {
     /// - Precondition: `start` and `limit` are places in the span, or its end.
     func lineOctetIndex(from start: Int, to limit: Int) -> Int {
         var index = start
+        let carriageReturn = ASCII.carriageReturn
+        let lineFeed = ASCII.lineFeed
         // Safety: the bytes are those of the span, read below within its bounds.
         let bytes = unsafe self.bytes
         while index + 8 <= limit {
@@ -22,10 +24,10 @@ extension Span where Element == UInt8 {
                 continue
             }
             index += found.trailingZeroBitCount / 8
-            if self[index] == ASCII.carriageReturn || self[index] == ASCII.lineFeed { return index }
+            if self[index] == carriageReturn || self[index] == lineFeed { return index }
             index += 1
         }
-        while index < limit, self[index] != ASCII.carriageReturn, self[index] != ASCII.lineFeed { index += 1 }
+        while index < limit, self[index] != carriageReturn, self[index] != lineFeed { index += 1 }
         return index
     }
 }

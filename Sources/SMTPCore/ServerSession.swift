@@ -97,6 +97,9 @@ package struct ServerSession: Sendable {
         }
     }
 
+    /// Whether commands or content may be fed now.
+    package var isOpenToInput: Bool { !self.isClosed && !self.isAsking }
+
     package mutating func receive(_ event: Event) -> Action {
         // Why: timing can bring any event after the end: a verdict, a limit, a stop.
         if self.phase == .closed { return .wait }

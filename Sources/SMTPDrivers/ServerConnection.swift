@@ -184,7 +184,7 @@ package final class ServerConnection: ChannelInboundHandler {
     private func use(_ buffer: ByteBuffer) -> Int {
         let octets = buffer.readableBytesUInt8Span
         var index = 0
-        while !self.session.isClosed, !self.session.isAsking, let intake = self.intake {
+        while self.session.isOpenToInput, let intake = self.intake {
             // A client that does not read its replies gets no more of them.
             if self.isClogged { break }
             let credit = self.input.isInContent ? intake.contentCredit : 0
