@@ -5,8 +5,8 @@
 
 /// The octets that mail protocols give a meaning.
 ///
-/// Computed, so that other modules see numbers where stored constants would be a call each.
-package enum ASCII {
+/// Computed, and the type usable from inline: only so do other modules see numbers where they would make a call each.
+@usableFromInline package enum ASCII {
     @inlinable package static var nul: UInt8 { 0x00 }
     @inlinable package static var tab: UInt8 { 0x09 }
     @inlinable package static var lineFeed: UInt8 { 0x0A }
