@@ -102,6 +102,14 @@ let package = Package(
         room("Simulation", ["MailTypes", "QueueCore"], pure),
         program("simulate", "Simulation"),
 
+        // What a fuzzer does with the decoders; no program links it. Fuzz/README.md.
+        room(
+            "FuzzTargets",
+            [
+                "MailTypes", "SMTPCore", "MessageCore", "DNSCore", "PipeCore", "QueueCore", "LookupCore", "Settings",
+                "LMDBQueueStore",
+            ]),
+
         // Tests.
         tests("MailTypesTests", ["MailTypes"]),
         .testTarget(
@@ -118,6 +126,14 @@ let package = Package(
         tests("UnixTests", ["Unix", "PipeCore", "MailTypes"]),
         tests("SettingsTests", ["Settings", "PipeCore", "Unix"]),
         tests("SupervisorTests", ["Supervisor", "Settings", "PipeCore"]),
+        tests("FuzzTargetTests", ["FuzzTargets"]),
         tests("HouseTests", []),
     ]
 )
+
+// The fuzzer needs flags of the compiler that everything is built with, and so a build folder of its own: etc/fuzz.
+if Context.environment["APUS_FUZZ"] != nil {
+    package.targets.append(
+        .executableTarget(
+            name: "fuzzer", dependencies: ["FuzzTargets"], path: "Fuzz/Fuzzer", swiftSettings: house))
+}

@@ -4,11 +4,11 @@
 // although only we write here: a record that a disk, a bug or a hand has changed is a fault with a name, never a trap.
 
 import LMDB
-import MailTypes
-import QueueCore
+package import MailTypes
+package import QueueCore
 
 /// The record does not have the layout.
-struct RecordFault: Error {}
+package struct RecordFault: Error {}
 
 /// The first octet of every record.
 let recordVersion: UInt8 = 1
@@ -36,7 +36,7 @@ extension Array where Element == UInt8 {
         self.append(contentsOf: octets)
     }
 
-    mutating func append(_ record: MessageRecord) {
+    package mutating func append(_ record: MessageRecord) {
         self.append(recordVersion)
         self.append(record.bodyType == .eightBitMIME ? 1 : 0)
         self.append(number: record.arrival.microseconds, octetCount: 8)
@@ -47,7 +47,7 @@ extension Array where Element == UInt8 {
         self.append(field: record.prefix)
     }
 
-    mutating func append(_ record: RecipientRecord) {
+    package mutating func append(_ record: RecipientRecord) {
         self.append(recordVersion)
         self.append(record.hasFailed ? 2 : 1)
         self.append(number: record.due?.microseconds ?? 0, octetCount: 8)
@@ -68,14 +68,14 @@ extension Array where Element == UInt8 {
         self.append(field: outcome.text)
     }
 
-    mutating func append(_ record: DestinationRecord) {
+    package mutating func append(_ record: DestinationRecord) {
         self.append(recordVersion)
         self.append(number: record.suspendedUntil.microseconds, octetCount: 8)
         self.append(number: UInt64(record.suspensionCount), octetCount: 4)
     }
 
     /// The value of a due entry.
-    mutating func append(destination route: Route) {
+    package mutating func append(destination route: Route) {
         self.append(recordVersion)
         self.append(contentsOf: route.octets)
     }
@@ -120,7 +120,7 @@ struct RecordReader {
 }
 
 extension MessageRecord {
-    init(id: MessageID, octets: [UInt8]) throws(RecordFault) {
+    package init(id: MessageID, octets: [UInt8]) throws(RecordFault) {
         var reader = try RecordReader(octets)
         let body = try reader.number(1)
         let arrival = Timestamp(microseconds: try reader.number(8))
@@ -139,7 +139,7 @@ extension MessageRecord {
 }
 
 extension RecipientRecord {
-    init(number: UInt32, octets: [UInt8]) throws(RecordFault) {
+    package init(number: UInt32, octets: [UInt8]) throws(RecordFault) {
         var reader = try RecordReader(octets)
         let state = try reader.number(1)
         let due = try reader.number(8)
@@ -182,7 +182,7 @@ extension RecipientRecord {
 }
 
 extension DestinationRecord {
-    init(octets: [UInt8]) throws(RecordFault) {
+    package init(octets: [UInt8]) throws(RecordFault) {
         var reader = try RecordReader(octets)
         let until = Timestamp(microseconds: try reader.number(8))
         let count = UInt32(truncatingIfNeeded: try reader.number(4))
@@ -193,7 +193,7 @@ extension DestinationRecord {
 
 extension Route {
     /// From the value of a due entry.
-    init(dueValue octets: Span<UInt8>) throws(RecordFault) {
+    package init(dueValue octets: Span<UInt8>) throws(RecordFault) {
         var reader = try RecordReader(Array(copying: octets))
         guard let route = Route(octets: reader.rest()) else { throw RecordFault() }
         self = route

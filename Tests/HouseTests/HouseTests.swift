@@ -81,6 +81,11 @@ private let importTable: [String: Set<String>] = {
         "apus": ["Operator"],
         // Not shipped: the world in which the queue is proven.
         "simulate": ["Simulation", "Glibc"],
+        // Not shipped: what a fuzzer does with the decoders.
+        "FuzzTargets": [
+            "MailTypes", "SMTPCore", "MessageCore", "DNSCore", "PipeCore", "QueueCore", "LookupCore", "Settings",
+            "LMDBQueueStore",
+        ],
     ]
     return table
 }()

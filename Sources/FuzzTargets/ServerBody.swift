@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import MailTypes
+import SMTPCore
+
+/// A client that sends what it likes, against the command parser and the session, as the driver joins them.
+struct ServerBody {
+    private static let limits = ServerLimits(
+        mailOctetCountMax: 400, recipientCountMax: 3, faultCountMax: 20, commandLineOctetCountMax: 512,
+        dataLineOctetCountMax: 100)
+    private static let rules = ServerRules(hostname: Array("mx.example.org".utf8), limits: Self.limits)
+
+    private var script: FuzzScript
+    private var input = ServerInput(limits: Self.limits)
+    private var session = ServerSession(rules: Self.rules)
+    /// What the outside knows of the mail under way.
+    private var hasSender = false
+    private var acceptedCount = 0
+    private var contentOctetCount = 0
+    /// Commands, so that each gets one reply.
+    private var replyCount = 0
+    private var commandCount = 0
+
+    static func run(_ script: inout FuzzScript) throws(Breach) {
+        var body = ServerBody(script: script)
+        try body.perform(body.session.receive(.connected))
+        body.commandCount += 1
+        var buffer: [UInt8] = []
+        var index = 0
+        for piece in body.script.pieces() {
+            guard !body.session.isClosed else { break }
+            buffer.removeFirst(index)
+            index = 0
+            buffer += piece
+            try body.advance(buffer, &index)
+            guard body.input.isInContent || buffer.count - index < 600 else { throw Breach(text: "a line is hoarded") }
+            switch body.script.next(64) {
+            case 1: try body.perform(body.session.receive(.stopRequested))
+            case 2: try body.perform(body.session.receive(.idleLimitReached))
+            default: break
+            }
+        }
+        if !body.session.isClosed {
+            try hold(body.replyCount == body.commandCount, "\(body.commandCount) commands, \(body.replyCount) replies")
+            try body.perform(body.session.receive(.disconnected))
+        }
+        try hold(body.session.receive(.stopRequested) == .wait, "an action after the close")
+    }
+
+    private init(script: FuzzScript) { self.script = script }
+
+    private mutating func advance(_ buffer: [UInt8], _ index: inout Int) throws(Breach) {
+        while !self.session.isClosed {
+            let before = index
+            let token = self.input.next(buffer.span, at: &index, contentCountMax: 2 + self.script.next(40))
+            try hold(index >= before && index <= buffer.count, "the index went astray")
+            switch token {
+            case .hungry: return
+            case .command(let command):
+                self.commandCount += 1
+                try Self.check(command)
+                let isFollowed = index < buffer.count
+                try self.perform(self.session.receive(.commandReceived(command, isFollowed: isFollowed)))
+            case .commandFault(let fault):
+                self.commandCount += 1
+                try self.perform(self.session.receive(.commandFaulted(fault)))
+            case .content(let range):
+                try hold(!range.isEmpty && range.upperBound <= buffer.count, "no progress in content")
+                self.contentOctetCount += range.count
+                try hold(self.contentOctetCount <= 400 + 42, "content above the limit was given")
+            case .contentEnd(let octetCount):
+                try hold(octetCount == UInt64(self.contentOctetCount), "content was lost")
+                try self.perform(self.session.receive(.contentEnded(octetCount: octetCount)))
+            case .contentFault(let fault):
+                try self.perform(self.session.receive(.contentFaulted(fault)))
+            }
+        }
+    }
+
+    /// What the parser accepts, it accepts again.
+    private static func check(_ command: Command) throws(Breach) {
+        switch command {
+        case .mail(let path, _):
+            try hold(ReversePath(octets: path.octets) == path, "a reverse-path does not survive")
+            try hold(path.octets.allSatisfy(\.isPrintable), "a reverse-path is not printable")
+        case .recipient(let path), .verify(.some(let path)):
+            try hold(ForwardPath(octets: path.octets) == path, "a forward-path does not survive")
+            try hold(path.octets.allSatisfy(\.isPrintable), "a forward-path is not printable")
+        case .hello(let name), .extendedHello(let name):
+            try hold(!name.isEmpty && name.count <= 255, "a name has \(name.count) octets")
+        case .data, .reset, .noOperation, .quit, .verify, .expand, .help: break
+        }
+    }
+
+    private mutating func perform(_ action: ServerSession.Action) throws(Breach) {
+        switch action {
+        case .reply(let reply): try self.send(reply)
+        case .abandonThenReply(let reply):
+            self.forget()
+            try self.send(reply)
+        case .replyThenClose(let reply):
+            try self.send(reply)
+            try hold(self.session.isClosed, "open after the close")
+        case .checkSender:
+            let verdict = self.verdict()
+            if case .accepted = verdict { self.hasSender = true }
+            try self.perform(self.session.receive(.verdict(verdict)))
+        case .checkRecipient:
+            try hold(self.hasSender, "RCPT without MAIL")
+            let verdict = self.verdict()
+            if case .accepted = verdict { self.acceptedCount += 1 }
+            try hold(self.acceptedCount <= 3, "too many recipients")
+            try self.perform(self.session.receive(.verdict(verdict)))
+        case .verify: try self.perform(self.session.receive(.verdict(self.verdict())))
+        case .receiveContent(let reply):
+            try hold(self.hasSender && self.acceptedCount > 0, "DATA without recipients")
+            try hold(reply.code == 354, "content was asked for with \(reply.code)")
+            // 354 is no reply yet: the one to the final dot is.
+            self.input.beginContent()
+            self.contentOctetCount = 0
+        case .commit:
+            try hold(self.hasSender && self.acceptedCount > 0, "a commit of nothing")
+            self.forget()
+            try self.perform(self.session.receive(.verdict(self.verdict())))
+        case .close, .wait: break
+        }
+    }
+
+    private mutating func forget() {
+        self.hasSender = false
+        self.acceptedCount = 0
+    }
+
+    private mutating func verdict() -> ServerSession.Verdict {
+        switch self.script.next(8) {
+        case 1: .refused(Reply(550, EnhancedStatus(.permanent, 1, 1), "no such user"))
+        case 2: .refused(Reply(451, EnhancedStatus(.transient, 3, 0), "later"))
+        case 3: .refused(Reply(421, EnhancedStatus(.transient, 3, 2), "closing"))
+        default: .accepted(Reply(250, EnhancedStatus(.success, 0, 0), "ok"))
+        }
+    }
+
+    private mutating func send(_ reply: Reply) throws(Breach) {
+        self.replyCount += 1
+        let octets = reply.octets
+        try hold(octets.suffix(2).elementsEqual([13, 10]), "a reply without its end")
+        try hold(octets.count { $0 == 10 } == reply.lines.count, "a reply with a line too many")
+    }
+}
