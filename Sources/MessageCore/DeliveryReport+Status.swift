@@ -55,7 +55,9 @@ extension DeliveryReport.Recipient {
             line.append(ASCII.space)
         }
         let status = self.status.octets
-        if !text.starts(with: status) {
+        // X.0.0 stands for a status that the server did not give.
+        let isGiven = self.status.subject > 0 || self.status.detail > 0
+        if isGiven, !text.starts(with: status) {
             line += status
             line.append(ASCII.space)
         }

@@ -117,6 +117,14 @@ struct DeliveryReportTests {
         #expect(lines.filter { $0.hasPrefix("Action:") } == ["Action: failed"])
     }
 
+    @Test("puts no status into the mouth of a server that gave none")
+    func replyWithoutStatus() throws {
+        let failed = try recipient("x@b.example", status: EnhancedStatus(.permanent, 0, 0), text: "no")
+        let lines = try #require(wireLines(try report([failed]).octets))
+        #expect(lines.contains("Status: 5.0.0"))
+        #expect(lines.contains("Diagnostic-Code: smtp; 550 no"))
+    }
+
     @Test("puts no words of ours into the mouth of a host that gave no reply", arguments: [UInt16(0), 451])
     func ownWords(code: UInt16) throws {
         let failed = try recipient("x@b.example", code: code, reporter: "mx.a.example[192.0.2.1]:25", text: "refused")
