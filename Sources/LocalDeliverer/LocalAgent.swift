@@ -304,7 +304,11 @@ package struct LocalAgent {
                 self.answer(channel, published.recipient, published.isEarlier ? .deliveredEarlier : .delivered)
                 continue
             }
-            // The witness stays, so that the next attempt knows that only the sync is missing.
+            // Why: a failed sync is told once; the next one may claim success for what never reached the disk. So the
+            // next attempt is to deliver anew, to the same name.
+            if let mailbox = job.mailbox {
+                MaildirFile.removeWitness(self.name(job, published.recipient), in: mailbox.maildir)
+            }
             self.answer(channel, published.recipient, .world(fault, job))
         }
         job.published = []

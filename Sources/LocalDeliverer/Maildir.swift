@@ -26,6 +26,9 @@
 // If the machine itself has crashed meanwhile, a file system without a journal may have kept the witness and lost the
 // name in new/; so a witness from before the start of the machine counts only if the file has another name still.
 //
+// If step 5 fails, the witness is removed: a sync after a failed one proves nothing, so the next attempt delivers anew, and
+// its rename puts the same name into new/.
+//
 // Witnesses of messages that the queue has dropped meanwhile are removed when nothing has touched them for a week.
 //
 // On a file system without links there is no witness; there new/ and cur/ are searched for U before step 4.

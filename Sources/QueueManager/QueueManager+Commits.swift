@@ -81,6 +81,8 @@ extension QueueManager: CommitterOwner {
     func broke(_ reason: String) {
         // Why: after a failed sync nobody knows what is on the disk, and a second sync would claim success. What was
         // not answered is refused by the links closing; a restart reads what is really there.
+        guard !self.isBroken else { return }
+        self.isBroken = true
         QueueLog.note("queue-broken", reason)
         for submitter in self.submitters.values { submitter.refuseAll(Refusals.broken) }
         self.eventLoop.assumeIsolated().scheduleTask(in: .milliseconds(100)) { ExitStatus.system.exit() }

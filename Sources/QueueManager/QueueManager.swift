@@ -40,6 +40,8 @@ package final class QueueManager {
     var isPerforming = false
     private var wakeTask: Scheduled<Void>?
     private var isStopping = false
+    /// Whether the disk or the environment has failed: nothing is accepted any more, and the program is about to end.
+    var isBroken = false
     /// Whether the disk had more than the reserve, as of `roomDeadline` less a second.
     private var hasRoom = true
     private var roomDeadline = NIODeadline.uptimeNanoseconds(0)
@@ -251,7 +253,7 @@ package final class QueueManager {
             self.refuse(submission, Refusals.stopping)
         } else if submission.reported == nil {
             if !self.checkRoom(for: Self.messageOctetCountMin) {
-                self.refuse(submission, Refusals.full)
+                self.refuse(submission, self.isBroken ? Refusals.broken : Refusals.full)
             } else if submission.mail.declaredSize > self.settings.messageOctetCountMax {
                 self.refuse(submission, Refusals.tooLarge)
             }
@@ -260,6 +262,7 @@ package final class QueueManager {
 
     /// Whether the reserve is untouched; looked at once a second, and whenever much has come.
     private func checkRoom(for octetCount: Int) -> Bool {
+        guard !self.isBroken else { return false }
         self.unseenOctetCount += octetCount
         let now = NIODeadline.now()
         guard now >= self.roomDeadline || self.unseenOctetCount >= Self.unseenOctetCountMax else {
@@ -272,7 +275,7 @@ package final class QueueManager {
             self.hasRoom = try self.store.roomOctetCount().map { $0 >= self.settings.reserve } ?? true
         } catch {
             self.broke(QueueLog.text(error))
-            self.hasRoom = false
+            return false
         }
         if hadRoom != self.hasRoom { QueueLog.note(self.hasRoom ? "room-again" : "no-room", self.settings.directory) }
         return self.hasRoom
@@ -294,7 +297,9 @@ package final class QueueManager {
     /// Content has come, so many octets; a large message goes on to the store.
     func contentArrived(_ submission: Submission, _ octetCount: Int) {
         guard !submission.isEnded else { return }
-        guard self.checkRoom(for: octetCount) else { return self.refuse(submission, Refusals.full) }
+        guard self.checkRoom(for: octetCount) else {
+            return self.refuse(submission, self.isBroken ? Refusals.broken : Refusals.full)
+        }
         guard submission.octetCount <= self.settings.messageOctetCountMax else {
             return self.refuse(submission, Refusals.tooLarge)
         }

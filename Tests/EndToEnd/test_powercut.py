@@ -22,6 +22,8 @@ class TheQueue(unittest.TestCase):
         cls.run_ = Run(MESSAGES, SEED)
         cls.addClassCleanup(cls.run_.close)
         cls.run_.record()
+        if cls.run_.queue.exit_status is not None:
+            raise AssertionError("apus-queue ended by itself:\n" + cls.run_.queue.logged()[-4000:])
 
     def places(self, count, chance):
         """Anywhere, but often just behind an answer, around a sync, and while the files are made."""

@@ -108,10 +108,16 @@ class Run:
         while queue.process.poll() is not None and queue.pipes["apus-smtpd"].is_open:
             queue.turn()
         if queue.process.poll() is None:
-            quiet = lambda: not [d for d in queue.deliveries.values() if "stay" not in d.recipients[0][1]]
+            # A queue that an injected fault has ended may end here too; `exit_status` tells.
+            ended = lambda: queue.process.poll() is not None
+            quiet = lambda: ended() or not [d for d in queue.deliveries.values() if "stay" not in d.recipients[0][1]]
             for _ in range(8):
                 queue.turn()
                 queue.until(quiet, "deliveries do not end")
+                if ended():
+                    while queue.pipes["apus-smtpd"].is_open:
+                        queue.turn()
+                    break
         return self.end()
 
     def end(self):
