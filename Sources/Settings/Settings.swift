@@ -109,10 +109,11 @@ package struct Settings: Equatable, Sendable {
         }
         // What follows from the settings without being one.
         tables[.queue, default: SettingsTable()].append("directory", "\(self.stateDirectory)/queue")
-        if reader.values["smtp.size-max"] == nil {
-            tables[.queue, default: SettingsTable()].append(
-                "message-size-max", String(SettingsSchema.messageOctetCountDefault))
-        }
+        let sizeMax =
+            reader.values["smtp.size-max"]?.first.flatMap { Int($0.text) } ?? SettingsSchema.messageOctetCountDefault
+        tables[.smtpd, default: SettingsTable()].append("size-max", String(sizeMax))
+        tables[.queue, default: SettingsTable()].append(
+            "message-size-max", String(sizeMax + SettingsSchema.messageOctetCountMargin))
         // Sessions get less time than the supervision gives to their process, so that it is not killed over them.
         let stopSeconds = Int(self.stopTimeout.components.seconds)
         tables[.smtpd, default: SettingsTable()].append("stop-timeout", String(stopSeconds * 2 / 5))

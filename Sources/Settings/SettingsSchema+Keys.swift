@@ -49,8 +49,7 @@ extension SettingsSchema {
             "smtp.workers", .integer(1...64), default: "1",
             "Processes of apus-smtpd that share the listeners. The limits of sessions are for each of them."),
         SettingKey(
-            "smtp.size-max", .size(65_536...(1 << 40)), for: [(.smtpd, "size-max"), (.queue, "message-size-max")],
-            default: "100 MiB", "The largest message, announced by SIZE."),
+            "smtp.size-max", .size(65_536...(1 << 40)), default: "50 MiB", "The largest message, announced by SIZE."),
         SettingKey(
             "smtp.recipients-max", .integer(100...100_000), for: [(.smtpd, "recipients-max")], default: "1000",
             "Recipients of one message; those above get 452 4.5.3 and may come again."),
@@ -201,7 +200,8 @@ extension SettingsSchema {
             "Recipients of one message, aliases followed."),
         SettingKey(
             "queue.reserve", .size(0...(1 << 46)), for: [(.queue, "reserve")], default: "128 MiB",
-            "What stays free on the disk for the mail that is in the queue already; below it new mail gets 452 4.3.1."),
+            "What stays free, on the disk and in the queue's file together, for the mail that is in the queue "
+                + "already; below it new mail gets 452 4.3.1."),
         SettingKey(
             "queue.size-max", .size((16 << 20)...(1 << 46)), for: [(.queue, "size-max")], default: "1 TiB",
             "How large the queue's file may grow."),

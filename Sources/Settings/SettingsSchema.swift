@@ -65,8 +65,10 @@ package enum SettingsSchema {
     /// Written `[[listen]]`, once for each address.
     static let repeatedTables = ["listen"]
 
-    /// What `size-max` of apus-smtpd is by default; apus-queue must take as much.
-    static let messageOctetCountDefault = 104_857_600
+    /// `smtp.size-max` by default. Two programs must agree on it, so it is handed over even if it is not set.
+    static let messageOctetCountDefault = 52_428_800
+    /// What apus-queue takes above it: the fields in front of a message.
+    static let messageOctetCountMargin = 65_536
 
     /// The key of that path.
     static func key(_ path: String) -> SettingKey? { Self.keys.first { $0.path == path } }

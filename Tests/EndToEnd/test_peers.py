@@ -60,11 +60,18 @@ def forward(test, port, target):
                 two = socket.create_connection(("127.0.0.1", target))
             except OSError:
                 return
+            open_ones.extend((one, two))
             for pair in ((one, two), (two, one)):
                 threading.Thread(target=pump, args=pair, daemon=True).start()
 
+    def close():
+        server.shutdown(socket.SHUT_RDWR)
+        for each in [server] + open_ones:
+            each.close()
+
+    open_ones = []
     server = socket.create_server(("127.0.0.1", port))
-    test.addCleanup(server.close)
+    test.addCleanup(close)
     threading.Thread(target=serve, daemon=True).start()
 
 
@@ -453,6 +460,7 @@ class PostfixBefore(unittest.TestCase):
         send(self.postfix.port, "a@b.example", recipients, "Subject: crowd\r\n\r\nx\r\n")
         self.assertTrue(wait_for(lambda: self.postfix.queued() == 0, 30, 0.2), self.postfix.log()[-3000:])
         self.apus.wait_delivered(before + 130)
+        self.apus.wait_empty()
         lines = re.findall(r"recipient id=(\w+) to=<(alice\+\d+@apus\.test)>.* status=delivered", self.apus.log())
         self.assertEqual(sorted(recipient for _, recipient in lines), sorted(recipients))
         self.assertEqual(len({identity for identity, _ in lines}), 2)

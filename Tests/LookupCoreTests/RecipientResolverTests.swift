@@ -106,7 +106,9 @@ struct RecipientCheckTests {
     @Test("is root where somebody reads what comes for the postmaster")
     func superuser() throws {
         #expect(try check(resolver("root: alice"), "root@example.org") == "local")
-        #expect(try check(resolver { $0.singleUser = octets("alice") }, "root@example.org") == "local")
+        #expect(try check(resolver("postmaster: alice"), "root@example.org") == "local")
+        #expect(try check(resolver("postmaster: root"), "root@example.org") == "later")
+        #expect(try resolve(resolver("postmaster: root, alice"), "root@example.org") == "alice@example.org=local:alice")
         #expect(try check(resolver("to-root: root"), "to-root@example.org") == "later")
     }
 
