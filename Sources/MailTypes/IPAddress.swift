@@ -18,13 +18,6 @@ package enum IPAddress: Hashable, Sendable {
         }
     }
 
-    package var isLoopback: Bool {
-        switch self {
-        case .v4(let bits): bits >> 24 == 127
-        case .v6(let high, let low): high == 0 && low == 1
-        }
-    }
-
     /// `0.0.0.0` or `::`.
     package var isUnspecified: Bool {
         switch self {

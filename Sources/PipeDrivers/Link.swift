@@ -12,8 +12,6 @@ package protocol LinkReceiver: AnyObject {
     /// The other side has said hello; frames follow.
     func linkOpened(_ link: Link, hello: Hello)
     func linkReceived(_ frame: Frame, from link: Link)
-    /// All frames of one read have been handed over.
-    func linkReadCompleted(_ link: Link)
     /// The other side takes octets again, after `Link.isWritable` was false.
     func linkBecameWritable(_ link: Link)
     /// The link is gone: the other side closed it, a frame was bad (that is logged already), or `close` was called.
@@ -22,7 +20,6 @@ package protocol LinkReceiver: AnyObject {
 }
 
 extension LinkReceiver {
-    package func linkReadCompleted(_ link: Link) {}
     package func linkBecameWritable(_ link: Link) {}
 }
 
@@ -41,7 +38,6 @@ package final class Link {
     private var decoder = FrameDecoder()
     private var pending: [UInt8] = []
     private var isFlushScheduled = false
-    private var isInFlow = true
     /// A bad frame has ended it; what follows that frame means nothing.
     private var isFaulted = false
 
@@ -168,18 +164,10 @@ package final class Link {
         } catch {
             self.close(because: error)
         }
-        if !self.isClosed { self.receiver?.linkReadCompleted(self) }
     }
 
     fileprivate func writabilityChanged(_ isWritable: Bool) {
         if isWritable { self.receiver?.linkBecameWritable(self) }
-    }
-
-    /// Stops or resumes reading: for a receiver that cannot take more now.
-    package func setReading(_ isReading: Bool) {
-        guard self.isInFlow != isReading, let channel = self.channel else { return }
-        self.isInFlow = isReading
-        channel.setOption(ChannelOptions.autoRead, value: isReading).whenFailure { _ in }
     }
 
     fileprivate func ended() {
