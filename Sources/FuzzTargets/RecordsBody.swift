@@ -23,10 +23,12 @@ enum RecordsBody {
             written.append(record)
             try hold((try? DestinationRecord(octets: written)) == record, "a destination is lost")
         }
-        if let route = try? Route(dueValue: octets.span) {
+        let key = DueKey(
+            time: Timestamp(microseconds: 9), recipient: RecipientKey(message: MessageID(rawValue: 7), number: 3))
+        if let entry = try? DueEntry(key: key, value: octets.span) {
             var written: [UInt8] = []
-            written.append(destination: route)
-            try hold((try? Route(dueValue: written.span)) == route, "a due entry is lost")
+            written.append(dueTo: entry.destination, entry.flow)
+            try hold((try? DueEntry(key: key, value: written.span)) == entry, "a due entry is lost")
         }
     }
 }

@@ -23,7 +23,7 @@ package final class LMDBQueueStore: QueueStore, Sendable {
     /// are never short of adjoining free pages, however the file has been used.
     package let contentChunkOctetCount: Int
 
-    private static let formatText = Array("apus queue, format 1, LMDB 0.9\n".utf8)
+    private static let formatText = Array("apus queue, format 2, LMDB 0.9\n".utf8)
 
     /// Why a queue cannot be opened.
     package struct OpenFault: Error, Hashable, Sendable {

@@ -26,7 +26,7 @@ extension LMDBQueueStore {
                     return false
                 }
                 do throws(RecordFault) {
-                    entries.append(DueEntry(key: place, destination: try Route(dueValue: value)))
+                    entries.append(try DueEntry(key: place, value: value))
                 } catch {
                     undecodable.append(place)
                 }

@@ -11,7 +11,7 @@ package import QueueCore
 package struct RecordFault: Error {}
 
 /// The first octet of every record.
-let recordVersion: UInt8 = 1
+let recordVersion: UInt8 = 2
 
 /// Where a recipient record has its due time, so that a move changes only these octets.
 let recipientDueOffset = 2
@@ -56,6 +56,7 @@ extension Array where Element == UInt8 {
         self.append(field: record.forwardPath.octets)
         self.append(field: record.originalPath?.octets ?? [])
         self.append(field: record.route.octets)
+        self.append(record.flow)
         guard let outcome = record.lastOutcome else {
             self.append(0)
             return
@@ -75,9 +76,15 @@ extension Array where Element == UInt8 {
     }
 
     /// The value of a due entry.
-    package mutating func append(destination route: Route) {
+    package mutating func append(dueTo route: Route, _ flow: MailFlow) {
         self.append(recordVersion)
+        self.append(flow)
         self.append(contentsOf: route.octets)
+    }
+
+    private mutating func append(_ flow: MailFlow) {
+        self.append(flow.priority.rawValue)
+        self.append(number: UInt64(flow.sender), octetCount: 4)
     }
 }
 
@@ -107,6 +114,13 @@ struct RecordReader {
         guard self.octets.count - self.index >= count else { throw RecordFault() }
         defer { self.index += count }
         return self.octets[self.index..<(self.index + count)]
+    }
+
+    mutating func flow() throws(RecordFault) -> MailFlow {
+        guard let priority = MailPriority(rawValue: UInt8(truncatingIfNeeded: try self.number(1))) else {
+            throw RecordFault()
+        }
+        return MailFlow(sender: UInt32(truncatingIfNeeded: try self.number(4)), priority: priority)
     }
 
     mutating func rest() -> ArraySlice<UInt8> {
@@ -150,6 +164,7 @@ extension RecipientRecord {
         let originalPath = ForwardPath(octets: original)
         guard original.isEmpty || originalPath != nil, let route = Route(octets: try reader.field()), route != .bounce
         else { throw RecordFault() }
+        let flow = try reader.flow()
         var outcome: DeliveryOutcome?
         switch try reader.number(1) {
         case 0: break
@@ -164,8 +179,9 @@ extension RecipientRecord {
         default: throw RecordFault()
         }
         self.init(
-            number: number, forwardPath: forwardPath, originalPath: originalPath, route: route, state: legal,
-            due: due == 0 ? nil : Timestamp(microseconds: due), attemptCount: attemptCount, lastAttempt: lastAttempt)
+            number: number, forwardPath: forwardPath, originalPath: originalPath, route: route, flow: flow,
+            state: legal, due: due == 0 ? nil : Timestamp(microseconds: due), attemptCount: attemptCount,
+            lastAttempt: lastAttempt)
     }
 
     private static func outcome(
@@ -191,11 +207,12 @@ extension DestinationRecord {
     }
 }
 
-extension Route {
+extension DueEntry {
     /// From the value of a due entry.
-    package init(dueValue octets: Span<UInt8>) throws(RecordFault) {
+    package init(key: DueKey, value octets: Span<UInt8>) throws(RecordFault) {
         var reader = try RecordReader(Array(copying: octets))
+        let flow = try reader.flow()
         guard let route = Route(octets: reader.rest()) else { throw RecordFault() }
-        self = route
+        self.init(key: key, destination: route, flow: flow)
     }
 }

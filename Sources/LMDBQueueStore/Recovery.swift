@@ -61,7 +61,7 @@ extension LMDBQueueStore {
 
     /// Makes the due index what the recipients say it is; answers how many entries were wrong.
     private func repairDue(_ transaction: borrowing WriteTransaction) throws(LMDBError) -> Int {
-        var wanted: [DueKey: Route] = [:]
+        var wanted: [DueKey: DueEntry] = [:]
         let recipients = try transaction.cursor(self.recipients)
         var isFound: Bool? = true
         while isFound == true {
@@ -70,7 +70,8 @@ extension LMDBQueueStore {
                     let record = try? RecipientRecord(number: place.number, octets: Array(copying: value)),
                     let due = record.due
                 {
-                    wanted[DueKey(time: due, recipient: place)] = record.destination
+                    let key = DueKey(time: due, recipient: place)
+                    wanted[key] = DueEntry(key: key, destination: record.destination, flow: record.flow)
                 }
                 return true
             }
@@ -80,7 +81,8 @@ extension LMDBQueueStore {
         isFound = true
         while isFound == true {
             isFound = try dues.next { key, value in
-                if let place = dueKey(key), let route = try? Route(dueValue: value), wanted[place] == route {
+                if let place = dueKey(key), let entry = try? DueEntry(key: place, value: value), wanted[place] == entry
+                {
                     wanted[place] = nil
                 } else {
                     stray.append(Array(copying: key))
@@ -89,9 +91,9 @@ extension LMDBQueueStore {
             }
         }
         for key in stray { try transaction.delete(self.dues, key: key.span) }
-        for (key, route) in wanted {
+        for (key, entry) in wanted {
             var value: [UInt8] = []
-            value.append(destination: route)
+            value.append(dueTo: entry.destination, entry.flow)
             try transaction.put(self.dues, key: dueKey(key).span, value: value.span)
         }
         return stray.count + wanted.count

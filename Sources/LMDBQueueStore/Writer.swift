@@ -115,7 +115,7 @@ struct Writer {
         }
         guard let due = record.due else { return }
         self.value.removeAll(keepingCapacity: true)
-        self.value.append(destination: record.destination)
+        self.value.append(dueTo: record.destination, record.flow)
         let entry = dueKey(DueKey(time: due, recipient: RecipientKey(message: id, number: record.number)))
         try transaction.put(self.store.dues, key: entry.span, value: self.value.span)
     }

@@ -111,6 +111,10 @@ package struct Frame: Sendable {
         guard self.fieldCount == count else { throw FrameFault(.wrongFieldCount, self.verb) }
     }
 
+    package func expectFields(_ counts: ClosedRange<Int>) throws(FrameFault) {
+        guard counts.contains(self.fieldCount) else { throw FrameFault(.wrongFieldCount, self.verb) }
+    }
+
     /// The number that a field spells.
     package func number(_ index: Int, limit: UInt64 = .max) throws(FrameFault) -> UInt64 {
         guard let number = self[index].decimal(limit: limit) else { throw FrameFault(.badField, self.verb) }

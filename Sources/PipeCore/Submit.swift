@@ -12,8 +12,14 @@ package struct MailRequest: Equatable, Sendable {
     package let declaredSize: UInt64
     /// Where the message came from, one line for the log and for `apus queue show`.
     package let trace: [UInt8]
+    /// What the submitter wishes; the queue's settings may say otherwise.
+    package let priority: MailPriority
 
-    package init(reversePath: ReversePath, bodyType: BodyType, declaredSize: UInt64, trace: [UInt8]) {
+    package init(
+        reversePath: ReversePath, bodyType: BodyType, declaredSize: UInt64, trace: [UInt8],
+        priority: MailPriority = .normal
+    ) {
+        self.priority = priority
         self.reversePath = reversePath
         self.bodyType = bodyType
         self.declaredSize = declaredSize
@@ -50,13 +56,14 @@ package enum SubmitRequest: Equatable, Sendable {
     package init(_ frame: Frame) throws(FrameFault) {
         switch frame.verb {
         case .mail:
-            try frame.expectFields(4)
+            try frame.expectFields(4...5)
             self = .mail(
                 MailRequest(
                     reversePath: try frame.value(ReversePath(octets: frame[0])),
                     bodyType: try frame.value(BodyType(octets: frame[1])),
                     declaredSize: try frame.number(2),
-                    trace: Array(frame[3])))
+                    trace: Array(frame[3]),
+                    priority: frame.fieldCount == 5 ? try frame.value(MailPriority(octets: frame[4])) : .normal))
         case .rcpt:
             try frame.expectFields(1)
             self = .rcpt(try frame.value(ForwardPath(octets: frame[0])))
@@ -84,6 +91,7 @@ package enum SubmitRequest: Equatable, Sendable {
             octets.appendField(mail.bodyType.octets)
             octets.appendField(number: mail.declaredSize)
             octets.appendField(mail.trace)
+            if mail.priority != .normal { octets.appendField(mail.priority.octets) }
             octets.endFrame(start)
         case .rcpt(let path):
             let start = octets.beginFrame(.rcpt, channel)

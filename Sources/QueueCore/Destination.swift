@@ -2,12 +2,6 @@
 
 import MailTypes
 
-/// Recipients of one message that wait at one destination.
-struct Job: Hashable, Sendable {
-    let message: MessageID
-    var numbers: [UInt32]
-}
-
 /// What the scheduler knows of a destination that has, or lately had, work.
 struct Destination: Sendable {
     let route: Route
@@ -15,27 +9,53 @@ struct Destination: Sendable {
     var window: DestinationWindow
     /// Set while the destination is down, or was when last tried.
     var suspension: DestinationRecord?
-    var waiting = Ring<Job>()
-    /// Recipients in `waiting`; some may have been taken away meanwhile by an operator.
-    var waitingCount = 0
+    var waiting = WaitingLine()
     /// Recipients asked from the disk that have not come yet.
     var loadingCount = 0
-    /// Whether it stands in the ring of destinations that can start a delivery.
-    var isReady = false
+    /// In which rings of destinations that can start a delivery it stands: a bit for each rank.
+    var readyRanks: UInt8 = 0
+    /// The time between the beginnings of two deliveries, if the administrator wants one.
+    var interval: Duration?
+    /// No delivery is begun before.
+    var nextStart = Timestamp(microseconds: 0)
+    /// Whether it waits for that time.
+    var isDelayed = false
     /// Whether it stands in the ring of destinations that could be forgotten.
     var isIdleListed = false
     /// The mean time between two ends of deliveries: the speed at which waiting mail is taken off; nil until it is known.
     private var pace: Duration?
     private var paceStart: Timestamp?
     private var endCount = 0
+    /// Since when mail has been put off without knowing the pace.
+    private var blindSince: Timestamp?
     /// The time up to which mail that found no room in memory has been given other times.
     private var spreadUntil = Timestamp(microseconds: 0)
 
-    init(_ route: Route, windowMaximum: Int, suspension: DestinationRecord? = nil) {
+    init(_ route: Route, _ limits: SchedulerLimits, suspension: DestinationRecord? = nil) {
+        let terms = limits.terms(of: route)
         self.route = route
         self.kind = route.agentKind
         self.suspension = suspension
-        self.window = DestinationWindow(maximum: windowMaximum, isProbing: suspension != nil)
+        self.window = DestinationWindow(
+            maximum: terms.deliveryCountMax ?? limits.destinationDeliveryCountMax, isProbing: suspension != nil)
+        self.interval = terms.interval
+    }
+
+    /// The administrator has changed the limits.
+    mutating func setLimits(_ limits: SchedulerLimits) {
+        let terms = limits.terms(of: self.route)
+        self.window.setMaximum(terms.deliveryCountMax ?? limits.destinationDeliveryCountMax)
+        self.interval = terms.interval
+    }
+
+    /// So much may be caught up with: timers are not exact.
+    private static let catchUp = Duration.milliseconds(100)
+
+    /// A delivery begins.
+    mutating func noteStart(_ now: Timestamp) {
+        self.window.started()
+        guard let interval = self.interval else { return }
+        self.nextStart = max(self.nextStart, now.advanced(by: .zero - Self.catchUp)).advanced(by: interval)
     }
 
     func isSuspended(at now: Timestamp) -> Bool { self.suspension.map { now < $0.suspendedUntil } ?? false }
@@ -45,27 +65,6 @@ struct Destination: Sendable {
 
     var isIdle: Bool {
         self.waiting.isEmpty && self.window.inFlightCount == 0 && self.loadingCount == 0 && self.suspension == nil
-    }
-
-    mutating func add(_ number: UInt32, of message: MessageID) {
-        self.waitingCount += 1
-        let joined = self.waiting.updateLast { job in
-            guard job.message == message else { return false }
-            job.numbers.append(number)
-            return true
-        }
-        if joined != true { self.waiting.append(Job(message: message, numbers: [number])) }
-    }
-
-    mutating func takeJob() -> Job? {
-        guard let job = self.waiting.popFirst() else { return nil }
-        self.waitingCount -= job.numbers.count
-        return job
-    }
-
-    mutating func putBack(_ job: Job) {
-        self.waiting.prepend(job)
-        self.waitingCount += job.numbers.count
     }
 
     /// A delivery ended at `now`. Only while more waits does the time tell how fast the destination is; it is taken over
@@ -91,8 +90,14 @@ struct Destination: Sendable {
     /// When the next recipient without room in memory should be looked at again: each one a pace after the other, a
     /// little faster than the destination is, so that it never runs dry; what comes too early is put off again.
     mutating func spread(_ now: Timestamp, limit: Duration) -> Timestamp {
-        guard let pace = self.pace else { return now.advanced(by: .milliseconds(300)) }
-        let earliest = now.advanced(by: max(pace * self.waitingCount / 2, .milliseconds(20)))
+        guard let pace = self.pace ?? self.interval else {
+            // Nothing has ended yet: it may be as slow as it has been until now.
+            let since = self.blindSince ?? now
+            self.blindSince = since
+            return now.advanced(by: min(max(now.elapsed(since: since), .milliseconds(300)), limit))
+        }
+        self.blindSince = nil
+        let earliest = now.advanced(by: max(pace * self.waiting.recipientCount / 2, .milliseconds(20)))
         let latest = max(earliest, now.advanced(by: limit))
         self.spreadUntil = min(max(self.spreadUntil, earliest).advanced(by: pace * 3 / 4), latest)
         return self.spreadUntil
@@ -172,6 +177,8 @@ struct DeliveryUnderWay: Sendable {
     let destination: Int
     let message: MessageID
     let numbers: [UInt32]
+    /// In whose account it stands; nil for a change without an agent.
+    var sender: UInt32?
     var outcomes: [DeliveryOutcome?]
     /// Not empty once the delivery has ended and is being committed.
     var changes: [RecipientChange] = []

@@ -18,7 +18,7 @@ package struct DestinationWindow: Hashable, Sendable {
     /// A new destination is down after so many failures in a row without one answer.
     private static let failureCountMax = 3
 
-    private let maximum: Int
+    private var maximum: Int
     /// Deliveries allowed at once; 1 while probing.
     package private(set) var size: Int
     package private(set) var inFlightCount = 0
@@ -32,6 +32,12 @@ package struct DestinationWindow: Hashable, Sendable {
         self.maximum = max(maximum, 1)
         self.size = isProbing ? 1 : min(Self.start, self.maximum)
         self.failureCount = isProbing ? Self.failureCountMax - 1 : 0
+    }
+
+    /// A window that is wider now narrows as its deliveries end.
+    package mutating func setMaximum(_ maximum: Int) {
+        self.maximum = max(maximum, 1)
+        self.size = min(self.size, self.maximum)
     }
 
     package var hasRoom: Bool { self.inFlightCount < self.size }

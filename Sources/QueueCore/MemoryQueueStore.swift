@@ -13,7 +13,7 @@ package final class MemoryQueueStore: QueueStore {
         var content: [MessageID: [UInt8]] = [:]
         /// Ids whose content is there without a message.
         var unfinished: Set<MessageID> = []
-        var due: [DueKey: Route] = [:]
+        var due: [DueKey: (destination: Route, flow: MailFlow)] = [:]
         var destinations: [Route: DestinationRecord] = [:]
         var lastMessageID = MessageID(rawValue: 0)
     }
@@ -133,7 +133,7 @@ package final class MemoryQueueStore: QueueStore {
 
     private static func put(_ record: RecipientRecord, _ id: MessageID, _ draft: inout Contents) {
         draft.recipients[id, default: [:]][record.number] = record
-        if let due = record.due { draft.due[Self.key(id, record.number, due)] = record.destination }
+        if let due = record.due { draft.due[Self.key(id, record.number, due)] = (record.destination, record.flow) }
     }
 
     private static func key(_ id: MessageID, _ number: UInt32, _ due: Timestamp) -> DueKey {
@@ -150,8 +150,8 @@ package final class MemoryQueueStore: QueueStore {
             if let after, key <= after { continue }
             guard key.time <= through else { return DuePage(entries: entries, hasMore: false, next: key.time) }
             guard entries.count < limit else { return DuePage(entries: entries, hasMore: true, next: nil) }
-            guard let destination = self.contents.due[key] else { continue }
-            entries.append(DueEntry(key: key, destination: destination))
+            guard let entry = self.contents.due[key] else { continue }
+            entries.append(DueEntry(key: key, destination: entry.destination, flow: entry.flow))
         }
         return DuePage(entries: entries, hasMore: false, next: nil)
     }

@@ -71,6 +71,8 @@ package struct RecipientRecord: Hashable, Sendable {
     package let originalPath: ForwardPath?
     /// Where the recipient is delivered. Never `bounce`.
     package let route: Route
+    /// With whom it takes turns.
+    package let flow: MailFlow
     package var state: State
     /// The key of its entry in the due index; nil: held by the operator, and not in the index.
     package var due: Timestamp?
@@ -80,13 +82,14 @@ package struct RecipientRecord: Hashable, Sendable {
     package var lastAttempt: Timestamp
 
     package init(
-        number: UInt32, forwardPath: ForwardPath, originalPath: ForwardPath?, route: Route, state: State,
-        due: Timestamp?, attemptCount: UInt32 = 0, lastAttempt: Timestamp = Timestamp(microseconds: 0)
+        number: UInt32, forwardPath: ForwardPath, originalPath: ForwardPath?, route: Route, flow: MailFlow,
+        state: State, due: Timestamp?, attemptCount: UInt32 = 0, lastAttempt: Timestamp = Timestamp(microseconds: 0)
     ) {
         self.number = number
         self.forwardPath = forwardPath
         self.originalPath = originalPath
         self.route = route
+        self.flow = flow
         self.state = state
         self.due = due
         self.attemptCount = attemptCount
@@ -143,10 +146,12 @@ package struct DueKey: Hashable, Comparable, Sendable {
 package struct DueEntry: Hashable, Sendable {
     package let key: DueKey
     package let destination: Route
+    package let flow: MailFlow
 
-    package init(key: DueKey, destination: Route) {
+    package init(key: DueKey, destination: Route, flow: MailFlow) {
         self.key = key
         self.destination = destination
+        self.flow = flow
     }
 }
 

@@ -1,8 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Who gets what next: destinations in turn, each within its window, each agent within its capacity.
+// Who gets what next: destinations in turn, each within its window, each agent within its capacity, and no sender
+// all of it.
 
 import MailTypes
+
+/// The destinations that can start a delivery, in turn; from the more urgent more are taken.
+struct ReadyDestinations: Sendable {
+    /// Behind the priorities: destinations of senders who have little, while there is a crowd.
+    static let front = 3
+
+    private var rings: InlineArray<4, Ring<Int>> = [Ring(), Ring(), Ring(), Ring()]
+    private var choice = WeightedChoice<4>([1, 4, 16, 32])
+
+    mutating func append(_ place: Int, at rank: Int) { self.rings[rank].append(place) }
+
+    mutating func popFirst() -> (place: Int, rank: Int)? {
+        guard let rank = self.choice.next({ !self.rings[$0].isEmpty }), let place = self.rings[rank].popFirst() else {
+            return nil
+        }
+        return (place, rank)
+    }
+}
 
 extension Scheduler {
     // MARK: - Agents
@@ -41,15 +60,28 @@ extension Scheduler {
             self.end(id, now, &actions)
             return
         }
-        self.deliveries[id] = nil
+        self.close(id)
+        var flow: MailFlow?
         for number in delivery.numbers {
             guard let index = self.messages[delivery.message]?.index(of: number) else { continue }
-            self.messages[delivery.message]?.update(index) { $0.phase = .waiting }
+            self.messages[delivery.message]?.update(index) {
+                $0.phase = .waiting
+                flow = $0.record.flow
+            }
         }
         self.destinations[delivery.destination]?.window.ended()
-        self.destinations[delivery.destination]?.putBack(Job(message: delivery.message, numbers: delivery.numbers))
-        self.makeReady(delivery.destination)
-        self.makeReportReady(delivery.message)
+        if let flow {
+            self.destinations[delivery.destination]?.waiting.putBack(
+                Job(message: delivery.message, flow: flow, numbers: delivery.numbers))
+        }
+        self.makeReady(delivery.destination, now)
+        self.makeReportReady(delivery.message, now)
+    }
+
+    /// A delivery is over, or has to be done again.
+    mutating func close(_ id: DeliveryID) {
+        guard let delivery = self.deliveries.removeValue(forKey: id), let sender = delivery.sender else { return }
+        self.senders.add(sender, deliveries: -1)
     }
 
     /// The agent of a kind with the most room, by its place; nil if none has any.
@@ -65,19 +97,87 @@ extension Scheduler {
 
     // MARK: - Starting
 
+    /// How many more deliveries can be begun by agents of a kind.
+    private func restCount(_ kind: AgentKind) -> Int {
+        var count = 0
+        for link in self.links[kind.rawValue] { count += min(link.freeCount, self.limits.deliveryCountMax) }
+        return min(self.limits.deliveryCountMax - self.deliveries.count, count)
+    }
+
+    /// Whether so few deliveries are left to be begun that it matters who begins them.
+    private func isCrowded(_ restCount: Int) -> Bool { restCount < self.limits.deliveryCountMax / 4 }
+
+    /// Lets a destination stand in line if it has work and room in its window and its time has come.
+    mutating func makeReady(_ place: Int, _ now: Timestamp) {
+        guard let priority = self.destinations[place]?.waiting.topPriority,
+            let kind = self.destinations[place]?.kind, self.destinations[place]?.window.hasRoom == true
+        else { return }
+        if let start = self.destinations[place]?.nextStart, start > now {
+            guard self.destinations[place]?.isDelayed == false else { return }
+            self.destinations[place]?.isDelayed = true
+            self.delayed.insert(place, at: start)
+            return
+        }
+        var wanted = Int(priority.rawValue)
+        if let sender = self.destinations[place]?.waiting.nextSender, self.isCrowded(self.restCount(kind)),
+            self.senders.goesInFront(sender)
+        {
+            wanted = ReadyDestinations.front
+        }
+        let bit = UInt8(1) << wanted
+        // Whoever stands in a better place already need not stand in this one.
+        guard self.destinations[place].map({ $0.readyRanks < bit }) ?? false else { return }
+        self.destinations[place]?.readyRanks |= bit
+        self.ready[kind.rawValue].append(place, at: wanted)
+    }
+
+    /// Nothing waits longer than this for the time between two deliveries.
+    private static let intervalMax = Duration.seconds(61)
+
+    private mutating func endDelays(_ now: Timestamp) {
+        while let place = self.delayed.popFirst(at: now, within: Self.intervalMax) {
+            self.destinations[place]?.isDelayed = false
+            if let start = self.destinations[place]?.nextStart { self.destinations[place]?.nextStart = min(start, now) }
+            self.makeReady(place, now)
+        }
+    }
+
+    /// So many destinations are asked in vain before it is left to the next event: in a crowd those of a sender who has
+    /// much already.
+    private static let refusalCountMax = 16
+
     /// Starts what can be started.
     mutating func dispatch(_ now: Timestamp, _ actions: inout [Action]) {
         guard !self.isPaused, !self.isStopping else { return }
+        self.endDelays(now)
         for kind in AgentKind.allCases {
-            while self.deliveries.count < self.limits.deliveryCountMax, !self.ready[kind.rawValue].isEmpty,
-                let link = self.freeLink(kind), let place = self.ready[kind.rawValue].popFirst()
+            var refusalCount = 0
+            while self.deliveries.count < self.limits.deliveryCountMax, refusalCount < Self.refusalCountMax,
+                let link = self.freeLink(kind), let (place, rank) = self.ready[kind.rawValue].popFirst()
             {
-                self.destinations[place]?.isReady = false
-                guard self.destinations[place]?.window.hasRoom ?? false else { continue }
-                if let job = self.destinations[place]?.takeJob() { self.start(job, place, kind, link, now, &actions) }
-                self.makeReady(place)
+                self.destinations[place]?.readyRanks &= ~(UInt8(1) << rank)
+                guard let destination = self.destinations[place], destination.window.hasRoom,
+                    !destination.waiting.isEmpty, destination.nextStart <= now
+                else {
+                    self.makeReady(place, now)
+                    continue
+                }
+                if let job = self.takeJob(place, kind) {
+                    self.start(job, place, kind, link, now, &actions)
+                } else {
+                    refusalCount += 1
+                }
+                self.makeReady(place, now)
             }
         }
+    }
+
+    /// The next job of a destination: in a crowd, of a sender who may have one more.
+    private mutating func takeJob(_ place: Int, _ kind: AgentKind) -> Job? {
+        let restCount = self.restCount(kind)
+        guard self.isCrowded(restCount) else { return self.destinations[place]?.waiting.take() }
+        let senders = self.senders
+        return self.destinations[place]?.waiting.take { senders.mayBegin($0, restCount: restCount) }
     }
 
     private mutating func start(
@@ -102,13 +202,17 @@ extension Scheduler {
             recipients.append(recipient.record)
             self.messages[job.message]?.update(index) { $0.phase = .inFlight(id) }
         }
-        if !rest.isEmpty { self.destinations[place]?.putBack(Job(message: job.message, numbers: Array(rest))) }
+        if !rest.isEmpty {
+            self.destinations[place]?.waiting.putBack(
+                Job(message: job.message, flow: job.flow, numbers: Array(rest)))
+        }
         guard !numbers.isEmpty, let route = self.destinations[place]?.route else { return }
         let agent = self.links[kind.rawValue][link].id
         self.links[kind.rawValue][link].inFlightCount += 1
-        self.destinations[place]?.window.started()
+        self.destinations[place]?.noteStart(now)
+        self.senders.add(job.flow.sender, deliveries: 1)
         self.deliveries[id] = DeliveryUnderWay(
-            link: agent, destination: place, message: job.message, numbers: numbers,
+            link: agent, destination: place, message: job.message, numbers: numbers, sender: job.flow.sender,
             outcomes: [DeliveryOutcome?](repeating: nil, count: numbers.count))
         actions.append(
             .deliver(DeliveryOrder(id: id, link: agent, message: record, route: route, recipients: recipients)))

@@ -48,12 +48,14 @@ extension Scheduler {
                 self.messages[message]?.index(of: entry.key.recipient.number) == nil
             else { continue }
             let place = self.place(entry.destination)
-            if let time = self.postponement(place, entry.key, now) {
+            if let time = self.postponement(place, entry.key, entry.flow.sender, now) {
                 moves.append(DueMove(from: entry.key, to: time))
                 self.moving.insert(entry.key.recipient)
             } else {
                 self.destinations[place]?.loadingCount += 1
                 self.loadingPlaces.append(place)
+                self.senders.add(entry.flow.sender, recipients: 1)
+                self.loadingSenders.append(entry.flow.sender)
                 keys.append(entry.key)
             }
         }
@@ -80,6 +82,8 @@ extension Scheduler {
         guard self.isLoading else { return }
         self.isLoading = false
         for place in self.loadingPlaces { self.destinations[place]?.loadingCount = 0 }
+        for sender in self.loadingSenders { self.senders.add(sender, recipients: -1) }
+        self.loadingSenders.removeAll(keepingCapacity: true)
         for key in work.undecodable { actions.append(.quarantine(key)) }
         var moves: [DueMove] = []
         for message in work.messages {
@@ -130,7 +134,7 @@ extension Scheduler {
             // The cursor may have found it before its acceptance was told here.
             guard !self.moving.contains(key), self.messages[record.id]?.index(of: key.number) == nil else { continue }
             let place = self.place(recipient.destination)
-            if let time = self.postponement(place, DueKey(time: due, recipient: key), now) {
+            if let time = self.postponement(place, DueKey(time: due, recipient: key), recipient.flow.sender, now) {
                 self.moving.insert(key)
                 moves.append(DueMove(from: DueKey(time: due, recipient: key), to: time))
             } else if !self.keep(recipient, of: record, at: place, now) {
@@ -152,18 +156,21 @@ extension Scheduler {
         self.messages[record.id, default: MessageWork(record: record)].insert(RecipientWork(record: recipient))
         self.recipientCount += 1
         self.recipientCounts[recipient.destination.agentKind.rawValue] += 1
-        self.destinations[place]?.add(recipient.number, of: record.id)
-        self.makeReady(place)
+        self.senders.add(recipient.flow.sender, recipients: 1)
+        self.destinations[place]?.waiting.add(recipient.number, of: record.id, recipient.flow)
+        self.makeReady(place, now)
         return true
     }
 
     /// Takes a recipient out of memory.
     mutating func drop(_ number: UInt32, of message: MessageID) {
         guard let index = self.messages[message]?.index(of: number),
-            let kind = self.messages[message]?.recipients[index].record.destination.agentKind
+            let kind = self.messages[message]?.recipients[index].record.destination.agentKind,
+            let sender = self.messages[message]?.recipients[index].record.flow.sender
         else { return }
         self.recipientCount -= 1
         self.recipientCounts[kind.rawValue] -= 1
+        self.senders.add(sender, recipients: -1)
         if self.messages[message]?.recipients.count == 1 {
             self.messages[message] = nil
         } else {
@@ -173,14 +180,16 @@ extension Scheduler {
 
     // MARK: - What does not fit
 
-    /// Whether a destination may have one recipient more in memory. One that is down may have none.
-    private func hasShare(_ place: Int, _ now: Timestamp) -> Bool {
+    /// Whether a destination may have one recipient more in memory, of this sender. One that is down may have none.
+    private func hasShare(_ place: Int, _ sender: UInt32, _ now: Timestamp) -> Bool {
         guard let destination = self.destinations[place], !destination.isSuspended(at: now) else { return false }
-        let count = destination.waitingCount + destination.loadingCount
+        let count = destination.waiting.recipientCount + destination.loadingCount
         if destination.isProbing(at: now) {
             // One delivery's worth is the probe; the rest waits for what it tells.
             return destination.window.inFlightCount == 0 && count < self.limits.recipientCountPerDeliveryMax
         }
+        // Why: what others have waiting must not keep out a sender who has little.
+        if self.senders.isSmall(sender) { return true }
         let activeCount = max(self.places.count - self.idle.count - self.suspendedCount, 1)
         let share = min(2_000, max(self.limits.recipientCountMax / (2 * activeCount), 100))
         let kindCount = self.recipientCounts[destination.kind.rawValue] + destination.loadingCount
@@ -188,8 +197,10 @@ extension Scheduler {
     }
 
     /// When to look again at mail for a destination that is down or has its share of memory; nil if it can be taken.
-    private mutating func postponement(_ place: Int, _ key: DueKey, _ now: Timestamp) -> Timestamp? {
-        guard !self.hasShare(place, now), let destination = self.destinations[place] else { return nil }
+    private mutating func postponement(
+        _ place: Int, _ key: DueKey, _ sender: UInt32, _ now: Timestamp
+    ) -> Timestamp? {
+        guard !self.hasShare(place, sender, now), let destination = self.destinations[place] else { return nil }
         if let suspension = destination.suspension {
             // Why: mail for a destination that is down must still be able to expire; an id tells the age.
             let age = now.elapsed(since: Timestamp(microseconds: key.recipient.message.rawValue))
@@ -214,7 +225,7 @@ extension Scheduler {
     /// Gives all mail that waits in memory for a destination that has gone down the time of its next probe.
     mutating func clear(_ place: Int, until: Timestamp, _ now: Timestamp, _ actions: inout [Action]) {
         var moves: [DueMove] = []
-        while let job = self.destinations[place]?.takeJob() {
+        while let job = self.destinations[place]?.waiting.take() {
             for number in job.numbers {
                 guard self.operating[job.message] == nil, let work = self.messages[job.message],
                     let index = work.index(of: number), work.recipients[index].phase == .waiting

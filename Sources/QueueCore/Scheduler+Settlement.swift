@@ -55,7 +55,7 @@ extension Scheduler {
             .settle(Settlement(delivery: id, message: delivery.message, changes: changes, endings: endings)))
         if delivery.link == nil {
             self.destinations[delivery.destination]?.window.ended()
-            self.makeReady(delivery.destination)
+            self.makeReady(delivery.destination, now)
         } else {
             self.feedBack(isHostDown ? .failed : .answered, delivery.destination, now, &actions)
         }
@@ -168,6 +168,7 @@ extension Scheduler {
             RecipientWork(record: recipient, phase: .settling(id)))
         self.recipientCount += 1
         self.recipientCounts[recipient.destination.agentKind.rawValue] += 1
+        self.senders.add(recipient.flow.sender, recipients: 1)
         self.deliveries[id] = DeliveryUnderWay(
             link: nil, destination: place, message: message.id, numbers: [recipient.number], outcomes: [nil],
             changes: [change])
@@ -183,15 +184,15 @@ extension Scheduler {
     /// The changes of a delivery are on stable storage.
     mutating func conclude(_ id: DeliveryID, _ now: Timestamp) {
         guard let delivery = self.deliveries[id], !delivery.changes.isEmpty else { return }
-        self.deliveries[id] = nil
+        self.close(id)
         self.release(delivery.link)
-        for change in delivery.changes { self.conclude(change, delivery.message) }
-        self.makeReportReady(delivery.message)
-        self.makeReady(delivery.destination)
+        for change in delivery.changes { self.conclude(change, delivery.message, now) }
+        self.makeReportReady(delivery.message, now)
+        self.makeReady(delivery.destination, now)
         self.listIdle(delivery.destination)
     }
 
-    private mutating func conclude(_ change: RecipientChange, _ message: MessageID) {
+    private mutating func conclude(_ change: RecipientChange, _ message: MessageID, _ now: Timestamp) {
         guard let index = self.messages[message]?.index(of: change.number) else { return }
         let kind = self.messages[message]?.recipients[index].record.destination.agentKind
         guard let after = change.after, after.due != nil, after.hasFailed, kind != .bounce, !self.isPaused,
@@ -207,22 +208,20 @@ extension Scheduler {
         self.recipientCounts[AgentKind.bounce.rawValue] += 1
         self.messages[message]?.update(index) { $0 = RecipientWork(record: after) }
         let place = self.place(.bounce)
-        self.destinations[place]?.add(change.number, of: message)
-        self.makeReady(place)
+        self.destinations[place]?.waiting.add(change.number, of: message, after.flow)
+        self.makeReady(place, now)
     }
 
     /// Puts a report into the line that had waited for the message's other deliveries.
-    mutating func makeReportReady(_ message: MessageID) {
+    mutating func makeReportReady(_ message: MessageID, _ now: Timestamp) {
         guard let work = self.messages[message], work.hasReportWaiting, !work.isUnderWay else { return }
         self.messages[message]?.hasReportWaiting = false
         let place = self.place(.bounce)
-        let numbers = work.recipients.compactMap { recipient in
-            recipient.phase == .waiting && recipient.record.hasFailed ? recipient.record.number : nil
-        }
+        let failures = work.recipients.filter { $0.phase == .waiting && $0.record.hasFailed }.map(\.record)
         // Those that were put into the line by the same commit are there already; a number that stands there twice is
         // passed over the second time.
-        for number in numbers { self.destinations[place]?.add(number, of: message) }
-        self.makeReady(place)
+        for record in failures { self.destinations[place]?.waiting.add(record.number, of: message, record.flow) }
+        self.makeReady(place, now)
     }
 
     // MARK: - Destinations that go down and come back
@@ -250,7 +249,7 @@ extension Scheduler {
                 self.suspendedCount -= 1
                 actions.append(.saveDestination(destination.route, nil))
             }
-            self.makeReady(place)
+            self.makeReady(place, now)
         }
     }
 }

@@ -30,8 +30,11 @@ package struct Scheduler: Sendable {
     var freePlaces: [Int] = []
     var places: [Route: Int] = [:]
     var idle = Ring<Int>()
-    /// Places that can start a delivery, in turn, by kind of agent.
-    var ready = [Ring<Int>](repeating: Ring(), count: AgentKind.allCases.count)
+    /// Places that can start a delivery, by kind of agent.
+    var ready = [ReadyDestinations](repeating: ReadyDestinations(), count: AgentKind.allCases.count)
+    /// Places that may start their next delivery at a time.
+    var delayed = TimeHeap()
+    var senders = SenderBook()
     /// Destinations that were down when last tried.
     package internal(set) var suspendedCount = 0
     var nextSweep = Timestamp(microseconds: 0)
@@ -48,8 +51,9 @@ package struct Scheduler: Sendable {
     var isLoading = false
     /// A place to which the cursor must go back when the page that is being read has come.
     var loweredWhileLoading: Timestamp?
-    /// Destinations for which recipients were asked.
+    /// Destinations for which recipients were asked, and whose they are.
     var loadingPlaces: [Int] = []
+    var loadingSenders: [UInt32] = []
     /// Recipients whose move is being committed.
     var moving: Set<RecipientKey> = []
     /// Messages on which an operator's verb is being committed.
@@ -74,8 +78,7 @@ package struct Scheduler: Sendable {
         self.isPaused = isPaused
         self.random = SeededGenerator(seed: seed)
         for entry in suspended where self.places[entry.route] == nil {
-            let destination = Destination(
-                entry.route, windowMaximum: limits.destinationDeliveryCountMax, suspension: entry.record)
+            let destination = Destination(entry.route, limits, suspension: entry.record)
             self.places[entry.route] = self.destinations.count
             self.destinations.append(destination)
             self.suspendedCount += 1
@@ -103,7 +106,7 @@ package struct Scheduler: Sendable {
             self.wakeTime = nil
             self.sweep(now, &actions)
         case .pauseSet(let isPaused): self.isPaused = isPaused
-        case .limitsSet(let limits): self.limits = limits
+        case .limitsSet(let limits): self.setLimits(limits, now)
         case .stopRequested: self.isStopping = true
         }
         self.dispatch(now, &actions)
@@ -124,8 +127,10 @@ package struct Scheduler: Sendable {
     }
 
     private mutating func setWake(_ now: Timestamp, _ actions: inout [Action]) {
-        guard !self.isPaused, !self.isStopping, !self.isLoading, let next = self.nextDue, next > now else { return }
-        guard self.wakeTime.map({ next < $0 || $0 <= now }) ?? true else { return }
+        guard !self.isPaused, !self.isStopping else { return }
+        var next = self.delayed.first
+        if !self.isLoading, let due = self.nextDue, due > now { next = next.map { min($0, due) } ?? due }
+        guard let next, next > now, self.wakeTime.map({ next < $0 || $0 <= now }) ?? true else { return }
         self.wakeTime = next
         actions.append(.wake(next))
     }
@@ -140,10 +145,18 @@ package struct Scheduler: Sendable {
 
     // MARK: - Destinations
 
+    private mutating func setLimits(_ limits: SchedulerLimits, _ now: Timestamp) {
+        self.limits = limits
+        for place in self.destinations.indices where self.destinations[place] != nil {
+            self.destinations[place]?.setLimits(limits)
+            self.makeReady(place, now)
+        }
+    }
+
     /// The place of a destination, made if need be.
     mutating func place(_ route: Route) -> Int {
         if let place = self.places[route] { return place }
-        let destination = Destination(route, windowMaximum: self.limits.destinationDeliveryCountMax)
+        let destination = Destination(route, self.limits)
         let place: Int
         if let free = self.freePlaces.popLast() {
             place = free
@@ -156,15 +169,6 @@ package struct Scheduler: Sendable {
         return place
     }
 
-    /// Lets a destination stand in line if it has work and room in its window.
-    mutating func makeReady(_ place: Int) {
-        guard let destination = self.destinations[place], !destination.isReady, !destination.waiting.isEmpty,
-            destination.window.hasRoom
-        else { return }
-        self.destinations[place]?.isReady = true
-        self.ready[destination.kind.rawValue].append(place)
-    }
-
     private static let idleCountMax = 1_000
 
     /// Remembers the window of an idle destination for a while, and forgets that of the one idle longest.
@@ -174,7 +178,9 @@ package struct Scheduler: Sendable {
         self.idle.append(place)
         guard self.idle.count > Self.idleCountMax, let oldest = self.idle.popFirst() else { return }
         self.destinations[oldest]?.isIdleListed = false
-        if let candidate = self.destinations[oldest], candidate.isIdle, !candidate.isReady {
+        if let candidate = self.destinations[oldest], candidate.isIdle, candidate.readyRanks == 0,
+            !candidate.isDelayed
+        {
             self.forget(oldest, candidate.route)
         }
     }

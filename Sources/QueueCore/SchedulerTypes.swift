@@ -54,10 +54,13 @@ package struct SchedulerLimits: Hashable, Sendable {
     package var lifetime: Duration
     /// Entries of the due index read at once.
     package var pageEntryCount: Int
+    /// What is special about some destinations; the first that matches counts.
+    package var rules: [DestinationRule]
 
     package init(
         recipientCountMax: Int, deliveryCountMax: Int, destinationDeliveryCountMax: Int,
-        recipientCountPerDeliveryMax: Int, retry: RetrySchedule, lifetime: Duration, pageEntryCount: Int = 500
+        recipientCountPerDeliveryMax: Int, retry: RetrySchedule, lifetime: Duration, pageEntryCount: Int = 500,
+        rules: [DestinationRule] = []
     ) {
         self.recipientCountMax = max(recipientCountMax, 4)
         self.deliveryCountMax = max(deliveryCountMax, 1)
@@ -66,6 +69,7 @@ package struct SchedulerLimits: Hashable, Sendable {
         self.retry = retry
         self.lifetime = lifetime
         self.pageEntryCount = max(pageEntryCount, 1)
+        self.rules = rules
     }
 }
 

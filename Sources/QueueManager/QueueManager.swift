@@ -319,7 +319,10 @@ package final class QueueManager {
         }
         let now = WallClock.now()
         let records: [RecipientRecord]
-        switch submission.verdict(recipientCountMax: self.settings.recipientCountMax, now: now) {
+        let priority = self.settings.priority(of: submission.mail)
+        switch submission.verdict(
+            recipientCountMax: self.settings.recipientCountMax, priority: priority, now: now)
+        {
         case .refused(let refusal): return self.refuse(submission, refusal)
         case .accepted(let accepted): records = accepted
         }

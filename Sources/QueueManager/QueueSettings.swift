@@ -22,11 +22,13 @@ struct QueueSettings: Equatable, Sendable {
     /// Octets of just accepted content that are kept in memory.
     let cacheOctetCountMax: Int
     let scheduler: SchedulerLimits
+    private let highPrioritySenders: [SenderPattern]
+    private let lowPrioritySenders: [SenderPattern]
 
     private static let names: Set<String> = [
         "directory", "paused", "lifetime", "retry-min", "retry-max", "message-size-max", "recipients-max", "reserve",
         "size-max", "cache-size", "deliveries-max", "destination-deliveries-max", "delivery-recipients-max",
-        "window-recipients-max",
+        "window-recipients-max", "high-priority-sender", "low-priority-sender", "destination",
     ]
 
     init(_ table: SettingsTable) throws(SettingsFault) {
@@ -51,6 +53,23 @@ struct QueueSettings: Equatable, Sendable {
             destinationDeliveryCountMax: try table.integer("destination-deliveries-max", in: 1...10_000, default: 20),
             recipientCountPerDeliveryMax: try table.integer("delivery-recipients-max", in: 1...1_000, default: 100),
             retry: RetrySchedule(minimum: retryMinimum, maximum: retryMaximum),
-            lifetime: self.lifetime)
+            lifetime: self.lifetime,
+            rules: try DestinationSetting.all(table).map { setting in
+                DestinationRule(
+                    pattern: setting.pattern,
+                    terms: DestinationTerms(
+                        deliveryCountMax: setting.numbers["connections-max"],
+                        deliveriesPerMinuteMax: setting.numbers["messages-per-minute-max"]))
+            })
+        let expected = "a sender such as user@example.org, @example.org, @*.example.org or <>"
+        self.highPrioritySenders = try table.values("high-priority-sender", expected) { SenderPattern(text: $0) }
+        self.lowPrioritySenders = try table.values("low-priority-sender", expected) { SenderPattern(text: $0) }
+    }
+
+    /// How urgent a message is: what is said of its sender here, otherwise what its submitter wishes.
+    func priority(of mail: MailRequest) -> MailPriority {
+        if self.highPrioritySenders.contains(where: { $0.matches(mail.reversePath) }) { return .high }
+        if self.lowPrioritySenders.contains(where: { $0.matches(mail.reversePath) }) { return .low }
+        return mail.priority
     }
 }

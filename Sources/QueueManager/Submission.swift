@@ -106,7 +106,10 @@ extension Submission {
     ///
     /// A recipient that turns out not to exist is stored as failed, so that the sender is told; if it is the only one
     /// and the client still waits, it is refused.
-    func verdict(recipientCountMax: Int, now: Timestamp) -> Verdict {
+    ///
+    /// - Parameter priority: what the settings make of the submitter's wish.
+    func verdict(recipientCountMax: Int, priority: MailPriority, now: Timestamp) -> Verdict {
+        let flow = MailFlow(self.mail.reversePath, priority)
         var records: [RecipientRecord] = []
         var seen: Set<Resolution.Target> = []
         let isSingle = self.recipients.count == 1
@@ -128,7 +131,7 @@ extension Submission {
                         RecipientRecord(
                             number: UInt32(records.count), forwardPath: target.forwardPath,
                             originalPath: target.forwardPath == recipient.path ? nil : recipient.path,
-                            route: target.route, state: .queued(last: nil), due: now))
+                            route: target.route, flow: flow, state: .queued(last: nil), due: now))
                 }
             }
             guard records.count + failures.count <= recipientCountMax else {
@@ -140,7 +143,8 @@ extension Submission {
                 RecipientRecord(
                     number: UInt32(records.count), forwardPath: path, originalPath: nil,
                     // Nobody delivers it: the state leads to the bounce agent.
-                    route: .local(user: Array("nobody".utf8)), state: .failed(failure), due: now, lastAttempt: now))
+                    route: .local(user: Array("nobody".utf8)), flow: flow, state: .failed(failure), due: now,
+                    lastAttempt: now))
         }
         return .accepted(records)
     }

@@ -20,7 +20,8 @@ struct RemoteSettings: Sendable {
     let deliveryCountMax: Int
     let connectionCountMax: Int
     let idleConnectionCountMax: Int
-    let messagesPerConnectionMax: Int
+    private let messagesPerConnectionMax: Int
+    private let destinations: [DestinationSetting]
 
     /// The largest number of recipients of one delivery; the queue sends far fewer.
     static let recipientCountMax = 10_000
@@ -32,7 +33,7 @@ struct RemoteSettings: Sendable {
         "dns-timeout", "dns-attempts", "dns-questions-max", "dns-cache-entries", "dns-cache-time-max",
         "deliveries-max", "connections-max", "idle-connections-max", "messages-per-connection-max", "connect-timeout",
         "greeting-timeout", "hello-timeout", "mail-timeout", "recipient-timeout", "data-timeout", "content-timeout",
-        "final-reply-timeout", "idle-connection-timeout", "quit-timeout",
+        "final-reply-timeout", "idle-connection-timeout", "quit-timeout", "destination",
     ]
 
     /// Reads the settings, and the resolver file if they name no resolvers.
@@ -71,6 +72,13 @@ struct RemoteSettings: Sendable {
         self.idleConnectionCountMax = try table.integer("idle-connections-max", in: 0...100_000, default: 500)
         self.messagesPerConnectionMax = try table.integer(
             "messages-per-connection-max", in: 1...1_000_000, default: 200)
+        self.destinations = try DestinationSetting.all(table)
+    }
+
+    /// Messages on one connection to this next hop.
+    func messagesPerConnectionMax(_ nextHop: NextHop) -> Int {
+        self.destinations.first { $0.pattern.matches(nextHop) }?.numbers["messages-per-connection-max"]
+            ?? self.messagesPerConnectionMax
     }
 
     private static func resolvers(_ table: SettingsTable) throws(SettingsFault) -> [ResolverAddress] {

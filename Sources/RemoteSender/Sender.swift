@@ -294,8 +294,8 @@ extension Sender: ClientConnectionUser {
 
     /// Keeps a connection for the next message, or ends it.
     private func release(_ connection: ClientConnection) {
-        guard connection.isReady, connection.transactionCount < self.settings.messagesPerConnectionMax,
-            !self.isStopping
+        guard connection.isReady, !self.isStopping, let nextHop = self.pool.nextHop(of: connection),
+            connection.transactionCount < self.settings.messagesPerConnectionMax(nextHop)
         else {
             connection.quit()
             return

@@ -38,6 +38,10 @@ package enum SettingKind: Equatable, Sendable {
     case delimiter
     /// `maildir:PATH`, where `~/` is the home of the recipient.
     case mailbox
+    /// `example.org`, `*.example.org`, `*`, or an address.
+    case domainPattern
+    /// `user@example.org`, `@example.org`, `@*.example.org`, `<>`.
+    case sender
     /// One of these words.
     case word([String])
     /// Known, but of a later version.
@@ -72,7 +76,7 @@ package enum SettingKind: Equatable, Sendable {
         case .later(let text):
             throw Fault(text)
         case .text, .hostname, .domain, .path, .file, .network, .socketAddress, .resolver, .nextHop, .address,
-            .user, .recipient, .delimiter, .mailbox, .word:
+            .user, .recipient, .delimiter, .mailbox, .domainPattern, .sender, .word:
             guard case .string(let text) = value else {
                 throw Self.wrongType(value, "a string", hint: "put it into quotation marks")
             }
@@ -125,6 +129,20 @@ package enum SettingKind: Equatable, Sendable {
             }
             return text
         case .mailbox: return try Self.mailbox(text)
+        case .domainPattern:
+            guard DomainPattern(text: text) != nil else {
+                throw Fault(
+                    "\"\(text)\" is not a pattern of domains",
+                    hint: "write \"example.org\", \"*.example.org\" (all below it), \"192.0.2.1\" or \"*\"")
+            }
+            return text
+        case .sender:
+            guard SenderPattern(text: text) != nil else {
+                throw Fault(
+                    "\"\(text)\" is not a sender",
+                    hint: "write \"user@example.org\", \"@example.org\", \"@*.example.org\" or \"<>\"")
+            }
+            return text
         case .word(let words):
             guard words.contains(text) else {
                 let known = words.map { "\"\($0)\"" }.joined(separator: ", ")

@@ -86,8 +86,9 @@ package struct Settings: Equatable, Sendable {
         self.stateLine = state?.line ?? 0
         self.workerCount = reader.values["smtp.workers"]?.first.flatMap { Int($0.text) } ?? 1
         self.stopTimeout = .seconds(reader.values["stop-timeout"]?.first.flatMap { Int($0.text) } ?? 30)
-        self.listenAddresses = reader.listenTables.compactMap { listen in
-            guard let value = listen.address, let role = listen.role, let address = SocketAddress(text: value.text)
+        self.listenAddresses = reader.tables("listen").compactMap { listen in
+            guard let value = listen.values["address"], let role = listen.values["role"],
+                let address = SocketAddress(text: value.text)
             else { return nil }
             return ListenAddress(address: address, text: value.text, role: role.text, line: value.line)
         }
@@ -105,6 +106,15 @@ package struct Settings: Equatable, Sendable {
                         files.append((value.text, value.line, use.program, key.path == "local.aliases"))
                     }
                 }
+            }
+        }
+        for table in reader.tables("destination") {
+            guard let match = table.values["match"] else { continue }
+            let limits = DestinationSetting.ranges.compactMap { limit in
+                table.values[limit.name].map { " \(limit.name)=\($0.text)" }
+            }
+            for program in [ProgramName.queue, .remote] {
+                tables[program, default: SettingsTable()].append("destination", match.text + limits.joined())
             }
         }
         // What follows from the settings without being one.

@@ -12,17 +12,17 @@ struct SettingsReader {
         let line: Int
     }
 
-    /// A `[[listen]]`.
-    struct ListenTable {
+    /// One table of several of its name: a `[[listen]]`.
+    struct RepeatedTable {
         let line: Int
-        var address: Value?
-        var role: Value?
+        /// By the names of its keys.
+        var values: [String: Value] = [:]
     }
 
     let file: String
     private(set) var remarks: [Remark] = []
     private(set) var values: [String: [Value]] = [:]
-    private(set) var listenTables: [ListenTable] = []
+    private var repeatedTables: [String: [RepeatedTable]] = [:]
     /// Keys that stand in the file but could not be read: they are not missing.
     private var unread: Set<String> = []
 
@@ -37,6 +37,9 @@ struct SettingsReader {
         self.remarks.sort { $0.line < $1.line }
     }
 
+    /// All tables `[[name]]`, in the order of the file.
+    func tables(_ name: String) -> [RepeatedTable] { self.repeatedTables[name] ?? [] }
+
     mutating func remark(_ line: Int, _ text: String, hint: String = "", weight: Remark.Weight = .mistake) {
         self.remarks.append(Remark(weight, file: self.file, line: line, text, hint: hint))
     }
@@ -49,7 +52,7 @@ struct SettingsReader {
             if let key = SettingsSchema.key(full) {
                 self.readKey(key, entry)
             } else if SettingsSchema.repeatedTables.contains(full) {
-                self.readListen(entry)
+                self.readRepeated(full, entry)
             } else if SettingsSchema.tables.contains(full) {
                 guard case .table(let inner) = entry.value else {
                     self.remark(entry.line, "\(full) must be a table, not \(entry.value.kind)", hint: "write [\(full)]")
@@ -102,33 +105,31 @@ struct SettingsReader {
         }
     }
 
-    private mutating func readListen(_ entry: TOMLTable.Entry) {
+    private mutating func readRepeated(_ name: String, _ entry: TOMLTable.Entry) {
         guard case .array(let elements) = entry.value else {
-            self.remark(entry.line, "listen must be a list of tables", hint: "write [[listen]]")
-            self.unread.insert("listen")
+            self.remark(entry.line, "\(name) must be a list of tables", hint: "write [[\(name)]]")
+            self.unread.insert(name)
             return
         }
         for element in elements {
             guard case .table(let table) = element.value else {
-                self.remark(element.line, "listen must be a list of tables", hint: "write [[listen]]")
-                self.unread.insert("listen")
+                self.remark(element.line, "\(name) must be a list of tables", hint: "write [[\(name)]]")
+                self.unread.insert(name)
                 continue
             }
-            var listen = ListenTable(line: element.line)
+            var read = RepeatedTable(line: element.line)
             for entry in table.entries {
-                guard let key = SettingsSchema.key("listen.\(entry.key)") else {
-                    self.remarkUnknown(entry, path: "listen")
+                guard let key = SettingsSchema.key("\(name).\(entry.key)") else {
+                    self.remarkUnknown(entry, path: name)
                     continue
                 }
-                let value = self.read(key, entry.value, line: entry.line)
-                if key.name == "address" { listen.address = value }
-                if key.name == "role" { listen.role = value }
+                read.values[key.name] = self.read(key, entry.value, line: entry.line)
             }
-            for key in SettingsSchema.keys where key.table == "listen" {
+            for key in SettingsSchema.keys where key.table == name {
                 guard case .required = key.count, table[key.name] == nil else { continue }
-                self.remark(element.line, "this [[listen]] has no \(key.name)", hint: Self.example(key))
+                self.remark(element.line, "this [[\(name)]] has no \(key.name)", hint: Self.example(key))
             }
-            self.listenTables.append(listen)
+            self.repeatedTables[name, default: []].append(read)
         }
     }
 
@@ -150,13 +151,13 @@ struct SettingsReader {
     // MARK: What is not there
 
     private mutating func checkMissing() {
-        for key in SettingsSchema.keys where key.table != "listen" {
+        for key in SettingsSchema.keys where !SettingsSchema.repeatedTables.contains(key.table) {
             guard case .required = key.count, self.values[key.path] == nil, !self.unread.contains(key.path) else {
                 continue
             }
             self.remark(0, "\(key.path) is not set", hint: Self.example(key))
         }
-        if self.listenTables.isEmpty, !self.unread.contains("listen") {
+        if self.tables("listen").isEmpty, !self.unread.contains("listen") {
             self.remark(
                 0, "there is no [[listen]]", hint: "add [[listen]] with address = \"127.0.0.1:25\" and role = \"mx\"")
         }
@@ -166,6 +167,7 @@ struct SettingsReader {
         switch key.kind {
         case .hostname: "add \(key.name) = \"mx.example.org\""
         case .socketAddress: "add \(key.name) = \"127.0.0.1:25\""
+        case .domainPattern: "add \(key.name) = \"example.org\""
         case .word(let words): "add \(key.name) = \(words.map { "\"\($0)\"" }.joined(separator: " or "))"
         default: "add \(key.name)"
         }
@@ -175,6 +177,7 @@ struct SettingsReader {
 
     private mutating func checkTogether() {
         self.checkListeners()
+        self.checkDestinations()
         self.checkRetries()
         for key in SettingsSchema.keys {
             guard case .words = key.count, let words = self.values[key.path], words.first?.text.hasPrefix("/") != true
@@ -200,8 +203,8 @@ struct SettingsReader {
 
     private mutating func checkListeners() {
         var seen: [SocketAddress: Int] = [:]
-        for listen in self.listenTables {
-            guard let value = listen.address, let address = SocketAddress(text: value.text) else { continue }
+        for listen in self.tables("listen") {
+            guard let value = listen.values["address"], let address = SocketAddress(text: value.text) else { continue }
             if let line = seen[address] {
                 self.remark(value.line, "listen.address: \"\(value.text)\" is already in line \(line)")
             } else {
@@ -215,6 +218,24 @@ struct SettingsReader {
             self.remark(
                 smarthost.line, "remote.smarthost: \"\(smarthost.text)\" is this server itself (line \(line))",
                 hint: "mail would go round in circles")
+        }
+    }
+
+    private mutating func checkDestinations() {
+        var seen: [String: Int] = [:]
+        for table in self.tables("destination") {
+            guard let match = table.values["match"] else { continue }
+            if let line = seen[match.text] ?? seen["*"] {
+                self.remark(
+                    match.line, "this [[destination]] is never used: the one in line \(line) comes first",
+                    hint: "put the more special one in front", weight: .advice)
+            }
+            seen[match.text] = match.line
+            if table.values.count == 1 {
+                self.remark(
+                    table.line, "this [[destination]] says nothing about \(match.text)",
+                    hint: "add connections-max = 5, for instance", weight: .advice)
+            }
         }
     }
 

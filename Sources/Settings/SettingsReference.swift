@@ -26,13 +26,18 @@ package enum SettingsReference {
         var table: String?
         for row in self.rows {
             if row.table != table {
-                let title = row.table.isEmpty ? "the top" : row.table == "listen" ? "`[[listen]]`" : "`[\(row.table)]`"
+                let title = Self.title(row.table)
                 text += "\(table == nil ? "" : "\n")### \(title)\n\n| key | value | default | |\n|---|---|---|---|\n"
                 table = row.table
             }
             text += "| `\(row.name)` | \(row.value) | \(row.defaultText) | \(row.about) |\n"
         }
         return text
+    }
+
+    private static func title(_ table: String) -> String {
+        if table.isEmpty { return "the top" }
+        return SettingsSchema.repeatedTables.contains(table) ? "`[[\(table)]]`" : "`[\(table)]`"
     }
 
     private static func value(_ key: SettingKey) -> String {
@@ -57,6 +62,8 @@ package enum SettingsReference {
         case .network: isMany ? "networks" : "network"
         case .socketAddress: "address with port"
         case .resolver, .address: isMany ? "addresses" : "address"
+        case .domainPattern: "pattern of domains"
+        case .sender: isMany ? "senders" : "sender"
         case .user: isMany ? "user names" : "user name"
         case .nextHop: "next hop"
         case .recipient: "mail address or user name"

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import PipeCore
+
 /// The table of all keys. A key stands here once, and nowhere else is said what it can hold.
 extension SettingsSchema {
     private static let year = 31_536_000
 
     package static let keys: [SettingKey] =
-        top + listen + domains + smtp + local + remote + dns + queue + bounce + programs + later
+        top + listen + domains + smtp + local + remote + destination + dns + queue + bounce + programs + later
 
     private static let top: [SettingKey] = [
         SettingKey(
@@ -159,6 +161,27 @@ extension SettingsSchema {
                 default: "5 s", "How long a connection is kept for the next message.")
         ]
 
+    private static let destination: [SettingKey] = [
+        SettingKey(
+            "destination.match", .domainPattern, .required,
+            "For which next hops the rest of this table is: `example.org`, `*.example.org` (all below it), `192.0.2.1`, or "
+                + "`*`. Each of them has these limits for itself. The first `[[destination]]` that matches counts."),
+        SettingKey(
+            "destination.connections-max", .integer(destinationRange("connections-max")),
+            default: "`queue.destination-deliveries-max`", "Deliveries, and so connections, at once."),
+        SettingKey(
+            "destination.messages-per-connection-max", .integer(destinationRange("messages-per-connection-max")),
+            default: "`remote.messages-per-connection-max`", "Messages on one connection."),
+        SettingKey(
+            "destination.messages-per-minute-max", .integer(destinationRange("messages-per-minute-max")),
+            default: "no limit",
+            "Deliveries begun in a minute, spread evenly over it: with 60, one a second. Attempts that fail count too."),
+    ]
+
+    private static func destinationRange(_ name: String) -> ClosedRange<Int> {
+        DestinationSetting.ranges.first { $0.name == name }?.range ?? 1...1
+    }
+
     private static let dns: [SettingKey] = [
         SettingKey(
             "dns.resolvers", .resolver, .list, for: [(.remote, "resolver")], default: "those of `resolver-file`",
@@ -220,6 +243,13 @@ extension SettingsSchema {
         SettingKey(
             "queue.window-recipients-max", .integer(100...1_000_000), for: [(.queue, "window-recipients-max")],
             default: "20000", "Recipients that the scheduler holds in memory; the others wait on disk."),
+        SettingKey(
+            "queue.high-priority-senders", .sender, .list, for: [(.queue, "high-priority-sender")], default: "none",
+            "Senders whose mail goes before others' at the same place: `user@example.org`, `@example.org`, "
+                + "`@*.example.org`, or `<>` (reports)."),
+        SettingKey(
+            "queue.low-priority-senders", .sender, .list, for: [(.queue, "low-priority-sender")], default: "none",
+            "Senders whose mail lets others' go first. It still goes: of 21 deliveries that could be anybody's, one."),
     ]
 
     private static let bounce: [SettingKey] = [

@@ -29,14 +29,18 @@ package struct Ledger: Sendable {
     package var agentCapacity = 0
     /// The most of each kind at any instant.
     package var peaks = Peaks()
+    /// The most deliveries that each destination had in hand at once.
+    package var destinationPeaks: [Route: Int] = [:]
+    /// The shortest time between the beginnings of two deliveries of a destination, and when the last one began.
+    package var shortestPauses: [Route: Duration] = [:]
+    private var lastStarts: [Route: Timestamp] = [:]
     /// Recipients that two agents had at a time.
     package var doubled: Set<RecipientKey> = []
 
     /// The most at any instant.
     package struct Peaks: Hashable, Sendable {
-        /// Deliveries that agents had in hand: all together, of one destination, of one agent.
+        /// Deliveries that agents had in hand: all together, of one agent.
         package var deliveryCount = 0
-        package var destinationDeliveryCount = 0
         package var agentDeliveryCount = 0
         /// Recipients of one delivery.
         package var deliveryRecipientCount = 0
@@ -47,12 +51,20 @@ package struct Ledger: Sendable {
 
     package init() {}
 
+    /// The clock was set, or the process knows nothing any more of what it began.
+    mutating func forgetStarts() { self.lastStarts = [:] }
+
     /// A delivery was begun; `open` are all that agents have in hand, this one included.
-    mutating func note(open: [DeliveryOrder], of order: DeliveryOrder) {
+    mutating func note(open: [DeliveryOrder], of order: DeliveryOrder, at now: Timestamp) {
+        if let last = self.lastStarts[order.route] {
+            let pause = now.elapsed(since: last)
+            self.shortestPauses[order.route] = min(self.shortestPauses[order.route] ?? pause, pause)
+        }
+        self.lastStarts[order.route] = now
         let ofDestination = open.count { $0.route == order.route }
         let ofAgent = open.count { $0.link == order.link }
         self.peaks.deliveryCount = max(self.peaks.deliveryCount, open.count)
-        self.peaks.destinationDeliveryCount = max(self.peaks.destinationDeliveryCount, ofDestination)
+        self.destinationPeaks[order.route] = max(self.destinationPeaks[order.route] ?? 0, ofDestination)
         self.peaks.agentDeliveryCount = max(self.peaks.agentDeliveryCount, ofAgent)
         self.peaks.deliveryRecipientCount = max(self.peaks.deliveryRecipientCount, order.recipients.count)
         for other in open where other.message.id == order.message.id && other.id != order.id {

@@ -316,9 +316,15 @@ package enum Samples {
         .remote(NextHop(target: .domain(Array(domain.utf8)), port: nil))
     }
 
+    package static func pattern(_ text: String) -> DomainPattern { DomainPattern(text: text) ?? .every }
+
     package static func path(_ text: String) -> ForwardPath {
         ForwardPath(octets: Array(text.utf8)) ?? .postmaster
     }
+
+    /// Whose `message` is.
+    package static let flow = MailFlow(
+        ReversePath(octets: Array("sender@example.com".utf8)) ?? .null, .normal)
 
     /// A message whose recipients are due at its arrival.
     package static func message(
@@ -331,7 +337,7 @@ package enum Samples {
             RecipientRecord(
                 number: UInt32(number), forwardPath: Self.path("user\(number)@example.org"),
                 originalPath: number == 1 ? Self.path("alias@example.org") : nil,
-                route: Self.route("example.org"), state: .queued(last: nil), due: arrival)
+                route: Self.route("example.org"), flow: Self.flow, state: .queued(last: nil), due: arrival)
         }
         return NewMessage(
             record: MessageRecord(

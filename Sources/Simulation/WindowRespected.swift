@@ -17,8 +17,12 @@ package struct WindowRespected: Checker {
             if count > limit { faults.append("\(count) \(what), \(limit) are allowed") }
         }
         hold(ledger.peaks.deliveryCount, limits.deliveryCountMax, "deliveries at once")
-        hold(
-            ledger.peaks.destinationDeliveryCount, limits.destinationDeliveryCountMax, "deliveries to one destination")
+        for (route, count) in ledger.destinationPeaks.sorted(by: {
+            $0.key.octets.lexicographicallyPrecedes($1.key.octets)
+        }) {
+            let limit = limits.terms(of: route).deliveryCountMax ?? limits.destinationDeliveryCountMax
+            hold(count, limit, "deliveries to \(route.octets.printableText)")
+        }
         hold(ledger.peaks.agentDeliveryCount, ledger.agentCapacity, "deliveries at one agent")
         hold(ledger.peaks.deliveryRecipientCount, limits.recipientCountPerDeliveryMax, "recipients in one delivery")
         for key in ledger.doubled.sorted() {

@@ -38,12 +38,14 @@ extension World {
         reversePath: ReversePath, recipientCount: Int, domain: Int
     ) -> NewMessage {
         let id = self.numbering.next(now: self.now)
+        let priority = MailPriority.allCases.randomElement(using: &self.random) ?? .normal
+        let flow = MailFlow(reversePath, priority)
         let recipients = (0..<recipientCount).map { number in
             RecipientRecord(
                 number: UInt32(number), forwardPath: Samples.path("user\(number)@example.org"), originalPath: nil,
                 route: (domain + number / 2) % 6 == 5
                     ? .local(user: Array("user".utf8)) : Samples.route("d\((domain + number / 2) % 6).example"),
-                state: .queued(last: nil), due: self.now)
+                flow: flow, state: .queued(last: nil), due: self.now)
         }
         return NewMessage(
             record: MessageRecord(
@@ -62,7 +64,9 @@ extension World {
 
     mutating func submit(recipientCount: Int) {
         let hasSender = self.rules.firstMessageRecipientCount != nil || !self.chance(10)
-        let sender = ReversePath(octets: Array("sender@example.com".utf8)) ?? .null
+        // Most mail is of one sender, so that the others have to get past it.
+        let name = self.chance(70) ? "sender" : ["other", "third"].randomElement(using: &self.random) ?? "other"
+        let sender = ReversePath(octets: Array("\(name)@example.com".utf8)) ?? .null
         let message = self.makeMessage(
             reversePath: hasSender ? sender : .null, recipientCount: recipientCount,
             domain: Int.random(in: 0...5, using: &self.random))
@@ -195,6 +199,7 @@ extension World {
         let span = self.chance(70) ? 3_600 : 604_800
         let seconds = Int.random(in: -span...span, using: &self.random)
         self.note("clock jump by \(seconds) s")
+        self.ledger.forgetStarts()
         self.now = self.now.advanced(by: .seconds(seconds))
     }
 

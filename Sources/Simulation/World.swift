@@ -18,7 +18,7 @@ package struct World {
     package internal(set) var faults: [String] = []
     let checkers: [any Checker] = [
         NothingLost(), NothingInvented(), OneReportPerFailure(), NoReportForReport(), DuplicateOnlyAfterCrash(),
-        WindowRespected(), BoundedMemory(), StatesLegal(),
+        WindowRespected(), PaceRespected(), BoundedMemory(), StatesLegal(),
     ]
 
     var now = Timestamp(microseconds: 1_700_000_000_000_000)
@@ -67,7 +67,11 @@ package struct World {
     static let limits = SchedulerLimits(
         recipientCountMax: 12, deliveryCountMax: 8, destinationDeliveryCountMax: 3, recipientCountPerDeliveryMax: 2,
         retry: RetrySchedule(minimum: .seconds(60), maximum: .seconds(600)), lifetime: .seconds(7_200),
-        pageEntryCount: 4)
+        pageEntryCount: 4,
+        rules: [
+            DestinationRule(pattern: Samples.pattern("d3.example"), terms: DestinationTerms(deliveryCountMax: 1)),
+            DestinationRule(pattern: Samples.pattern("d4.example"), terms: DestinationTerms(deliveriesPerMinuteMax: 6)),
+        ])
 
     package init(_ rules: WorldRules) {
         self.rules = rules
@@ -81,6 +85,7 @@ package struct World {
     var schedulerLimits: SchedulerLimits {
         var limits = Self.limits
         if self.rules.canary == .widenedWindow { limits.destinationDeliveryCountMax += 2 }
+        if self.rules.canary == .hastyStart { limits.rules = Array(limits.rules.prefix(1)) }
         if self.rules.canary == .boundlessMemory { limits.recipientCountMax *= 10 }
         return limits
     }
@@ -149,6 +154,7 @@ package struct World {
 
     mutating func crash() {
         self.note("crash")
+        self.ledger.forgetStarts()
         self.hasCrashed = true
         // What was begun and is not noted on the disk will be done again.
         for key in self.unsettled { self.ledger.cutOffCounts[key, default: 0] += 1 }
@@ -185,7 +191,7 @@ package struct World {
             self.note("deliver \(order.id.rawValue) \(order.message.id.text) \(order.recipients.map(\.number))")
             self.open.append(order)
             if self.rules.canary == .doubledDispatch, self.chance(10) { self.open.append(order) }
-            self.ledger.note(open: self.open, of: order)
+            self.ledger.note(open: self.open, of: order, at: self.now)
             for recipient in order.recipients {
                 self.unsettled.insert(RecipientKey(message: order.message.id, number: recipient.number))
             }

@@ -81,6 +81,8 @@ package enum Canary: String, Sendable, CaseIterable {
     case doubledDispatch = "DuplicateOnlyAfterCrash"
     /// The scheduler believes in wider windows than it was given.
     case widenedWindow = "WindowRespected"
+    /// The scheduler knows of no pace.
+    case hastyStart = "PaceRespected"
     /// The scheduler believes in more memory than it was given.
     case boundlessMemory = "BoundedMemory"
     /// An entry of the due index is lost while its recipient stays.

@@ -108,7 +108,7 @@ import Testing
             try store.environment.write { transaction throws(LMDBError) in
                 try transaction.delete(store.dues, key: dueKey(missing).span)
                 var value: [UInt8] = []
-                value.append(destination: Samples.route("a.example"))
+                value.append(dueTo: Samples.route("a.example"), Samples.flow)
                 try transaction.put(store.dues, key: dueKey(stray).span, value: value.span)
             }
         }
@@ -122,7 +122,8 @@ import Testing
 @Suite struct RecordTests {
     private static let recipient = RecipientRecord(
         number: 3, forwardPath: Samples.path("a@example.org"), originalPath: Samples.path("b@example.org"),
-        route: Samples.route("example.org"), state: .failed(Samples.failure), due: Timestamp(microseconds: 77),
+        route: Samples.route("example.org"), flow: MailFlow(sender: 0xDEAD_BEEF, priority: .high),
+        state: .failed(Samples.failure), due: Timestamp(microseconds: 77),
         attemptCount: 9, lastAttempt: Timestamp(microseconds: 66))
 
     @Test("records are read as they were written")
@@ -173,7 +174,7 @@ import Testing
     func version() {
         var octets: [UInt8] = []
         octets.append(Self.recipient)
-        octets[0] = 2
+        octets[0] += 1
         #expect(throws: RecordFault.self) { try RecipientRecord(number: 3, octets: octets) }
     }
 }

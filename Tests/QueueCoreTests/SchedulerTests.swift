@@ -33,12 +33,15 @@ private struct Conversation {
         _ = self.tell(.agentJoined(AgentLinkID(link), kind, capacity: capacity))
     }
 
-    mutating func accept(_ id: UInt64, _ domains: [String], reversePath: ReversePath? = nil) -> [Scheduler.Action] {
+    mutating func accept(
+        _ id: UInt64, _ domains: [String], from reversePath: ReversePath? = nil, _ priority: MailPriority = .normal
+    ) -> [Scheduler.Action] {
         let message = Samples.message(id, recipientCount: domains.count, at: self.now.microseconds)
         let recipients = zip(message.recipients, domains).map { recipient, domain in
             RecipientRecord(
                 number: recipient.number, forwardPath: recipient.forwardPath, originalPath: nil,
-                route: Samples.route(domain), state: .queued(last: nil), due: self.now)
+                route: Samples.route(domain), flow: MailFlow(reversePath ?? message.record.reversePath, priority),
+                state: .queued(last: nil), due: self.now)
         }
         return self.tell(.accepted(message.record, recipients))
     }
@@ -261,7 +264,7 @@ private let delivered = DeliveryOutcome(
                 let key = RecipientKey(message: MessageID(rawValue: id), number: 0)
                 return DueEntry(
                     key: DueKey(time: Timestamp(microseconds: 999_000_000), recipient: key),
-                    destination: Samples.route("down.example"))
+                    destination: Samples.route("down.example"), flow: Samples.flow)
             }
             actions = conversation.tell(.dueLoaded(DuePage(entries: entries, hasMore: true, next: nil)))
         }

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package import MailTypes
+
+/// A `[[destination]]` as programs are handed it: a pattern, then `name=number` words.
+///
+///     *.example.org connections-max=5 messages-per-minute-max=60
+///
+/// Each program takes from it what concerns it.
+package struct DestinationSetting: Equatable, Sendable {
+    package let pattern: DomainPattern
+    package let numbers: [String: Int]
+
+    /// The names of the numbers, with what each may be.
+    package static let ranges: [(name: String, range: ClosedRange<Int>)] = [
+        ("connections-max", 1...10_000), ("messages-per-connection-max", 1...1_000_000),
+        ("messages-per-minute-max", 1...1_000_000),
+    ]
+
+    /// All values of `destination`, in order: the first whose pattern matches counts.
+    package static func all(_ table: SettingsTable) throws(SettingsFault) -> [DestinationSetting] {
+        var settings: [DestinationSetting] = []
+        for text in table.texts("destination") { settings.append(try Self(text)) }
+        return settings
+    }
+
+    private init(_ text: String) throws(SettingsFault) {
+        var words = text.split(separator: " ").map(String.init)[...]
+        guard let pattern = words.popFirst().flatMap({ DomainPattern(text: $0) }) else {
+            throw SettingsFault("destination", "\(text) does not begin with a domain, *.domain or *")
+        }
+        var numbers: [String: Int] = [:]
+        for word in words {
+            let parts = word.split(separator: "=", maxSplits: 1).map(String.init)
+            guard parts.count == 2, let known = Self.ranges.first(where: { $0.name == parts[0] }),
+                let number = Int(parts[1]), known.range.contains(number)
+            else { throw SettingsFault("destination", "\(word) is not one of its limits") }
+            numbers[known.name] = number
+        }
+        self.pattern = pattern
+        self.numbers = numbers
+    }
+}
