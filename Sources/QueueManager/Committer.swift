@@ -41,6 +41,9 @@ final class Committer {
 
     private var operations: [StoreOperation] = []
     private var completions: [Completion] = []
+    /// Moves that wait. They go in small parts into transactions that are made anyway, or alone: nobody waits for them,
+    /// and each touches pages of its own. A move that comes late does nothing wrong: it applies only to where it was from.
+    private var moves: [DueMove] = []
     private var isScheduled = false
     private var isWriting = false
     private var isBroken = false
@@ -52,6 +55,8 @@ final class Committer {
     /// not keep the next one waiting for long.
     private static let operationCountMax = 4_000
     private static let octetCountMax = 8 << 20
+    /// Moves of one transaction.
+    private static let moveCountMax = 1_000
     /// So long, and up to so many, outcomes wait for mail to share a transaction with: a sync saved for each message of a
     /// quiet relay, and far less than what a peer takes to answer.
     private static let patience = TimeAmount.milliseconds(3)
@@ -66,7 +71,15 @@ final class Committer {
         self.writer.start()
     }
 
-    var isIdle: Bool { self.operations.isEmpty && !self.isWriting }
+    private var isEmpty: Bool { self.operations.isEmpty && self.moves.isEmpty }
+
+    var isIdle: Bool { self.isEmpty && !self.isWriting }
+
+    /// Moves recipients in the due index; the owner is told of them by `.moved`, in other portions than they come in.
+    func add(_ moves: [DueMove]) {
+        self.moves += moves
+        self.schedulePatiently()
+    }
 
     func add(_ operation: StoreOperation, _ completion: Completion) {
         self.operations.append(operation)
@@ -115,14 +128,14 @@ final class Committer {
 
     /// Begins at the end of this turn of the event loop, so that all that arrived in it shares a transaction.
     private func schedule() {
-        guard !self.isScheduled, !self.isWriting, !self.isBroken, !self.operations.isEmpty else { return }
+        guard !self.isScheduled, !self.isWriting, !self.isBroken, !self.isEmpty else { return }
         self.isScheduled = true
         self.eventLoop.assumeIsolated().execute { self.begin() }
     }
 
     private func begin() {
         self.isScheduled = false
-        guard !self.isWriting, !self.operations.isEmpty else { return }
+        guard !self.isWriting, !self.isEmpty else { return }
         var count = 0
         var octetCount = 0
         for operation in self.operations {
@@ -134,8 +147,8 @@ final class Committer {
             case .discard, .settle, .move, .quarantine, .destination, .operate: break
             }
         }
-        let operations: [StoreOperation]
-        let completions: [Completion]
+        var operations: [StoreOperation]
+        var completions: [Completion]
         if count == self.operations.count {
             operations = self.operations
             completions = self.completions
@@ -146,6 +159,12 @@ final class Committer {
             completions = Array(self.completions[..<count])
             self.operations.removeFirst(count)
             self.completions.removeFirst(count)
+        }
+        if !self.moves.isEmpty {
+            let moves = Array(self.moves.prefix(Self.moveCountMax))
+            self.moves.removeFirst(moves.count)
+            operations.append(.move(moves))
+            completions.append(.moved(moves))
         }
         self.write(operations, completions)
     }
@@ -175,7 +194,7 @@ final class Committer {
             // The next transaction begins before this one's answers are made, if somebody waits for it.
             if self.hasUrgent { self.begin() }
             self.owner?.committed(completions, report)
-            if !self.isWriting, !self.operations.isEmpty { self.schedulePatiently() }
+            if !self.isWriting, !self.isEmpty { self.schedulePatiently() }
         case .failure(.full(let reason)): self.split(operations, completions, reason)
         case .failure(.broken(let reason)):
             self.isBroken = true

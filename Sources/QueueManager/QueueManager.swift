@@ -217,7 +217,7 @@ package final class QueueManager {
             }
         case .loadWork(let keys):
             self.read { () throws(StoreFault) in .workLoaded(try self.store.load(keys)) }
-        case .move(let moves): self.committer.add(.move(moves), .moved(moves))
+        case .move(let moves): self.committer.add(moves)
         case .quarantine(let key):
             QueueLog.quarantined(key)
             self.committer.add(.quarantine(key), .nothing)
