@@ -207,7 +207,7 @@ extension Scheduler {
             if now < suspension.suspendedUntil {
                 return age >= self.limits.lifetime ? nil : self.spread(after: suspension.suspendedUntil)
             }
-            return self.spread(after: now.advanced(by: .seconds(60)))
+            return self.spread(after: now.advanced(by: min(self.limits.retry.minimum, .seconds(60))))
         }
         // Why: a destination that becomes faster must not wait long for what was put off when it was slow.
         return self.destinations[place]?.spread(now, limit: min(self.limits.retry.minimum, .seconds(30)))

@@ -69,9 +69,14 @@ class Apus:
 
     def identity(self):
         """Whom a process is started as, for subprocess."""
-        if not self.gives_up_root:
+        return self.identity_of(pwd.getpwnam(self.user).pw_uid) if self.gives_up_root else {}
+
+    @staticmethod
+    def identity_of(uid):
+        """To be that user, for subprocess; only root can be another one."""
+        if uid == os.geteuid():
             return {}
-        entry = pwd.getpwnam(self.user)
+        entry = pwd.getpwuid(uid)
         return dict(user=entry.pw_uid, group=entry.pw_gid, extra_groups=[])
 
     def own(self):

@@ -4,6 +4,7 @@ import collections
 import os
 import signal
 import smtplib
+import subprocess
 import threading
 import time
 import unittest
@@ -88,60 +89,109 @@ class Faults(unittest.TestCase):
             self.whole(run)
 
 
-class Standstill(unittest.TestCase):
-    def test_a_program_that_stands_still_for_a_while_loses_nothing(self):
+class Load:
+    """Clients that send until they are told to stop, half of it for a mailbox, half for another server."""
+
+    def __init__(self, apus, sink):
+        self.apus, self.sink = apus, sink
+        self.accepted, self.lock, self.is_over = [], threading.Lock(), threading.Event()
+        self.threads = [threading.Thread(target=self.client, args=(n,)) for n in range(4)]
+
+    def __enter__(self):
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.is_over.set()
+        for thread in self.threads:
+            thread.join(90)
+
+    def client(self, number):
+        count = 0
+        while not self.is_over.is_set():
+            try:
+                with smtplib.SMTP("127.0.0.1", self.apus.port, timeout=60) as smtp:
+                    for _ in range(10):
+                        count += 1
+                        token = f"token-{number}-{count}."
+                        to = "alice@apus.test" if count % 2 else "x@elsewhere.example"
+                        smtp.sendmail("a@b.example", [to], f"Subject: {token}\r\n\r\nx\r\n")
+                        with self.lock:
+                            self.accepted.append(token)
+                        if self.is_over.is_set():
+                            break
+            except (OSError, smtplib.SMTPException):
+                time.sleep(0.05)
+
+    def goes_on(self):
+        """Whether mail is accepted (again)."""
+        before = len(self.accepted)
+        return wait_for(lambda: len(self.accepted) > before + 20, 30)
+
+    def found(self):
+        """How often each token has arrived."""
+        found = collections.Counter()
+        for text in self.sink.bodies() + [slurp(p) for p in self.apus.delivered()]:
+            at = text.index(b"token-")
+            found[text[at:text.index(b".", at) + 1].decode()] += 1
+        return found
+
+
+class Want(unittest.TestCase):
+    """Programs that are kept from what they need for a while, under load."""
+
+    def hold(self, keep, give):
         sink = Sink()
         self.addCleanup(sink.close)
-        accepted, lock, stop = [], threading.Lock(), threading.Event()
-
-        def client(number):
-            count = 0
-            while not stop.is_set():
-                try:
-                    with smtplib.SMTP("127.0.0.1", apus.port, timeout=60) as smtp:
-                        for _ in range(10):
-                            count += 1
-                            token = f"token-{number}-{count}."
-                            to = "alice@apus.test" if count % 2 else "x@elsewhere.example"
-                            smtp.sendmail("a@b.example", [to], f"Subject: {token}\r\n\r\nx\r\n")
-                            with lock:
-                                accepted.append(token)
-                            if stop.is_set():
-                                break
-                except (OSError, smtplib.SMTPException):
-                    time.sleep(0.05)
-
         with Apus(smarthost=f"127.0.0.1:{sink.port}", queue="retry-min = 1\nretry-max = 2\n") as apus:
-            threads = [threading.Thread(target=client, args=(n,)) for n in range(4)]
-            for thread in threads:
-                thread.start()
-            try:
+            with Load(apus, sink) as load:
                 for name in ["apusd"] + DAEMONS:
-                    before = len(accepted)
-                    self.assertTrue(wait_for(lambda: len(accepted) > before + 20, 20), apus.log()[-3000:])
+                    self.assertTrue(load.goes_on(), apus.log()[-3000:])
                     pids = apus.pids(name)
                     self.assertTrue(pids, name)
                     for pid in pids:
-                        os.kill(pid, signal.SIGSTOP)
+                        keep(pid)
                     try:
                         time.sleep(SECONDS)
                     finally:
                         for pid in pids:
-                            os.kill(pid, signal.SIGCONT)
-            finally:
-                stop.set()
-                for thread in threads:
-                    thread.join(90)
+                            give(pid)
+                self.assertTrue(load.goes_on(), apus.log()[-3000:])
             apus.wait_empty(60)
-            found = collections.Counter()
-            for text in sink.bodies() + [slurp(p) for p in apus.delivered()]:
-                at = text.index(b"token-")
-                found[text[at:text.index(b".", at) + 1].decode()] += 1
-            self.assertEqual([t for t in accepted if not found[t]], [])
+            found = load.found()
+            self.assertEqual([t for t in load.accepted if not found[t]], [])
             # Nobody has died, so nothing was delivered twice either.
             self.assertEqual([t for t, n in found.items() if n > 1], [])
-            self.assertGreater(len(accepted), 140)
-            self.assertEqual(apus.logged("apusd", "died"), [])
+            self.assertGreater(len(load.accepted), 140)
+            self.assertEqual(apus.logged("apusd", "ended"), [])
+
+    def test_a_program_that_stands_still_for_a_while_loses_nothing(self):
+        self.hold(lambda pid: os.kill(pid, signal.SIGSTOP), lambda pid: os.kill(pid, signal.SIGCONT))
+
+    def test_a_program_without_another_descriptor_for_a_while_loses_nothing_and_does_not_spin(self):
+        limits, busy = {}, []  # by pid: processor time before
+
+        def ticks(pid):
+            fields = slurp(f"/proc/{pid}/stat").rsplit(b")", 1)[1].split()
+            return int(fields[11]) + int(fields[12])
+
+        def limit(pid, count):
+            # Only a process of the same user may.
+            identity = Apus.identity_of(os.stat(f"/proc/{pid}").st_uid)
+            subprocess.run(["prlimit", "--pid", str(pid), f"--nofile={count}:"], check=True, **identity)
+
+        def keep(pid):
+            limits[pid] = ticks(pid)
+            # Not one more than it has now.
+            limit(pid, len(os.listdir(f"/proc/{pid}/fd")))
+
+        def give(pid):
+            busy.append((ticks(pid) - limits[pid]) / os.sysconf("SC_CLK_TCK") / SECONDS)
+            limit(pid, 4096)
+
+        self.hold(keep, give)
+        self.assertLess(max(busy), 0.8, busy)
 
 
 if __name__ == "__main__":
