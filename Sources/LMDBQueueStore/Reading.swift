@@ -141,25 +141,37 @@ extension LMDBQueueStore {
         }
     }
 
-    package func messages(after: MessageID?, limit: Int) throws(StoreFault) -> [StoredMessage] {
-        defer { self.environment.noteTouched(limit * 8_192) }
+    package func page(
+        after: MessageID?, messageLimit: Int, recipientLimit: Int
+    ) throws(StoreFault) -> MessagePage {
+        guard after?.rawValue != .max else { return MessagePage() }
+        var touchedCount = 0
+        defer { self.environment.noteTouched(touchedCount) }
         return try self.read { transaction throws(LMDBError) in
             let start = after.map { $0.rawValue &+ 1 } ?? 0
-            guard after?.rawValue != .max else { return [] }
             var ids: [MessageID] = []
             let cursor = try transaction.cursor(self.messages)
             func take(_ key: Span<UInt8>) -> Bool {
-                guard ids.count < limit else { return false }
+                guard ids.count < messageLimit else { return false }
                 if let id = messageID(key) { ids.append(id) }
                 return true
             }
             var isFound = try cursor.seek(messageKey(MessageID(rawValue: start)).span) { key, _ in take(key) }
             while isFound == true { isFound = try cursor.next { key, _ in take(key) } }
-            var messages: [StoredMessage] = []
-            for id in ids {
-                if let message = try self.stored(id, transaction) { messages.append(message) }
+            var page = MessagePage()
+            var recipientCount = 0
+            for id in ids where recipientCount < recipientLimit {
+                page.last = id
+                guard let message = try self.stored(id, transaction) else {
+                    page.unreadable.append(id)
+                    continue
+                }
+                recipientCount += message.recipients.count + message.unreadableCount
+                page.messages.append(message)
             }
-            return messages
+            // A page or two for each message, and for a few recipients.
+            touchedCount = ids.count * 8_192 + recipientCount * 256
+            return page
         }
     }
 
@@ -181,6 +193,8 @@ extension LMDBQueueStore {
             guard let place = recipientKey(key), place.message == id else { return false }
             if let recipient = try? RecipientRecord(number: place.number, octets: Array(copying: value)) {
                 message.recipients.append(recipient)
+            } else {
+                message.unreadableCount += 1
             }
             return true
         }

@@ -38,8 +38,7 @@ struct Writer {
             for move in moves { try self.move(move, transaction) }
         case .quarantine(let key): try transaction.delete(self.store.dues, key: dueKey(key).span)
         case .destination(let route, let record): try self.save(route, record, transaction)
-        case .operate(let id, let verb, let except, let now):
-            try self.operate(id, verb, except, now, transaction, cursor, contentCursor)
+        case .operate(let order, let now): try self.operate(order, now, transaction, cursor, contentCursor)
         }
     }
 
@@ -194,30 +193,30 @@ struct Writer {
     }
 
     private mutating func operate(
-        _ id: MessageID, _ verb: OperatorVerb, _ except: [UInt32], _ now: Timestamp,
+        _ order: OperatorOrder, _ now: Timestamp,
         _ transaction: borrowing WriteTransaction, _ cursor: borrowing Cursor, _ contentCursor: borrowing Cursor
     ) throws(LMDBError) {
         var changes: [RecipientChange] = []
-        var isFound = try cursor.seek(numberedKey(id, 0).span) { key, value in
-            self.collect(&changes, id, verb, except, now, key, value)
+        var isFound = try cursor.seek(numberedKey(order.message, 0).span) { key, value in
+            self.collect(&changes, order, now, key, value)
         }
         while isFound == true {
-            isFound = try cursor.next { key, value in self.collect(&changes, id, verb, except, now, key, value) }
+            isFound = try cursor.next { key, value in self.collect(&changes, order, now, key, value) }
         }
-        try self.settle(id, changes, transaction, cursor, contentCursor)
+        try self.settle(order.message, changes, transaction, cursor, contentCursor)
         self.report.operatedCounts.append(changes.count)
     }
 
     /// Notes what the verb does to one recipient; false at the end of the message.
     private mutating func collect(
-        _ changes: inout [RecipientChange], _ id: MessageID, _ verb: OperatorVerb, _ except: [UInt32],
-        _ now: Timestamp, _ key: Span<UInt8>, _ value: Span<UInt8>
+        _ changes: inout [RecipientChange], _ order: OperatorOrder, _ now: Timestamp, _ key: Span<UInt8>,
+        _ value: Span<UInt8>
     ) -> Bool {
-        guard let place = recipientKey(key), place.message == id else { return false }
-        guard !except.contains(place.number) else { return true }
+        guard let place = recipientKey(key), place.message == order.message else { return false }
+        guard order.concerns(place.number) else { return true }
         do throws(RecordFault) {
             let record = try RecipientRecord(number: place.number, octets: Array(copying: value))
-            if let change = verb.change(record, now: now) { changes.append(change) }
+            if let change = order.verb.change(record, now: now) { changes.append(change) }
         } catch {
             self.report.undecodable.append(UndecodableRecord(database: "recipient", key: Array(copying: key)))
         }

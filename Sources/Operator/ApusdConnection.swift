@@ -78,8 +78,15 @@ struct ApusdConnection {
     /// Asks apus-queue; each row is handed over as it comes.
     ///
     /// - Returns: the number that ends the answer.
-    mutating func ask(_ verb: Verb, _ fields: [[UInt8]], _ row: (Pairs) -> Void) throws(Fault) -> Int {
-        self.pipe.send { $0.appendFrame(verb, 1, fields) }
+    mutating func ask(
+        _ verb: Verb, _ fields: [[UInt8]], filter: FilterOptions? = nil, _ row: (Pairs) -> Void
+    ) throws(Fault) -> Int {
+        // No field of a question is longer than a path; a longer word is as wrong when it is cut.
+        let fields = fields.map { Array($0.prefix(FrameLimits.fieldOctetCountMax)) }
+        self.pipe.send { octets in
+            filter?.append(to: &octets, channel: 1)
+            octets.appendFrame(verb, 1, fields)
+        }
         return try self.rows(row)
     }
 

@@ -40,6 +40,15 @@ struct CommonOptions: ParsableArguments {
         }
     }
 
+    /// Connects to apus-queue, or says why not and ends the process.
+    func connectToQueue() throws -> ApusdConnection {
+        var connection = try self.connect()
+        do throws(ApusdConnection.Fault) {
+            try connection.enterQueue()
+        } catch { throw Self.exit(error) }
+        return connection
+    }
+
     /// Says a fault; what is returned is to be thrown.
     static func exit(_ fault: ApusdConnection.Fault) -> ExitCode {
         Terminal.complain(fault.text)

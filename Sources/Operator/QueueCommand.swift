@@ -9,20 +9,20 @@ struct QueueCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "queue", abstract: "Shows and changes the queue.",
         subcommands: [
-            Count.self, List.self, Show.self, Flush.self, Hold.self, Release.self, Remove.self, Bounce.self,
+            Count.self, List.self, Show.self, Flush.self, Hold.self, Release.self, Remove.self, Bounce.self, Reroute.self,
         ])
 }
 
 /// Asks apus-queue, and ends the process with a clear text if there is no answer.
-private func ask(
-    _ common: CommonOptions, _ verb: Verb, _ fields: [String], _ row: (ApusdConnection.Pairs) -> Void
+func ask(
+    _ common: CommonOptions, _ verb: Verb, _ fields: [String], filter: FilterOptions? = nil,
+    _ row: (ApusdConnection.Pairs) -> Void
 ) throws {
-    var connection = try common.connect()
+    var connection = try common.connectToQueue()
+    defer { connection.close() }
     do throws(ApusdConnection.Fault) {
-        try connection.enterQueue()
-        _ = try connection.ask(verb, fields.map { Array($0.utf8) }, row)
+        _ = try connection.ask(verb, fields.map { Array($0.utf8) }, filter: filter, row)
     } catch { throw CommonOptions.exit(error) }
-    connection.close()
 }
 
 extension QueueCommand {
@@ -45,13 +45,14 @@ extension QueueCommand {
         static let configuration = CommandConfiguration(abstract: "Lists the messages, the oldest first.")
 
         @OptionGroup var common: CommonOptions
+        @OptionGroup(title: "Only what matches") var filter: FilterOptions
         @Option(help: "At most so many; 0 for all.") var limit = 0
         @Flag(help: "Write JSON.") var json = false
 
         func run() throws {
             // A queue may be larger than memory should be: JSON goes out as it comes, a table by the thousand.
-            var printer = ListPrinter(isJSON: self.json)
-            try ask(self.common, .list, [String(max(self.limit, 0))]) { printer.take($0) }
+            var printer = ListPrinter(isJSON: self.json, isFiltered: !self.filter.isEmpty)
+            try ask(self.common, .list, [String(max(self.limit, 0))], filter: self.filter) { printer.take($0) }
             printer.finish()
         }
     }
@@ -97,11 +98,15 @@ extension QueueCommand {
 /// Writes the objects of a list while they come.
 private struct ListPrinter {
     let isJSON: Bool
+    let isFiltered: Bool
     private var objects: [AnswerObject] = []
     private var count = 0
     private let now = WallClock.now()
 
-    init(isJSON: Bool) { self.isJSON = isJSON }
+    init(isJSON: Bool, isFiltered: Bool) {
+        self.isJSON = isJSON
+        self.isFiltered = isFiltered
+    }
 
     /// Rows of one object come one after the other, so all but the last object are complete.
     mutating func take(_ row: ApusdConnection.Pairs) {
@@ -117,7 +122,7 @@ private struct ListPrinter {
         if self.isJSON {
             Terminal.write(self.count == 0 ? "[]\n" : "]\n")
         } else if self.count == 0 {
-            Terminal.write("The queue is empty.\n")
+            Terminal.write(self.isFiltered ? "Nothing matches.\n" : "The queue is empty.\n")
         }
     }
 
@@ -134,7 +139,8 @@ private struct ListPrinter {
         }
         var table = TextTable(["ID", "SIZE", "AGE", "NEXT", "STATUS", "FROM", "TO", "REASON"])
         for object in self.objects {
-            let more = (object.number("recipients") ?? 1) - min(object.number("recipients") ?? 1, 1)
+            let matching = object.number("matching") ?? 1
+            let more = matching - min(matching, 1)
             table.append([
                 object.value("id"), Readable.size(object.number("size")),
                 Readable.age(object.number("arrival"), now: self.now),

@@ -8,44 +8,84 @@ import Unix
 struct OrderOptions: ParsableArguments {
     @Argument(help: "The ids of the messages, or `all`.") var ids: [String] = []
     @Flag(help: "All messages of the queue.") var all = false
+    @OptionGroup(title: "Only what matches") var filter: FilterOptions
+    @Flag(help: "Say what would change, and change nothing.") var dryRun = false
     @Flag(help: "Write JSON.") var json = false
     @OptionGroup var common: CommonOptions
 
     func validate() throws {
-        guard self.all || !self.ids.isEmpty else { throw ValidationError("Which messages? Give their ids, or all.") }
+        guard self.all || !self.ids.isEmpty || !self.filter.isEmpty else {
+            throw ValidationError("Which messages? Give their ids, --all, or what to filter by.")
+        }
         guard !self.all || self.ids.isEmpty else { throw ValidationError("Either ids or --all, not both.") }
     }
 
     /// Gives the order, and says for each what was done.
-    func give(_ verb: Verb, done: String) throws {
-        var connection = try self.common.connect()
+    ///
+    /// - Parameter fields: what the verb takes behind the messages.
+    func give(_ verb: Verb, _ fields: [String] = [], done: String) throws {
+        var connection = try self.common.connectToQueue()
         defer { connection.close() }
-        do throws(ApusdConnection.Fault) {
-            try connection.enterQueue()
-        } catch { throw CommonOptions.exit(error) }
         var refusal: ApusdConnection.Fault?
-        for id in self.all ? ["all"] : self.ids {
-            var objects: [AnswerObject] = []
+        for id in self.ids.isEmpty ? ["all"] : self.ids {
+            let words = [id] + fields + (self.dryRun ? ["dry-run"] : [])
+            var printer = OrderPrinter(options: self, done: done)
             do throws(ApusdConnection.Fault) {
-                _ = try connection.ask(verb, [Array(id.utf8)]) { AnswerObject.append($0, to: &objects) }
+                _ = try connection.ask(verb, words.map { Array($0.utf8) }, filter: self.filter) { printer.take($0) }
             } catch {
                 Terminal.complain("\(id): \(error.text)")
                 refusal = error
                 continue
             }
-            for object in objects { Terminal.write(self.text(object, done: done)) }
+            printer.finish()
         }
         if let refusal { throw ExitCode(refusal.status.rawValue) }
     }
+}
 
-    private func text(_ object: AnswerObject, done: String) -> String {
-        if self.json { return object.json() + "\n" }
+/// Writes what an order has done, or with `--dry-run` would do: a line for each recipient as it comes, then the totals.
+private struct OrderPrinter {
+    let options: OrderOptions
+    let done: String
+    private var lineCount = 0
+    private var totals: AnswerObject?
+
+    init(options: OrderOptions, done: String) {
+        self.options = options
+        self.done = done
+    }
+
+    mutating func take(_ row: ApusdConnection.Pairs) {
+        guard row.first?.name == "recipient" else {
+            self.totals = AnswerObject(pairs: row)
+            return
+        }
+        var object = AnswerObject(pairs: row)
+        if self.options.json {
+            object.pairs.removeFirst()
+            Terminal.write((self.lineCount == 0 ? "{\"recipients\":[" : ",\n ") + object.json())
+        } else {
+            let words = [object.value("id"), "<\(object.value("to"))>", object.value("route"), object.value("status")]
+            Terminal.write(words.joined(separator: "  ") + "\n")
+        }
+        self.lineCount += 1
+    }
+
+    func finish() {
+        guard let totals else { return }
+        guard self.options.json else { return Terminal.write(self.text(totals)) }
+        guard self.options.dryRun else { return Terminal.write(totals.json() + "\n") }
+        Terminal.write((self.lineCount == 0 ? "{\"recipients\":[" : "") + "]," + totals.json().dropFirst() + "\n")
+    }
+
+    private func text(_ object: AnswerObject) -> String {
         let changed = object.number("changed") ?? 0
         let messages = object.value("messages") == "1" ? "1 message" : "\(object.value("messages")) messages"
         let subject = object.value("id").isEmpty ? messages : object.value("id")
-        var text = "\(subject): \(changed) \(changed == 1 ? "recipient" : "recipients") \(done)"
+        let would = self.options.dryRun ? "would be " : ""
+        var text = "\(subject): \(changed) \(changed == 1 ? "recipient" : "recipients") \(would)\(self.done)"
         if let underWay = object.number("under-way"), underWay > 0 {
-            text += ", \(underWay) left alone because a delivery is under way"
+            text += ", \(underWay) when the delivery that is under way has ended"
         }
         return text + "\n"
     }
@@ -53,7 +93,8 @@ struct OrderOptions: ParsableArguments {
 
 extension QueueCommand {
     struct Flush: ParsableCommand {
-        static let configuration = CommandConfiguration(abstract: "Tries messages now instead of at their next time.")
+        static let configuration = CommandConfiguration(
+            abstract: "Tries messages now instead of at their next time.", aliases: ["retry"])
         @OptionGroup var options: OrderOptions
         func run() throws { try self.options.give(.flush, done: "to be tried now") }
     }
@@ -80,5 +121,17 @@ extension QueueCommand {
         static let configuration = CommandConfiguration(abstract: "Sends messages back to their senders.")
         @OptionGroup var options: OrderOptions
         func run() throws { try self.options.give(.bounce, done: "to be returned to the sender") }
+    }
+
+    struct Reroute: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Sends messages another way.",
+            discussion: """
+                A route is remote:example.org (its MX hosts), remote:[mail.example.org] or remote:[192.0.2.1] (that host), \
+                each with an optional :PORT, or local:USER. Failed recipients are not rerouted, held ones stay held.
+                """)
+        @Argument(help: "The route.") var route: String
+        @OptionGroup var options: OrderOptions
+        func run() throws { try self.options.give(.reroute, [self.route], done: "to go by \(self.route)") }
     }
 }

@@ -67,11 +67,11 @@ package final class MemoryQueueStore: QueueStore {
             for move in moves { Self.move(move, &draft) }
         case .quarantine(let key): draft.due[key] = nil
         case .destination(let route, let record): draft.destinations[route] = record
-        case .operate(let id, let verb, let except, let now):
+        case .operate(let order, let now):
             var count = 0
-            for record in draft.recipients[id]?.values.sorted(by: { $0.number < $1.number }) ?? [] {
-                guard !except.contains(record.number), let change = verb.change(record, now: now) else { continue }
-                try Self.settle(id, [change], &draft)
+            for record in draft.recipients[order.message]?.values.sorted(by: { $0.number < $1.number }) ?? [] {
+                guard order.concerns(record.number), let change = order.verb.change(record, now: now) else { continue }
+                try Self.settle(order.message, [change], &draft)
                 count += 1
             }
             report.operatedCounts.append(count)
@@ -177,13 +177,19 @@ package final class MemoryQueueStore: QueueStore {
         return Array(whole[Int(offset)...].prefix(count))
     }
 
-    package func messages(after: MessageID?, limit: Int) throws(StoreFault) -> [StoredMessage] {
+    package func page(
+        after: MessageID?, messageLimit: Int, recipientLimit: Int
+    ) throws(StoreFault) -> MessagePage {
         let ids = self.contents.messages.keys.sorted().filter { id in after.map { id > $0 } ?? true }
-        var messages: [StoredMessage] = []
-        for id in ids.prefix(limit) {
-            if let message = try self.message(id) { messages.append(message) }
+        var page = MessagePage()
+        var recipientCount = 0
+        for id in ids.prefix(messageLimit) where recipientCount < recipientLimit {
+            guard let message = try self.message(id) else { continue }
+            page.last = id
+            page.messages.append(message)
+            recipientCount += message.recipients.count
         }
-        return messages
+        return page
     }
 
     package func message(_ id: MessageID) throws(StoreFault) -> StoredMessage? {

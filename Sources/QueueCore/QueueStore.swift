@@ -31,49 +31,6 @@ package struct DueMove: Hashable, Sendable {
     }
 }
 
-/// What an operator does to the recipients of one message.
-package enum OperatorVerb: String, Hashable, Sendable, CaseIterable {
-    /// Due now.
-    case flush
-    /// Out of the due index until released.
-    case hold
-    /// What was held is due now.
-    case release
-    /// Deleted without a report.
-    case remove
-    /// Failed, and reported to the sender.
-    case bounce
-
-    /// What becomes of a recipient; nil if nothing does.
-    ///
-    /// - Parameter now: the time at which it becomes due.
-    package func change(_ record: RecipientRecord, now: Timestamp) -> RecipientChange? {
-        var after = record
-        switch self {
-        case .flush:
-            guard record.due != nil else { return nil }
-            after.due = now
-        case .hold:
-            guard record.due != nil else { return nil }
-            after.due = nil
-        case .release:
-            guard record.due == nil else { return nil }
-            after.due = now
-        case .remove:
-            return RecipientChange(number: record.number, dueBefore: record.due, after: nil)
-        case .bounce:
-            guard !record.hasFailed else { return nil }
-            after.state = .failed(Self.returnedByOperator)
-            after.due = now
-        }
-        return RecipientChange(number: record.number, dueBefore: record.due, after: after)
-    }
-
-    private static let returnedByOperator = DeliveryOutcome(
-        .failed, code: 554, status: EnhancedStatus(.permanent, 0, 0), reporter: "apus-queue",
-        text: "returned by the postmaster")
-}
-
 /// One step of the queue. Several of them make one transaction; each is whole or not at all.
 package enum StoreOperation: Hashable, Sendable {
     /// The message, all recipients and the rest of the content: the instant of acceptance.
@@ -92,8 +49,8 @@ package enum StoreOperation: Hashable, Sendable {
     case quarantine(DueKey)
     /// Writes or deletes the back-off state of a destination.
     case destination(Route, DestinationRecord?)
-    /// An operator's verb on all recipients of a message but those whose delivery is under way.
-    case operate(MessageID, OperatorVerb, except: [UInt32], now: Timestamp)
+    /// An operator's verb on recipients of a message but those whose delivery is under way.
+    case operate(OperatorOrder, now: Timestamp)
 }
 
 /// What `commit` tells besides success.
@@ -155,11 +112,25 @@ package struct DuePage: Hashable, Sendable {
 package struct StoredMessage: Hashable, Sendable {
     package let record: MessageRecord
     package var recipients: [RecipientRecord]
+    /// Recipients whose records cannot be read, and are left out.
+    package var unreadableCount = 0
 
     package init(record: MessageRecord, recipients: [RecipientRecord]) {
         self.record = record
         self.recipients = recipients
     }
+}
+
+/// A part of a walk through the messages.
+package struct MessagePage: Hashable, Sendable {
+    /// In the order of ids.
+    package var messages: [StoredMessage] = []
+    /// Messages whose envelope cannot be read.
+    package var unreadable: [MessageID] = []
+    /// The last message that was looked at; nil: there was none, the walk is at its end.
+    package var last: MessageID?
+
+    package init() {}
 }
 
 /// Recipients that were loaded, grouped by message in the order asked.
@@ -223,8 +194,9 @@ package protocol QueueStore: AnyObject {
     /// message.
     func content(_ message: MessageID, offset: UInt64, count: Int) throws(StoreFault) -> [UInt8]?
 
-    /// Whole messages after `after`, in the order of ids, at most `limit`; those that cannot be read are left out.
-    func messages(after: MessageID?, limit: Int) throws(StoreFault) -> [StoredMessage]
+    /// The messages after `after`, in the order of ids: at most `messageLimit`, and no further one once they have
+    /// `recipientLimit` recipients.
+    func page(after: MessageID?, messageLimit: Int, recipientLimit: Int) throws(StoreFault) -> MessagePage
 
     /// One message with all its recipients.
     func message(_ id: MessageID) throws(StoreFault) -> StoredMessage?
@@ -236,4 +208,12 @@ package protocol QueueStore: AnyObject {
 
     /// Puts right what a crash can leave behind. Called once, before everything else.
     func recover() throws(StoreFault) -> RecoveryReport
+}
+
+extension QueueStore {
+    /// Whole messages after `after`, in the order of ids, of at most `limit` that are there; those that cannot be read
+    /// are left out.
+    package func messages(after: MessageID?, limit: Int) throws(StoreFault) -> [StoredMessage] {
+        try self.page(after: after, messageLimit: limit, recipientLimit: .max).messages
+    }
 }

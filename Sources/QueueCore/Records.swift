@@ -70,7 +70,7 @@ package struct RecipientRecord: Hashable, Sendable {
     /// What the client gave, if an alias led from there to `forwardPath`.
     package let originalPath: ForwardPath?
     /// Where the recipient is delivered. Never `bounce`.
-    package let route: Route
+    package var route: Route
     /// With whom it takes turns.
     package let flow: MailFlow
     package var state: State

@@ -6,13 +6,12 @@
 import MailTypes
 
 extension Scheduler {
-    mutating func obey(
-        _ verb: OperatorVerb, _ message: MessageID, _ routes: [Route], _ now: Timestamp, _ actions: inout [Action]
-    ) {
-        if verb == .flush || verb == .release { self.allowProbe(routes, now) }
+    mutating func obey(_ given: OperatorOrder, _ routes: [Route], _ now: Timestamp, _ actions: inout [Action]) {
+        var order = given
+        let message = order.message
+        self.allowProbe(routes, now)
         self.operating[message, default: PendingOrder(floor: now)].count += 1
-        var except: [UInt32] = []
-        for recipient in self.messages[message]?.recipients ?? [] {
+        for recipient in self.messages[message]?.recipients ?? [] where order.means(recipient.record.number) {
             switch recipient.phase {
             case .waiting:
                 if let due = recipient.record.due {
@@ -21,16 +20,16 @@ extension Scheduler {
                 }
                 self.drop(recipient.record.number, of: message)
             case .inFlight:
-                except.append(recipient.record.number)
+                order.except.insert(recipient.record.number)
                 if let index = self.messages[message]?.index(of: recipient.record.number) {
-                    self.messages[message]?.update(index) { $0.verb = verb }
+                    self.messages[message]?.update(index) { $0.verb = order.verb }
                 }
             case .settling:
                 // Its change stands before this order in the store, and the order applies to what comes of it.
                 break
             }
         }
-        actions.append(.operate(message, verb, except: except))
+        actions.append(.operate(order))
     }
 
     /// An operator who flushes wants an attempt now, whatever is known of the destination.

@@ -100,7 +100,7 @@ package struct Scheduler: Sendable {
         case .dueLoaded(let page): self.take(page, now, &actions)
         case .workLoaded(let work): self.take(work, now, &actions)
         case .moved(let moves): self.conclude(moves)
-        case .ordered(let message, let verb, let routes): self.obey(verb, message, routes, now, &actions)
+        case .ordered(let order, let routes): self.obey(order, routes, now, &actions)
         case .orderCommitted(let message): self.concludeOrder(message, now)
         case .timePassed:
             self.wakeTime = nil

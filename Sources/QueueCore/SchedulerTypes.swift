@@ -166,8 +166,8 @@ extension Scheduler {
         case workLoaded(LoadedWork)
         /// These moves are committed.
         case moved([DueMove])
-        /// An operator's verb; `destinations` are those of the message's recipients, wanted for `flush`.
-        case ordered(MessageID, OperatorVerb, destinations: [Route])
+        /// An operator's verb; `destinations` are those that shall be tried although they are down.
+        case ordered(OperatorOrder, destinations: [Route])
         /// The transaction of that order is committed.
         case orderCommitted(MessageID)
         /// The time of a `wake` has come.
@@ -193,8 +193,8 @@ extension Scheduler {
         case move([DueMove])
         case quarantine(DueKey)
         case saveDestination(Route, DestinationRecord?)
-        /// Commit an `operate` of the store with this exception, then `.orderCommitted`.
-        case operate(MessageID, OperatorVerb, except: [UInt32])
+        /// Commit an `operate` of the store with this order, then `.orderCommitted`.
+        case operate(OperatorOrder)
         /// Tell `.timePassed` then; replaces the one before.
         case wake(Timestamp)
         /// The agent has broken the rules.

@@ -65,7 +65,8 @@ enum QueueLog {
         var line = LogLine("operated")
         line.add("id", message)
         line.add(path: "to", recipient.forwardPath.octets)
-        line.add("verb", verb.rawValue)
+        line.add("verb", verb.word)
+        if case .reroute(let route) = verb { line.add("route", route.octets) }
         if verb == .remove { line.add("status", RecipientEnding.Status.removed.rawValue) }
         line.write()
     }

@@ -172,7 +172,9 @@ package final class QueueManager {
     func closed(_ connection: SubmitConnection) {
         self.submitters[ObjectIdentifier(connection)] = nil
         // By hand: the end of the input means to finish what can be finished, and to exit.
-        if !self.program.isSupervised, self.submitters.isEmpty { self.finishByHand(wasIdle: false) }
+        if !self.program.isSupervised, self.submitters.isEmpty, self.operators.isEmpty {
+            self.finishByHand(wasIdle: false)
+        }
     }
 
     func closed(_ connection: AgentConnection) {
@@ -180,7 +182,12 @@ package final class QueueManager {
         self.tell(.agentLost(connection.id))
     }
 
-    func closed(_ connection: OperatorConnection) { self.operators[ObjectIdentifier(connection)] = nil }
+    func closed(_ connection: OperatorConnection) {
+        self.operators[ObjectIdentifier(connection)] = nil
+        if !self.program.isSupervised, self.submitters.isEmpty, self.operators.isEmpty {
+            self.finishByHand(wasIdle: false)
+        }
+    }
 
     // MARK: - The scheduler
 
@@ -224,9 +231,8 @@ package final class QueueManager {
         case .saveDestination(let route, let record):
             QueueLog.destination(route, record)
             self.committer.add(.destination(route, record), .nothing)
-        case .operate(let message, let verb, let except):
-            self.committer.add(
-                .operate(message, verb, except: except, now: WallClock.now()), .operated(message))
+        case .operate(let order):
+            self.committer.add(.operate(order, now: WallClock.now()), .operated(order.message))
         case .wake(let time): self.setWake(time)
         case .disconnect(let link): self.agents[link]?.close(because: FrameFault(.outOfPlace, .outcome))
         }
@@ -403,15 +409,15 @@ package final class QueueManager {
 
     // MARK: - The operator
 
-    /// Does a verb to all recipients of a message; tells how many changed when it is committed.
-    func order(_ verb: OperatorVerb, _ message: StoredMessage, _ done: @escaping (Int) -> Void) {
-        self.orders[message.record.id, default: []].append(done)
-        var routes: [Route] = []
-        for recipient in message.recipients where !routes.contains(recipient.destination) {
-            routes.append(recipient.destination)
-        }
-        self.tell(.ordered(message.record.id, verb, destinations: routes))
+    /// Has an order done to a message as it was just read; tells how many recipients changed when it is committed.
+    func order(_ order: OperatorOrder, _ message: StoredMessage, _ done: @escaping (Int) -> Void) {
+        self.orders[order.message, default: []].append(done)
+        let meant = message.recipients.lazy.filter { order.means($0.number) }
+        self.tell(.ordered(order, destinations: order.verb.wantedDestinations(meant)))
     }
+
+    /// The highest message id there can be now.
+    var lastMessageID: MessageID { self.numbering.last }
 
     // MARK: - The end
 

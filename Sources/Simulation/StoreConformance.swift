@@ -19,6 +19,8 @@ package enum StoreConformance: String, CaseIterable, Sendable {
     case staleEntryIsNotLoaded
     case heldRecipientLeavesTheIndexAndReleaseBringsItBack
     case verbsSpareWhatIsUnderWay
+    case verbsChangeOnlyWhomTheyMean
+    case reroutedRecipientIsDueAtItsNewDestination
     case removedMessageLeavesNothing
     case suspensionsAreKeptAndForgotten
     case messagesAreListedInOrder
@@ -42,6 +44,8 @@ package enum StoreConformance: String, CaseIterable, Sendable {
         case .staleEntryIsNotLoaded: try Self.staleEntry(store, &check)
         case .heldRecipientLeavesTheIndexAndReleaseBringsItBack: try Self.hold(store, &check)
         case .verbsSpareWhatIsUnderWay: try Self.spare(store, &check)
+        case .verbsChangeOnlyWhomTheyMean: try Self.mean(store, &check)
+        case .reroutedRecipientIsDueAtItsNewDestination: try Self.reroute(store, &check)
         case .removedMessageLeavesNothing: try Self.remove(store, &check)
         case .suspensionsAreKeptAndForgotten: try Self.suspensions(store, &check)
         case .messagesAreListedInOrder: try Self.list(store, &check)
@@ -239,13 +243,13 @@ package enum StoreConformance: String, CaseIterable, Sendable {
         let message = Samples.message(130, recipientCount: 2, at: 100)
         _ = try store.commit([.accept(message)])
         let now = Timestamp(microseconds: 900)
-        let report = try store.commit([.operate(message.record.id, .hold, except: [], now: now)])
+        let report = try store.commit([.operate(OperatorOrder(.hold, message.record.id), now: now)])
         check.expect(report.operatedCounts == [2], "not both were held")
         check.expect(try store.counts().scheduled == 0, "a held recipient is due")
         check.expect(
-            try store.commit([.operate(message.record.id, .flush, except: [], now: now)]).operatedCounts == [0],
+            try store.commit([.operate(OperatorOrder(.flush, message.record.id), now: now)]).operatedCounts == [0],
             "flush touched what is held")
-        _ = try store.commit([.operate(message.record.id, .release, except: [], now: now)])
+        _ = try store.commit([.operate(OperatorOrder(.release, message.record.id), now: now)])
         let page = try store.due(after: nil, through: now, limit: 9)
         check.expect(page.entries.map(\.key.time) == [now, now], "they are not due after the release")
     }
@@ -254,16 +258,44 @@ package enum StoreConformance: String, CaseIterable, Sendable {
         let message = Samples.message(140, recipientCount: 3, at: 100)
         _ = try store.commit([.accept(message)])
         let now = Timestamp(microseconds: 900)
-        _ = try store.commit([.operate(message.record.id, .remove, except: [1], now: now)])
+        _ = try store.commit([.operate(OperatorOrder(.remove, message.record.id, except: [1]), now: now)])
         check.expect(try store.message(message.record.id)?.recipients.map(\.number) == [1], "the wrong ones went")
-        _ = try store.commit([.operate(message.record.id, .bounce, except: [], now: now)])
+        _ = try store.commit([.operate(OperatorOrder(.bounce, message.record.id), now: now)])
         check.expect(try store.message(message.record.id)?.recipients.first?.hasFailed == true, "it was not returned")
+    }
+
+    private static func mean(_ store: some QueueStore, _ check: inout Check) throws(StoreFault) {
+        let message = Samples.message(145, recipientCount: 4, at: 100)
+        _ = try store.commit([.accept(message)])
+        let order = OperatorOrder(.remove, message.record.id, only: [0, 2, 3, 9], except: [2])
+        let report = try store.commit([.operate(order, now: Timestamp(microseconds: 900))])
+        check.expect(report.operatedCounts == [2], "\(report.operatedCounts) were changed")
+        check.expect(try store.message(message.record.id)?.recipients.map(\.number) == [1, 2], "the wrong ones went")
+    }
+
+    private static func reroute(_ store: some QueueStore, _ check: inout Check) throws(StoreFault) {
+        let message = Samples.message(147, recipientCount: 3, at: 100)
+        let id = message.record.id
+        let now = Timestamp(microseconds: 900)
+        let route = Samples.route("elsewhere.example")
+        _ = try store.commit([.accept(message), .settle(id, [Samples.failing(message, 2, at: 300)])])
+        _ = try store.commit([.operate(OperatorOrder(.hold, id, only: [1]), now: now)])
+        let report = try store.commit([.operate(OperatorOrder(.reroute(route), id), now: now)])
+        check.expect(report.operatedCounts == [2], "\(report.operatedCounts) were changed")
+        let recipients = try store.message(id)?.recipients ?? []
+        check.expect(recipients.map(\.due) == [now, nil, Timestamp(microseconds: 300)], "the wrong ones are due")
+        check.expect(recipients.map(\.route) == [route, route, message.recipients[2].route], "the routes are wrong")
+        let page = try store.due(after: nil, through: now, limit: 9)
+        check.expect(page.entries.map(\.destination) == [.bounce, route], "the index leads elsewhere")
+        check.expect(
+            try store.commit([.operate(OperatorOrder(.reroute(route), id), now: now)]).operatedCounts == [0],
+            "the same route is a change")
     }
 
     private static func remove(_ store: some QueueStore, _ check: inout Check) throws(StoreFault) {
         let message = Samples.message(150, recipientCount: 3, at: 100, contentOctetCount: 20_000)
         _ = try store.commit([.accept(message)])
-        _ = try store.commit([.operate(message.record.id, .remove, except: [], now: Timestamp(microseconds: 1))])
+        _ = try store.commit([.operate(OperatorOrder(.remove, message.record.id), now: Timestamp(microseconds: 1))])
         check.expect(try store.counts() == QueueCounts(messages: 0, recipients: 0, scheduled: 0), "something stayed")
         check.expect(try store.content(message.record.id, offset: 0, count: 1) == nil, "content stayed")
     }

@@ -221,15 +221,31 @@ extension World {
 
     mutating func operate() throws(StoreFault) {
         let messages = try self.store.messages(after: nil, limit: 50)
-        guard let message = messages.randomElement(using: &self.random),
-            let verb = OperatorVerb.allCases.randomElement(using: &self.random)
-        else { return }
-        self.note("operator \(verb.rawValue) \(message.record.id.text)")
+        guard let message = messages.randomElement(using: &self.random) else { return }
+        let id = message.record.id
+        let verb = self.verb()
+        // Half the orders are for some of the recipients only.
+        let only = message.recipients.map(\.number).filter { _ in self.chance(50) }
+        let order = OperatorOrder(verb, id, only: self.chance(50) ? Set(only) : nil)
+        self.note("operator \(verb) \(id.text) \(order.only?.sorted() ?? [])")
         // A verb on what is under way takes effect when that has ended; whatever comes of it is lawful.
-        for recipient in message.recipients {
-            let key = RecipientKey(message: message.record.id, number: recipient.number)
+        for recipient in message.recipients where order.means(recipient.number) {
+            let key = RecipientKey(message: id, number: recipient.number)
             if verb == .bounce, self.scheduler.isUnderWay(key) { self.ledger.failed.insert(key) }
         }
-        try self.tell(.ordered(message.record.id, verb, destinations: message.recipients.map(\.destination)))
+        try self.tell(.ordered(order, destinations: verb.wantedDestinations(message.recipients)))
+    }
+
+    private mutating func verb() -> OperatorVerb {
+        switch Int.random(in: 0..<6, using: &self.random) {
+        case 0: return .flush
+        case 1: return .hold
+        case 2: return .release
+        case 3: return .remove
+        case 4: return .bounce
+        default:
+            let number = Int.random(in: 0...5, using: &self.random)
+            return .reroute(number == 5 ? .local(user: Array("user".utf8)) : Samples.route("d\(number).example"))
+        }
     }
 }

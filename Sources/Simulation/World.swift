@@ -222,10 +222,10 @@ package struct World {
         case .quarantine(let key): self.faults.append("\(key) was quarantined")
         case .saveDestination(let route, let record):
             self.pending.append((.destination(route, record), .nothing))
-        case .operate(let id, let verb, let except):
-            let numbers = try self.store.message(id)?.recipients.map(\.number) ?? []
-            let keys = numbers.filter { !except.contains($0) }.map { RecipientKey(message: id, number: $0) }
-            self.pending.append((.operate(id, verb, except: except, now: self.now), .operated(id, verb, keys)))
+        case .operate(let order):
+            let numbers = try self.store.message(order.message)?.recipients.map(\.number) ?? []
+            let keys = numbers.filter(order.concerns).map { RecipientKey(message: order.message, number: $0) }
+            self.pending.append((.operate(order, now: self.now), .operated(order.message, order.verb, keys)))
         case .wake(let time): self.wakeTime = time
         case .disconnect(let link):
             guard self.dishonestLinks.contains(link) else {

@@ -89,7 +89,7 @@ import Testing
         _ = try store.commit([.quarantine(work.undecodable[0])])
         #expect(try store.due(after: nil, through: Timestamp(microseconds: 100), limit: 10).entries.count == 2)
         let report = try store.commit([
-            .operate(MessageID(rawValue: 2), .hold, except: [], now: Timestamp(microseconds: 9))
+            .operate(OperatorOrder(.hold, MessageID(rawValue: 2)), now: Timestamp(microseconds: 9))
         ])
         #expect(report.undecodable.map(\.database) == ["recipient"])
     }

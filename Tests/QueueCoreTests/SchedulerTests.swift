@@ -228,7 +228,9 @@ private let delivered = DeliveryOutcome(
         talk.join(.remote)
         _ = talk.accept(1, ["a.example", "b.example"])
         let id = MessageID(rawValue: 1)
-        #expect(talk.tell(.ordered(id, .remove, destinations: [])) == [.operate(id, .remove, except: [0, 1])])
+        #expect(
+            talk.tell(.ordered(OperatorOrder(.remove, id), destinations: []))
+                == [.operate(OperatorOrder(.remove, id, except: [0, 1]))])
         _ = talk.tell(.orderCommitted(id))
         _ = talk.tell(.outcomeReceived(DeliveryID(1), number: 0, Samples.deferral))
         let removed = talk.tell(.doneReceived(DeliveryID(1))).settlements.first
@@ -236,6 +238,26 @@ private let delivered = DeliveryOutcome(
         #expect(removed?.changes.map(\.after) == [nil])
         _ = talk.tell(.outcomeReceived(DeliveryID(2), number: 1, delivered))
         #expect(talk.tell(.doneReceived(DeliveryID(2))).settlements.first?.endings.map(\.status) == [.delivered])
+    }
+
+    @Test("reroute waits for the end of a delivery, and changes only the recipients that are meant")
+    func lateReroute() {
+        var talk = Conversation()
+        talk.join(.remote)
+        _ = talk.accept(1, ["a.example", "b.example"])
+        let id = MessageID(rawValue: 1)
+        let route = Samples.route("elsewhere.example")
+        let order = OperatorOrder(.reroute(route), id, only: [0])
+        #expect(
+            talk.tell(.ordered(order, destinations: [route]))
+                == [.operate(OperatorOrder(.reroute(route), id, only: [0], except: [0]))])
+        _ = talk.tell(.orderCommitted(id))
+        for number: UInt32 in [0, 1] {
+            _ = talk.tell(.outcomeReceived(DeliveryID(number + 1), number: number, Samples.deferral))
+            let after = talk.tell(.doneReceived(DeliveryID(number + 1))).settlements.first?.changes.first?.after
+            #expect(after?.route == (number == 0 ? route : Samples.route("b.example")))
+            #expect(after?.attemptCount == 1)
+        }
     }
 }
 
@@ -253,7 +275,7 @@ private let delivered = DeliveryOutcome(
         }
         var moves: [DueMove] = []
         // An order on a message that is not in memory makes the scheduler look at the index from now on.
-        _ = conversation.tell(.ordered(MessageID(rawValue: 900), .release, destinations: []))
+        _ = conversation.tell(.ordered(OperatorOrder(.release, MessageID(rawValue: 900)), destinations: []))
         var actions = conversation.tell(.orderCommitted(MessageID(rawValue: 900)))
         var id: UInt64 = 1_000
         for _ in 0..<50 {
