@@ -5,7 +5,7 @@ import MailTypes
 import PipeCore
 import Unix
 
-/// The operator's line to apusd, and through it to apus-queue (pipes.md §5 and §6).
+/// The operator's line to apusd, and through it to apus-queue (pipes.md §5 and §6); or to an apus-queue of his own.
 struct ApusdConnection {
     /// Why there is no answer.
     struct Fault: Error {
@@ -13,12 +13,38 @@ struct ApusdConnection {
         let status: ExitStatus
         /// Whether the socket is there but not for us.
         var isPermission = false
+        /// Whether no apusd is running.
+        var isAbsence = false
     }
 
     /// A row: its pairs, in order; the first one names the object.
     typealias Pairs = [(name: String, value: String)]
 
     private var pipe: FramePipe
+    /// The process of an apus-queue that was started for us; nil: apusd is at the other end.
+    private let child: Int32?
+
+    private var peer: String { self.child == nil ? "apusd" : "apus-queue" }
+
+    /// Starts an apus-queue that serves this connection alone.
+    init(standaloneSettings file: String) throws(Fault) {
+        let (pipe, pid) = try StandaloneQueue.start(settings: file)
+        self.pipe = pipe
+        self.child = pid
+        do throws(Fault) {
+            try self.greet()
+        } catch {
+            self.pipe.input.close()
+            self.pipe.output.close()
+            // Why it ended it has said on standard error.
+            guard case .exited(let code) = ChildProcess.end(of: pid, isWaiting: true) else { throw error }
+            let status = ExitStatus(rawValue: code) ?? .software
+            throw Fault(
+                text: status == .temporary
+                    ? "apusd is not running, but the queue is open elsewhere: try again in a moment"
+                    : "apusd is not running, and apus-queue cannot open the queue", status: status)
+        }
+    }
 
     /// Connects to the apusd of that state directory.
     init(stateDirectory: String) throws(Fault) {
@@ -42,7 +68,8 @@ struct ApusdConnection {
             Glibc.close(number)
             switch error.code {
             case ENOENT, ECONNREFUSED:
-                throw Fault(text: "apusd is not running: nobody answers at \(path)", status: .unavailable)
+                throw Fault(
+                    text: "apusd is not running: nobody answers at \(path)", status: .unavailable, isAbsence: true)
             case EACCES, EPERM:
                 throw Fault(
                     text: "no permission to talk to apusd at \(path): only root and the user of apusd may",
@@ -55,9 +82,16 @@ struct ApusdConnection {
         setsockopt(number, SOL_SOCKET, SO_RCVTIMEO, &timeout, socklen_t(MemoryLayout<timeval>.size))
         let descriptor = Descriptor(number)
         self.pipe = FramePipe(input: descriptor, output: descriptor)
+        self.child = nil
     }
 
-    func close() { self.pipe.input.close() }
+    /// Ends the connection; an apus-queue of our own has ended too when this returns.
+    func close() {
+        self.pipe.input.close()
+        guard let child else { return }
+        self.pipe.output.close()
+        _ = ChildProcess.end(of: child, isWaiting: true)
+    }
 
     /// What apusd and its programs tell of themselves.
     mutating func status(_ row: (Pairs) -> Void) throws(Fault) {
@@ -69,10 +103,14 @@ struct ApusdConnection {
     mutating func enterQueue() throws(Fault) {
         self.pipe.send { $0.appendFrame(.operate, 0) }
         let frame = try self.frame()
-        guard frame.verb == .granted else { throw Self.refusal(frame) }
+        guard frame.verb == .granted else { throw self.refusal(frame) }
+        try self.greet()
+    }
+
+    private mutating func greet() throws(Fault) {
         self.pipe.send { Hello(.operate, program: "apus").append(to: &$0) }
         let hello = try self.frame()
-        guard hello.verb == .hello else { throw Self.refusal(hello) }
+        guard hello.verb == .hello else { throw self.refusal(hello) }
     }
 
     /// Asks apus-queue; each row is handed over as it comes.
@@ -103,7 +141,7 @@ struct ApusdConnection {
             case .end:
                 guard frame.fieldCount > 0 else { return 0 }
                 return Int(frame[0].decimal(limit: 1 << 62) ?? 0)
-            default: throw Self.refusal(frame)
+            default: throw self.refusal(frame)
             }
         }
     }
@@ -115,9 +153,9 @@ struct ApusdConnection {
         return isPlain ? text : octets.printableText
     }
 
-    private static func refusal(_ frame: Frame) -> Fault {
+    private func refusal(_ frame: Frame) -> Fault {
         guard frame.verb == .failed, frame.fieldCount > 0 else {
-            return Fault(text: "apusd answers what was not asked: \(frame.verb.rawValue)", status: .software)
+            return Fault(text: "\(self.peer) answers what was not asked: \(frame.verb.rawValue)", status: .software)
         }
         return Fault(text: frame[0].printableText, status: .unavailable)
     }
@@ -126,8 +164,8 @@ struct ApusdConnection {
         do throws(FramePipe.Fault) {
             if let frame = try self.pipe.receive() { return frame }
         } catch {
-            throw Fault(text: "apusd does not answer: \(error.text)", status: .unavailable)
+            throw Fault(text: "\(self.peer) does not answer: \(error.text)", status: .unavailable)
         }
-        throw Fault(text: "apusd has closed the connection without an answer", status: .unavailable)
+        throw Fault(text: "\(self.peer) has closed the connection without an answer", status: .unavailable)
     }
 }

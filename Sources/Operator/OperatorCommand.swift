@@ -40,13 +40,24 @@ struct CommonOptions: ParsableArguments {
         }
     }
 
-    /// Connects to apus-queue, or says why not and ends the process.
+    /// Connects to apus-queue, or says why not and ends the process. If apusd is not running, an apus-queue is started
+    /// for this command.
     func connectToQueue() throws -> ApusdConnection {
-        var connection = try self.connect()
-        do throws(ApusdConnection.Fault) {
+        do {
+            var connection = try ApusdConnection(stateDirectory: try Settings.stateDirectory(file: self.config))
             try connection.enterQueue()
+            return connection
+        } catch let error as SystemError {
+            Terminal.complain(error.text)
+            throw ExitCode(ExitStatus.configuration.rawValue)
+        } catch let fault as ApusdConnection.Fault {
+            guard fault.isAbsence else { throw Self.exit(fault) }
+        }
+        do throws(ApusdConnection.Fault) {
+            let connection = try ApusdConnection(standaloneSettings: self.config)
+            Terminal.complain("apusd is not running; this command opens the queue itself")
+            return connection
         } catch { throw Self.exit(error) }
-        return connection
     }
 
     /// Says a fault; what is returned is to be thrown.

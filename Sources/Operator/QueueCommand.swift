@@ -9,7 +9,8 @@ struct QueueCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "queue", abstract: "Shows and changes the queue.",
         subcommands: [
-            Count.self, List.self, Show.self, Flush.self, Hold.self, Release.self, Remove.self, Bounce.self, Reroute.self,
+            Count.self, List.self, Show.self, Flush.self, Hold.self, Release.self, Remove.self, Bounce.self,
+            Reroute.self,
         ])
 }
 

@@ -63,7 +63,9 @@ package struct QueueFilter: Hashable, Sendable {
             }
             self.destinations.append(pattern)
         } else if name.elementsEqual("older".utf8) {
-            guard let seconds = value.decimal(limit: 1 << 40) else { throw Fault("\"\(shown)\" is no number of seconds") }
+            guard let seconds = value.decimal(limit: 1 << 40) else {
+                throw Fault("\"\(shown)\" is no number of seconds")
+            }
             // Several: the oldest counts, as both must hold.
             self.age = max(self.age ?? .zero, .seconds(Int64(seconds)))
         } else if name.elementsEqual("status".utf8) {

@@ -24,7 +24,8 @@ extension OperatorConnection {
         case .reroute:
             guard let route = Route(octets: frame[1]), route != .bounce else {
                 return question.fail(
-                    "\"\(frame[1].printableText)\" is no route: write remote:example.org, remote:[192.0.2.1]:25 or local:USER")
+                    "\"\(frame[1].printableText)\" is no route: write remote:example.org, remote:[192.0.2.1]:25 or local:USER"
+                )
             }
             verb = .reroute(route)
         default: throw FrameFault(.outOfPlace, frame.verb)
@@ -66,7 +67,9 @@ final class OrderAnswer: LongAnswer {
         let found: [FilteredMessage]
         let isLast: Bool
         if let only {
-            found = [FilteredMessage(only, self.question.filter, manager.scheduler, now: WallClock.now())].compactMap { $0 }
+            found = [FilteredMessage(only, self.question.filter, manager.scheduler, now: WallClock.now())].compactMap {
+                $0
+            }
             isLast = true
         } else {
             do throws(StoreFault) { found = try self.walk.next(manager) } catch {

@@ -9,10 +9,11 @@ package import PipeCore
 
 /// A started program: its settings, its listeners, its links, and the line to apusd if there is one.
 ///
-///     apus-lookup [--settings FILE] [--link DIALECT:PEER:IN:OUT] [--user NAME [--chroot DIR]] [--help]
+///     apus-lookup [--settings FILE] [--setting NAME=VALUE] [--link DIALECT:PEER:IN:OUT] [--user NAME [--chroot DIR]]
+///         [--help]
 ///
-/// Under apusd (`--supervised`) all comes through descriptor 3. By hand, settings come from the file and the
-/// program's main link is descriptors 0 and 1.
+/// Under apusd (`--supervised`) all comes through descriptor 3. By hand, settings come from the file, then from the
+/// command line, and the program's main link is descriptors 0 and 1 unless another link has one of them.
 package struct Program: Sendable {
     package let name: String
     package private(set) var settings = SettingsTable()
@@ -117,6 +118,7 @@ package struct Program: Sendable {
                 self.settings = try Self.table(octets, path)
             } catch { throw StartFault(error.text) }
         }
+        for (name, value) in options.settings { self.settings.append(name, value) }
         self.links = options.links
         if let link = description.mainLink, !options.hasMainLink {
             self.links.insert(
@@ -217,6 +219,7 @@ package struct Program: Sendable {
     /// The command line.
     private struct Options {
         var settingsPath: String?
+        var settings: [(name: String, value: String)] = []
         var user: String?
         var rootDirectory: String?
         var isSupervised = false
@@ -229,13 +232,20 @@ package struct Program: Sendable {
             while let word = rest.popFirst() {
                 switch word {
                 case "--settings": self.settingsPath = try Self.value(of: word, &rest)
+                case "--setting":
+                    let words = try Self.value(of: word, &rest).split(
+                        separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
+                    guard words.count == 2 else { throw StartFault("--setting: expected NAME=VALUE", .usage) }
+                    self.settings.append((String(words[0]), String(words[1])))
                 case "--user": self.user = try Self.value(of: word, &rest)
                 case "--chroot": self.rootDirectory = try Self.value(of: word, &rest)
                 case "--supervised": self.isSupervised = true
                 case "--link":
                     let link = try Self.link(try Self.value(of: word, &rest))
                     self.links.append(link)
-                    self.hasMainLink = self.hasMainLink || link.dialect == description.mainLink?.dialect
+                    self.hasMainLink =
+                        self.hasMainLink || link.dialect == description.mainLink?.dialect
+                        || [link.input, link.output].contains { $0 == .input || $0 == .output }
                 case "--help": Self.help(description)
                 default: self.rest.append(word)
                 }
@@ -258,7 +268,8 @@ package struct Program: Sendable {
 
         private static func help(_ description: Description) -> Never {
             var text = """
-                usage: \(description.name) [--settings FILE] [--link DIALECT:PEER:IN:OUT] [--user NAME [--chroot DIR]]
+                usage: \(description.name) [--settings FILE] [--setting NAME=VALUE] [--link DIALECT:PEER:IN:OUT]
+                           [--user NAME [--chroot DIR]]
 
                 \(description.purpose)
 

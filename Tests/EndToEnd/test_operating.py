@@ -83,5 +83,40 @@ class Filters(unittest.TestCase):
             self.assertEqual(apus.logged("operated", "verb=reroute")[0].count("127.0.0.1"), 1)
 
 
+class Stopped(unittest.TestCase):
+    def test_a_stopped_queue_is_shown_and_changed_by_an_apus_queue_that_the_command_starts(self):
+        apus = paused()
+        self.addCleanup(apus.close)
+        apus.start()
+        send(apus, ["alice@apus.test", "bob@apus.test"])
+        send(apus, ["bob@apus.test"], size=300_000)
+        apus.stop()
+        status, out, error = apus.tool("queue", "count")
+        self.assertEqual(out.split()[:4], ["2", "messages,", "3", "recipients,"])
+        self.assertIn("apusd is not running", error)
+        ids = [m["id"] for m in apus.listed()]
+        apus.tool("queue", "hold", ids[0])
+        self.assertEqual(json.loads(apus.tool("queue", "show", ids[0], "--json")[1])["recipients"][0]["status"], "held")
+        apus.tool("queue", "remove", ids[1])
+        apus.start()
+        self.assertEqual([(m["id"], m["status"]) for m in apus.listed()], [(ids[0], "held")])
+        self.assertEqual(apus.tool("queue", "count")[2], "")
+        apus.stop()
+        # Nobody else may have it open meanwhile.
+        import fcntl
+        with open(os.path.join(apus.root, "state/queue/format")) as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            status, _, error = apus.tool("queue", "count", check=False)
+        self.assertEqual(status, 75, error)
+        self.assertIn("open elsewhere", error)
+
+    def test_without_a_queue_there_is_a_clear_word(self):
+        apus = paused()
+        self.addCleanup(apus.close)
+        status, _, error = apus.tool("queue", "count", check=False)
+        self.assertEqual(status, 69)
+        self.assertIn("no queue at", error)
+
+
 if __name__ == "__main__":
     unittest.main()
