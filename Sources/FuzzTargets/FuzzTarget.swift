@@ -11,6 +11,7 @@ package enum FuzzTarget: String, Sendable, CaseIterable {
     case dns
     case frames
     case records
+    case export
     case header
     case settings
     case aliases
@@ -29,6 +30,7 @@ package enum FuzzTarget: String, Sendable, CaseIterable {
             case .dns: try DNSBody.run(&script)
             case .frames: try FramesBody.run(&script)
             case .records: try RecordsBody.run(octets)
+            case .export: try ExportBody.run(&script)
             case .header: try HeaderBody.run(&script)
             case .settings: try SettingsBody.run(octets)
             case .aliases: try AliasesBody.run(octets)

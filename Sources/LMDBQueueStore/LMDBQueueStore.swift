@@ -93,7 +93,7 @@ package final class LMDBQueueStore: QueueStore, Sendable {
         // Mail that is already the queue's duty may use the reserve.
         let isEssential = !operations.contains { operation in
             switch operation {
-            case .accept, .spill: true
+            case .accept, .restore, .spill: true
             case .discard, .settle, .exchange, .move, .quarantine, .destination, .operate: false
             }
         }

@@ -203,6 +203,19 @@ extension LMDBQueueStore {
         return message
     }
 
+    /// Whether anything is kept under an id: also what has no envelope that could be read. True if it cannot be told.
+    package func hasTraces(of id: MessageID) -> Bool {
+        do throws(LMDBError) {
+            return try self.environment.read { transaction throws(LMDBError) in
+                for database in [self.messages, self.recipients, self.contents] {
+                    let cursor = try transaction.cursor(database)
+                    if try cursor.seek(messageKey(id).span, { key, _ in messageID(key) == id }) == true { return true }
+                }
+                return try transaction.value(self.main, key: MainKey.unfinished(id).span) { _ in true } ?? false
+            }
+        } catch { return true }
+    }
+
     package func counts() throws(StoreFault) -> QueueCounts {
         try self.read { transaction throws(LMDBError) in
             QueueCounts(

@@ -23,7 +23,7 @@ struct Writer {
         _ contentCursor: borrowing Cursor
     ) throws(LMDBError) {
         switch operation {
-        case .accept(let message): try self.accept(message, transaction)
+        case .accept(let message), .restore(let message): try self.accept(message, transaction)
         case .spill(let id, let offset, let octets): try self.spill(id, offset, octets, transaction)
         case .discard(let id):
             // Why: only what is marked as unfinished may go; an accepted message is not discarded by any mistake.

@@ -128,16 +128,58 @@ struct ApusdConnection {
         return try self.rows(row)
     }
 
+    /// Asks for an export: each frame of a message is handed over as a part, each row as a row.
+    mutating func export(
+        filter: FilterOptions, _ part: (ExportPart) throws(Fault) -> Void, _ row: (Pairs) -> Void
+    ) throws(Fault) {
+        self.pipe.send { octets in
+            filter.append(to: &octets, channel: 1)
+            octets.appendFrame(.export, 1)
+        }
+        while true {
+            let frame = try self.frame()
+            switch frame.verb {
+            case .end: return
+            case .row: row(Self.pairs(frame))
+            case .message, .recipient, .data, .whole, .gone:
+                let next: ExportPart
+                do throws(FrameFault) { next = try ExportPart(frame) } catch {
+                    throw Fault(text: "\(self.peer) answers what is no export: \(error.text)", status: .software)
+                }
+                try part(next)
+            default: throw self.refusal(frame)
+            }
+        }
+    }
+
+    /// Sends what belongs to a question that has been asked.
+    mutating func send(_ encode: (inout [UInt8]) -> Void) throws(Fault) {
+        self.pipe.send(encode)
+        do throws(FramePipe.Fault) { try self.pipe.flush() } catch {
+            throw Fault(text: "\(self.peer) does not listen: \(error.text)", status: .unavailable)
+        }
+    }
+
+    /// The next frame of an answer; a `failed` is thrown.
+    mutating func answer() throws(Fault) -> Frame {
+        let frame = try self.frame()
+        guard frame.verb != .failed else { throw self.refusal(frame) }
+        return frame
+    }
+
+    static func pairs(_ frame: Frame) -> Pairs {
+        var pairs: Pairs = []
+        for index in stride(from: 0, to: frame.fieldCount - 1, by: 2) {
+            pairs.append((frame[index].printableText, Self.text(frame[index + 1])))
+        }
+        return pairs
+    }
+
     private mutating func rows(_ row: (Pairs) -> Void) throws(Fault) -> Int {
         while true {
             let frame = try self.frame()
             switch frame.verb {
-            case .row:
-                var pairs: Pairs = []
-                for index in stride(from: 0, to: frame.fieldCount - 1, by: 2) {
-                    pairs.append((frame[index].printableText, Self.text(frame[index + 1])))
-                }
-                row(pairs)
+            case .row: row(Self.pairs(frame))
             case .end:
                 guard frame.fieldCount > 0 else { return 0 }
                 return Int(frame[0].decimal(limit: 1 << 62) ?? 0)

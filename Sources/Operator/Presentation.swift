@@ -93,8 +93,10 @@ enum JSON {
         if self.textNames.contains(name) { return self.string(value) }
         if value.isEmpty { return "null" }
         if value == "true" || value == "false" { return value }
+        // Instants in microseconds are below 2^53, up to where every reader of JSON has whole numbers.
         let isNumber =
-            value.utf8.count <= 15 && value.utf8.allSatisfy(\.isDigit) && (value == "0" || value.utf8.first != 0x30)
+            value.utf8.allSatisfy(\.isDigit) && value.utf8.decimal(limit: 1 << 53) != nil
+            && (value == "0" || value.utf8.first != 0x30)
         return isNumber ? value : self.string(value)
     }
 

@@ -46,7 +46,10 @@ package final class MemoryQueueStore: QueueStore {
         _ operation: StoreOperation, to draft: inout Contents, _ report: inout CommitReport
     ) throws(StoreFault) {
         switch operation {
-        case .accept(let message): try Self.accept(message, &draft)
+        case .accept(let message):
+            guard message.recipients.allSatisfy({ $0.due != nil }) else { throw .broken("a new recipient is held") }
+            try Self.accept(message, &draft)
+        case .restore(let message): try Self.accept(message, &draft)
         case .spill(let id, let offset, let octets):
             guard draft.messages[id] == nil else { throw .broken("spill to an accepted message") }
             var content = draft.content[id] ?? []
@@ -90,8 +93,8 @@ package final class MemoryQueueStore: QueueStore {
         draft.unfinished.remove(id)
         draft.lastMessageID = max(draft.lastMessageID, id)
         for recipient in message.recipients {
-            guard recipient.due != nil, draft.recipients[id]?[recipient.number] == nil else {
-                throw .broken("a new recipient is held or has another's number")
+            guard draft.recipients[id]?[recipient.number] == nil else {
+                throw .broken("a new recipient has another's number")
             }
             Self.put(recipient, id, &draft)
         }

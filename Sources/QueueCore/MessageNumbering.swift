@@ -10,6 +10,9 @@ package struct MessageNumbering: Sendable {
 
     package init(last: MessageID) { self.last = last }
 
+    /// An id from elsewhere is in use: the next one is above it.
+    package mutating func note(_ id: MessageID) { self.last = max(self.last, id) }
+
     package mutating func next(now: Timestamp) -> MessageID {
         // Why: saturating, so that a clock at the end of time cannot trap; ids of that time cannot be told apart, and
         // the store refuses the second one.

@@ -35,6 +35,9 @@ package struct DueMove: Hashable, Sendable {
 package enum StoreOperation: Hashable, Sendable {
     /// The message, all recipients and the rest of the content: the instant of acceptance.
     case accept(NewMessage)
+    /// A message of another queue, with recipients as they are: they may be held, may have failed, and their numbers may
+    /// have gaps.
+    case restore(NewMessage)
     /// Content of a message that is still arriving: whole chunks from a multiple of the chunk size on.
     case spill(MessageID, offset: UInt64, octets: [UInt8])
     /// What was spilled of a message that will not come.

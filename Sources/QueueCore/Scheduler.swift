@@ -102,6 +102,7 @@ package struct Scheduler: Sendable {
         case .moved(let moves): self.conclude(moves)
         case .ordered(let order, let routes): self.obey(order, routes, now, &actions)
         case .orderCommitted(let message): self.concludeOrder(message, now)
+        case .dueAdded(let time): self.noteDue(time)
         case .timePassed:
             self.wakeTime = nil
             self.sweep(now, &actions)

@@ -170,6 +170,8 @@ extension Scheduler {
         case ordered(OperatorOrder, destinations: [Route])
         /// The transaction of that order is committed.
         case orderCommitted(MessageID)
+        /// Entries were put into the due index from outside: the earliest of them.
+        case dueAdded(Timestamp)
         /// The time of a `wake` has come.
         case timePassed
         case pauseSet(Bool)

@@ -20,6 +20,20 @@ enum Completion {
     case exchanged(Submission, NewMessage, Settlement)
     case moved([DueMove])
     case operated(MessageID)
+    /// Of an import or a repair.
+    case told(CommitListener)
+}
+
+/// Who waits for one operation that concerns no mail in transit.
+final class CommitListener {
+    let committed: () -> Void
+    /// There was no room for it.
+    let refused: (_ reason: String) -> Void
+
+    init(committed: @escaping () -> Void, refused: @escaping (String) -> Void = { _ in }) {
+        self.committed = committed
+        self.refused = refused
+    }
 }
 
 /// Who is told of commits. All on the event loop.
@@ -85,7 +99,7 @@ final class Committer {
         self.operations.append(operation)
         self.completions.append(completion)
         switch operation {
-        case .accept, .spill, .exchange, .operate: self.schedule()
+        case .accept, .restore, .spill, .exchange, .operate: self.schedule()
         case .discard, .settle, .move, .quarantine, .destination: self.schedulePatiently()
         }
     }
@@ -105,7 +119,7 @@ final class Committer {
         guard self.operations.count < Self.patientCountMax else { return true }
         return self.operations.contains { operation in
             switch operation {
-            case .accept, .spill, .exchange, .operate: true
+            case .accept, .restore, .spill, .exchange, .operate: true
             case .discard, .settle, .move, .quarantine, .destination: false
             }
         }
@@ -118,7 +132,7 @@ final class Committer {
             switch self.completions[index] {
             case .accepted(let other, _) where other === submission: isOurs = true
             case .spilled(let other, _) where other === submission: break
-            case .nothing, .accepted, .spilled, .settled, .exchanged, .moved, .operated: continue
+            case .nothing, .accepted, .spilled, .settled, .exchanged, .moved, .operated, .told: continue
             }
             self.completions.remove(at: index)
             self.operations.remove(at: index)
@@ -142,7 +156,8 @@ final class Committer {
             guard count < Self.operationCountMax, octetCount < Self.octetCountMax else { break }
             count += 1
             switch operation {
-            case .accept(let message), .exchange(let message, _, _): octetCount += message.content.count
+            case .accept(let message), .restore(let message), .exchange(let message, _, _):
+                octetCount += message.content.count
             case .spill(_, _, let octets): octetCount += octets.count
             case .discard, .settle, .move, .quarantine, .destination, .operate: break
             }
@@ -208,7 +223,7 @@ final class Committer {
         var kept: [(StoreOperation, Completion)] = []
         for (operation, completion) in zip(operations, completions) {
             switch operation {
-            case .accept, .spill: refused.append(completion)
+            case .accept, .restore, .spill: refused.append(completion)
             case .discard, .settle, .exchange, .move, .quarantine, .destination, .operate:
                 kept.append((operation, completion))
             }

@@ -76,6 +76,10 @@ final class OperatorConnection: LinkReceiver {
         case .show:
             try frame.expectFields(1)
             if let message = self.message(frame[0], channel) { self.show(message, channel) }
+        case .export: try self.export(frame, question)
+        case .import:
+            try frame.expectFields(0)
+            self.start(ImportAnswer(question), channel)
         case .flush, .hold, .release, .remove, .bounce, .reroute: try self.order(frame, question)
         default: throw FrameFault(.outOfPlace, frame.verb)
         }
@@ -140,15 +144,21 @@ final class OperatorConnection: LinkReceiver {
 
     /// The end of an answer.
     func end(_ count: Int, _ channel: UInt32) {
-        self.answers[channel] = nil
+        self.forget(channel)
         self.send { $0.appendFrame(.end, channel, [.init(decimal: count)]) }
     }
 
     /// The end of an answer that cannot be given.
     func fail(_ text: String, _ channel: UInt32) {
-        self.answers[channel] = nil
+        self.forget(channel)
+        self.sendFailure(text, channel)
+    }
+
+    func sendFailure(_ text: String, _ channel: UInt32) {
         self.send { $0.appendFrame(.failed, channel, [Array(text.utf8.prefix(1_000))]) }
     }
+
+    func forget(_ channel: UInt32) { self.answers[channel] = nil }
 }
 
 /// An answer that takes more than one turn of the event loop.
@@ -184,6 +194,7 @@ struct Question {
     func row(_ pairs: [(String, [UInt8])]) { self.connection.row(self.channel, pairs) }
     func end(_ count: Int) { self.connection.end(count, self.channel) }
     func fail(_ text: String) { self.connection.fail(text, self.channel) }
+    func forget() { self.connection.forget(self.channel) }
     func stepSoon() { self.connection.stepSoon(self.channel) }
 }
 

@@ -31,6 +31,16 @@ enum QueueLog {
         line.write()
     }
 
+    static func imported(_ message: NewMessage) {
+        var line = LogLine("imported")
+        line.add("id", message.record.id)
+        line.add(path: "from", message.record.reversePath.octets)
+        line.add("size", message.record.octetCount)
+        line.add("nrcpt", message.recipients.count)
+        line.add("client", message.record.trace)
+        line.write()
+    }
+
     static func refused(_ submission: Submission, _ refusal: Refusal) {
         var line = LogLine("refused")
         line.add(path: "from", submission.mail.reversePath.octets)

@@ -29,6 +29,7 @@ extension QueueManager: CommitterOwner {
                 let count = counts.popFirst() ?? 0
                 self.scheduler.receive(.orderCommitted(message), at: now, into: &self.actions)
                 self.ordered(message, count)
+            case .told(let listener): listener.committed()
             }
         }
         self.isPerforming = false
@@ -37,6 +38,7 @@ extension QueueManager: CommitterOwner {
 
     private func accepted(_ submission: Submission, _ message: NewMessage, _ now: Timestamp) {
         self.counters.accepted += 1
+        self.arriving.remove(message.record.id)
         QueueLog.queued(message, delay: now.elapsed(since: message.record.arrival))
         // The acceptance is complete; from here on it only remains to be told.
         if !submission.isEnded { submission.home?.submission(submission, queued: message.record.id) }
@@ -73,6 +75,7 @@ extension QueueManager: CommitterOwner {
             case .accepted(let submission, _), .spilled(let submission, _):
                 submission.isCommitting = false
                 self.refuse(submission, Refusals.full)
+            case .told(let listener): listener.refused(reason)
             case .nothing, .settled, .exchanged, .moved, .operated: break
             }
         }

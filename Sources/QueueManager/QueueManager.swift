@@ -21,7 +21,7 @@ package final class QueueManager {
     let committer: Committer
     let lookup: LookupClient
     var scheduler: Scheduler
-    private var numbering: MessageNumbering
+    var numbering: MessageNumbering
     var cache: ContentCache
     var counters = Counters()
 
@@ -32,6 +32,10 @@ package final class QueueManager {
     private var lastAgentLink: UInt64 = 0
     /// Reports that are complete, until the scheduler says with what they are committed.
     private var reports: [DeliveryID: (Submission, NewMessage)] = [:]
+    /// Ids that were given out and whose messages are not in the queue yet.
+    var arriving: Set<MessageID> = []
+    /// Messages that are being imported, by the ids that they will have.
+    var imports: [MessageID: MessageRecord] = [:]
     /// Operator's orders that are being committed, in order for each message.
     var orders: [MessageID: [(Int) -> Void]] = [:]
 
@@ -54,7 +58,7 @@ package final class QueueManager {
     private static let messageOctetCountMin = 16_384
 
     /// A message is handed to the store in parts above this many octets.
-    private static let spillOctetCount = 131_072
+    static let spillOctetCount = 131_072
     /// The clock is looked at at least so often, whatever it said before.
     private static let wakeDelayMax: Int64 = 60_000_000
     /// Deliveries under way have so long to end after the wish to stop.
@@ -267,7 +271,7 @@ package final class QueueManager {
     }
 
     /// Whether the reserve is untouched; looked at once a second, and whenever much has come.
-    private func checkRoom(for octetCount: Int) -> Bool {
+    func checkRoom(for octetCount: Int) -> Bool {
         guard !self.isBroken else { return false }
         self.unseenOctetCount += octetCount
         let now = NIODeadline.now()
@@ -312,6 +316,7 @@ package final class QueueManager {
         guard submission.content.count >= Self.spillOctetCount else { return }
         let id = submission.id ?? self.numbering.next(now: WallClock.now())
         submission.id = id
+        self.arriving.insert(id)
         let (offset, octets) = submission.takeChunks(of: self.store.contentChunkOctetCount)
         self.committer.add(
             .spill(id, offset: offset, octets: octets), .spilled(submission, octetCount: octets.count))
@@ -334,6 +339,7 @@ package final class QueueManager {
         }
         let id = submission.id ?? self.numbering.next(now: now)
         submission.id = id
+        self.arriving.insert(id)
         var prefix: [UInt8] = []
         if !commit.prefix.isEmpty || !commit.suffix.isEmpty {
             prefix.reserveCapacity(commit.prefix.count + 13 + commit.suffix.count)
@@ -387,7 +393,9 @@ package final class QueueManager {
         // Why: its operations that wait must not follow the one that is given up; one that is being written is accepted,
         // whoever has gone meanwhile; and a report that is complete is exchanged, because the scheduler counts on it.
         if submission.isCommitting, submission.reported != nil { return }
-        guard self.committer.withdraw(submission), submission.spilledCount > 0, let id = submission.id else { return }
+        guard self.committer.withdraw(submission), let id = submission.id else { return }
+        self.arriving.remove(id)
+        guard submission.spilledCount > 0 else { return }
         self.committer.add(.discard(id), .nothing)
     }
 

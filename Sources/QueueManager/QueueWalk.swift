@@ -37,8 +37,8 @@ struct QueueWalk {
     private let now = WallClock.now()
     private var after: MessageID?
     private(set) var isAtEnd = false
-    /// Messages that were met and cannot be read.
-    private(set) var unreadableCount = 0
+    /// Messages of the last page that cannot be read.
+    private(set) var unreadable: [MessageID] = []
 
     private static let messageLimit = 100
     private static let recipientLimit = 2_000
@@ -53,13 +53,14 @@ struct QueueWalk {
         guard !self.isAtEnd else { return [] }
         let page = try manager.store.page(
             after: self.after, messageLimit: Self.messageLimit, recipientLimit: Self.recipientLimit)
+        self.unreadable = []
         guard let end = page.last else {
             self.isAtEnd = true
             return []
         }
         self.after = end
         self.isAtEnd = end >= self.last
-        self.unreadableCount += page.unreadable.count
+        self.unreadable = page.unreadable
         return page.messages.compactMap { message in
             guard message.record.id <= self.last else { return nil }
             return FilteredMessage(message, self.filter, manager.scheduler, now: self.now)

@@ -21,6 +21,7 @@ package enum StoreConformance: String, CaseIterable, Sendable {
     case verbsSpareWhatIsUnderWay
     case verbsChangeOnlyWhomTheyMean
     case reroutedRecipientIsDueAtItsNewDestination
+    case restoredMessageIsThereAsItWas
     case removedMessageLeavesNothing
     case suspensionsAreKeptAndForgotten
     case messagesAreListedInOrder
@@ -46,6 +47,7 @@ package enum StoreConformance: String, CaseIterable, Sendable {
         case .verbsSpareWhatIsUnderWay: try Self.spare(store, &check)
         case .verbsChangeOnlyWhomTheyMean: try Self.mean(store, &check)
         case .reroutedRecipientIsDueAtItsNewDestination: try Self.reroute(store, &check)
+        case .restoredMessageIsThereAsItWas: try Self.restore(store, &check)
         case .removedMessageLeavesNothing: try Self.remove(store, &check)
         case .suspensionsAreKeptAndForgotten: try Self.suspensions(store, &check)
         case .messagesAreListedInOrder: try Self.list(store, &check)
@@ -290,6 +292,34 @@ package enum StoreConformance: String, CaseIterable, Sendable {
         check.expect(
             try store.commit([.operate(OperatorOrder(.reroute(route), id), now: now)]).operatedCounts == [0],
             "the same route is a change")
+    }
+
+    private static func restore(_ store: some QueueStore, _ check: inout Check) throws(StoreFault) {
+        let size = store.contentChunkOctetCount
+        _ = try store.commit([.accept(Samples.message(149, recipientCount: 1, at: 100))])
+        // An id below others, content that came in parts, and one recipient of each state.
+        var message = Samples.message(148, recipientCount: 5, at: 100, contentOctetCount: size + 9)
+        let whole = message.record.prefix + message.content
+        message.recipients.remove(at: 3)
+        message.recipients[0].due = nil
+        message.recipients[1].state = .queued(last: Samples.deferral)
+        message.recipients[1].due = Timestamp(microseconds: 700)
+        message.recipients[2].state = .failed(Samples.failure)
+        _ = try store.commit([.spill(message.record.id, offset: 0, octets: Array(message.content[..<size]))])
+        message.contentOffset = UInt64(size)
+        message.content = Array(message.content[size...])
+        _ = try store.commit([.restore(message)])
+        let found = try store.message(message.record.id)
+        check.expect(found?.record == message.record, "the envelope differs")
+        check.expect(found?.recipients == message.recipients, "the recipients differ")
+        check.expect(try store.content(message.record.id, offset: 0, count: .max) == whole, "the content differs")
+        let page = try store.due(after: nil, through: Timestamp(microseconds: 700), limit: 9)
+        let entries = page.entries.filter { $0.key.recipient.message == message.record.id }
+        check.expect(entries.map(\.key.recipient.number) == [2, 4, 1], "the wrong ones are due")
+        check.expect(
+            entries.map(\.destination) == [.bounce, Samples.route("example.org"), Samples.route("example.org")],
+            "the index leads elsewhere")
+        check.expect(try store.recover().discardedCount == 0, "recovery takes it for unfinished")
     }
 
     private static func remove(_ store: some QueueStore, _ check: inout Check) throws(StoreFault) {

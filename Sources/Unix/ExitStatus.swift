@@ -7,6 +7,8 @@ package enum ExitStatus: CInt, Sendable {
     case ok = 0
     /// A wrong command line.
     case usage = 64
+    /// What was given as input is wrong.
+    case badInput = 65
     /// Something that is needed is not there: apusd is not running.
     case unavailable = 69
     /// A fault of our own, or a broken link: the supervisor starts the program anew.

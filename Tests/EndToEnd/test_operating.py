@@ -118,5 +118,155 @@ class Stopped(unittest.TestCase):
         self.assertIn("no queue at", error)
 
 
+def read_export(octets):
+    """An export as Documentation/queue-export.md describes it: a list of messages, and whether it is whole."""
+    def netstrings(octets):
+        while octets:
+            length, _, rest = octets.partition(b":")
+            if len(rest) <= int(length):
+                return
+            assert rest[int(length):int(length) + 1] == b","
+            yield rest[:int(length)]
+            octets = rest[int(length) + 1:]
+    messages, message = [], None
+    for frame in netstrings(octets):
+        verb, _, *fields = netstrings(frame)
+        pairs = {name.decode(): value for name, value in zip(fields[1::2], fields[2::2])}
+        if verb == b"export":
+            assert fields[:3] == [b"apus-queue", b"1", b"0"]
+        elif verb == b"message":
+            message = message or {"id": fields[0].decode(), "recipients": {}, "data": b""}
+            message.update(pairs)
+        elif verb == b"recipient":
+            message["recipients"].setdefault(int(fields[0]), {}).update(pairs)
+        elif verb == b"data":
+            message["data"] += fields[0]
+        elif verb == b"gone":
+            message = None
+        elif verb == b"whole":
+            assert len(message["data"]) == int(fields[0])
+            messages.append(message)
+            message = None
+        elif verb == b"end":
+            return messages, int(fields[0]) == len(messages)
+    return messages, False
+
+
+class Exports(unittest.TestCase):
+    def filled(self):
+        apus = paused()
+        self.addCleanup(apus.close)
+        apus.start()
+        self.bodies = [
+            send(apus, ["alice@apus.test", "bob@apus.test"]), send(apus, ["x@far.example"], sender="", size=700_000),
+            send(apus, ["bob@apus.test"], size=3_000)]
+        self.ids = [m["id"] for m in apus.listed()]
+        apus.tool("queue", "hold", self.ids[0], "--to", "bob@apus.test")
+        apus.tool("queue", "bounce", self.ids[2])
+        return apus
+
+    def run_tool(self, apus, *words, input=b""):
+        return subprocess.run([os.path.join(binaries(), "apus"), *words, "--config", apus.config], input=input,
+                              capture_output=True, timeout=120, cwd="/", **apus.identity())
+
+    def shown(self, apus):
+        return [json.loads(apus.tool("queue", "show", i, "--json")[1]) for i in self.ids]
+
+    def test_an_export_is_read_by_thirty_lines_of_python_and_by_another_queue(self):
+        apus = self.filled()
+        exported = self.run_tool(apus, "queue", "export")
+        self.assertEqual(exported.returncode, 0, exported.stderr)
+        self.assertIn(b"exported 3 messages, 4 recipients", exported.stderr)
+        messages, is_whole = read_export(exported.stdout)
+        self.assertTrue(is_whole)
+        self.assertEqual([m["id"] for m in messages], self.ids)
+        for message, body in zip(messages, self.bodies):
+            self.assertTrue(message["data"].endswith(body.encode()))
+            self.assertTrue(message["data"].startswith(b"Received:"))
+        self.assertEqual([m["from"] for m in messages], [b"a@b.example", b"", b"a@b.example"])
+        self.assertNotIn("due", messages[0]["recipients"][1])
+        self.assertEqual(messages[2]["recipients"][0]["state"], b"failed")
+        self.assertEqual(messages[2]["recipients"][0]["reason"], b"returned by the postmaster")
+        before = self.shown(apus)
+        other = paused(users=apus.users)
+        self.addCleanup(other.close)
+        other.start()
+        send(other, ["alice@apus.test"])
+        done = self.run_tool(other, "queue", "import", input=exported.stdout)
+        self.assertEqual((done.returncode, done.stdout), (0, b"3 messages imported\n"), done.stderr)
+        self.assertEqual(self.shown(other), before)
+        self.assertEqual(len(other.logged("apus-queue", "imported")), 3)
+        # Again: nothing is doubled.
+        done = self.run_tool(other, "queue", "import", "--json", input=exported.stdout)
+        self.assertEqual(json.loads(done.stdout), {"imported": 0, "skipped": 3, "renamed": 0})
+        self.assertEqual(other.count(), 4)
+        # What was held stays held, the rest goes on: alice's mail, and a report about what had failed.
+        other.write_settings(queue='retry-min = "1h"', smarthost="127.0.0.1:%d" % free_port())
+        other.process.send_signal(1)
+        other.wait_delivered(2)
+        report = lambda: [m for m in other.listed() if m["from"] == "" and m["to"] == "a@b.example"]
+        self.assertTrue(wait_for(report, 20), other.listed())
+        self.assertTrue(other.logged("id=" + self.ids[2], "status=reported"))
+        self.assertEqual([m["status"] for m in other.listed() if m["id"] == self.ids[0]], ["held"])
+
+    def test_a_cut_export_says_what_came_in_and_the_whole_one_brings_the_rest(self):
+        apus = self.filled()
+        whole = self.run_tool(apus, "queue", "export").stdout
+        apus.stop()
+        other = paused(users=apus.users)
+        self.addCleanup(other.close)
+        other.start()
+        cut = self.run_tool(other, "queue", "import", input=whole[:400_000])
+        self.assertEqual((cut.returncode, cut.stdout), (65, b"1 messages imported\n"))
+        self.assertIn(b"ends before its end", cut.stderr)
+        self.assertEqual(other.count(), 1)
+        without_end = self.run_tool(other, "queue", "import", input=whole[:-3])
+        self.assertEqual((without_end.returncode, without_end.stdout),
+                         (65, b"2 messages imported, 1 skipped that are in the queue already\n"))
+        self.assertEqual(self.run_tool(other, "queue", "import", input=whole).returncode, 0)
+        self.assertEqual(other.count(), 3)
+        other.stop()
+        self.assertTrue(wait_for(lambda: not other.pids(), 5))
+        again = self.run_tool(other, "queue", "export")
+        strip = lambda octets: read_export(octets)[0]
+        self.assertEqual(strip(again.stdout), strip(whole))
+
+    def test_what_is_no_export_of_this_version_is_refused_with_a_reason(self):
+        apus = self.filled()
+        whole = self.run_tool(apus, "queue", "export").stdout
+        for octets, word in (
+                (b"", b"no export"), (b"From alice\n", b"no export"), (b"12:3:row,1:0,1:a,,", b"no export"),
+                (whole.replace(b"1:1,1:0,4:apus", b"1:1,1:7,4:apus", 1), b"format 1.7"),
+                (whole.replace(b"1:1,1:0,4:apus", b"1:2,1:0,4:apus", 1), b"format 2.0"),
+                (whole.replace(b"6:client,", b"6:colour,", 1), b"colour"),
+                (whole.replace(b"4:7bit,", b"4:9bit,", 1), b"9bit"),
+                (whole.replace(b"9:local:bob,", b"9:bounce:bo,", 1), b"route")):
+            done = self.run_tool(apus, "queue", "import", input=octets)
+            self.assertNotEqual(done.returncode, 0, octets[:40])
+            self.assertIn(word, done.stderr)
+            self.assertEqual(apus.count(), 3)
+
+    def test_filters_apply_to_an_export_and_files_are_not_overwritten(self):
+        apus = self.filled()
+        path = os.path.join(apus.root, "state", "export")
+        done = self.run_tool(apus, "queue", "export", path, "--to", "bob@apus.test", "--json")
+        self.assertEqual(json.loads(done.stdout)["recipients"], 2, done.stderr)
+        with open(path, "rb") as f:
+            messages, is_whole = read_export(f.read())
+        self.assertTrue(is_whole)
+        self.assertEqual([list(m["recipients"]) for m in messages], [[1], [0]])
+        self.assertEqual(os.stat(path).st_mode & 0o777, 0o600)
+        self.assertNotEqual(self.run_tool(apus, "queue", "export", path).returncode, 0)
+
+    def test_a_message_whose_id_is_taken_gets_another_and_is_found_again(self):
+        apus = self.filled()
+        whole = self.run_tool(apus, "queue", "export").stdout
+        changed = whole.replace(b"4:from,11:a@b.example,", b"4:from,11:z@b.example,")
+        for result in ({"imported": 2, "skipped": 1, "renamed": 2}, {"imported": 0, "skipped": 3, "renamed": 0}):
+            done = self.run_tool(apus, "queue", "import", "--json", input=changed)
+            self.assertEqual(json.loads(done.stdout), result, done.stderr)
+        self.assertEqual(apus.count(), 5)
+
+
 if __name__ == "__main__":
     unittest.main()
