@@ -94,7 +94,7 @@ package final class LMDBQueueStore: QueueStore, Sendable {
         let isEssential = !operations.contains { operation in
             switch operation {
             case .accept, .restore, .spill: true
-            case .discard, .settle, .exchange, .move, .quarantine, .destination, .operate: false
+            case .discard, .settle, .exchange, .move, .quarantine, .destination, .operate, .repair: false
             }
         }
         // A page that is looked at brings its neighbours with it.

@@ -47,16 +47,20 @@ extension LMDBQueueStore {
         }
         var isFound = try marks.seek(prefix.span) { key, _ in take(key) }
         while isFound == true { isFound = try marks.next { key, _ in take(key) } }
+        var count = 0
         for id in ids {
+            try transaction.delete(self.main, key: MainKey.unfinished(id).span)
+            // Why: no transaction leaves a mark beside its message; a mark that damage has left must not cost the content.
+            guard try transaction.value(self.messages, key: messageKey(id).span, { _ in true }) == nil else { continue }
+            count += 1
             let cursor = try transaction.cursor(self.contents)
             var isContent = try cursor.seek(numberedKey(id, 0).span) { key, _ in messageID(key) == id }
             while isContent == true {
                 try cursor.delete()
                 isContent = try cursor.next { key, _ in messageID(key) == id }
             }
-            try transaction.delete(self.main, key: MainKey.unfinished(id).span)
         }
-        return ids.count
+        return count
     }
 
     /// Makes the due index what the recipients say it is; answers how many entries were wrong.

@@ -38,6 +38,7 @@ struct Writer {
             for move in moves { try self.move(move, transaction) }
         case .quarantine(let key): try transaction.delete(self.store.dues, key: dueKey(key).span)
         case .destination(let route, let record): try self.save(route, record, transaction)
+        case .repair(let fault): try Repair(store: self.store).apply(fault, transaction, contentCursor)
         case .operate(let order, let now): try self.operate(order, now, transaction, cursor, contentCursor)
         }
     }

@@ -10,7 +10,7 @@ struct QueueCommand: ParsableCommand {
         commandName: "queue", abstract: "Shows and changes the queue.",
         subcommands: [
             Count.self, List.self, Show.self, Flush.self, Hold.self, Release.self, Remove.self, Bounce.self,
-            Reroute.self, Export.self, Import.self,
+            Reroute.self, Export.self, Import.self, Check.self,
         ])
 }
 

@@ -70,6 +70,8 @@ package final class MemoryQueueStore: QueueStore {
             for move in moves { Self.move(move, &draft) }
         case .quarantine(let key): draft.due[key] = nil
         case .destination(let route, let record): draft.destinations[route] = record
+        // Nothing damages what is not on a disk.
+        case .repair: break
         case .operate(let order, let now):
             var count = 0
             for record in draft.recipients[order.message]?.values.sorted(by: { $0.number < $1.number }) ?? [] {

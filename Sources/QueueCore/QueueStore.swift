@@ -54,6 +54,8 @@ package enum StoreOperation: Hashable, Sendable {
     case destination(Route, DestinationRecord?)
     /// An operator's verb on recipients of a message but those whose delivery is under way.
     case operate(OperatorOrder, now: Timestamp)
+    /// Puts right what a check has found, if it is still there and can be put right without losing mail.
+    case repair(QueueFault)
 }
 
 /// What `commit` tells besides success.

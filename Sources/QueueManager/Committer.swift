@@ -99,7 +99,7 @@ final class Committer {
         self.operations.append(operation)
         self.completions.append(completion)
         switch operation {
-        case .accept, .restore, .spill, .exchange, .operate: self.schedule()
+        case .accept, .restore, .spill, .exchange, .operate, .repair: self.schedule()
         case .discard, .settle, .move, .quarantine, .destination: self.schedulePatiently()
         }
     }
@@ -119,7 +119,7 @@ final class Committer {
         guard self.operations.count < Self.patientCountMax else { return true }
         return self.operations.contains { operation in
             switch operation {
-            case .accept, .restore, .spill, .exchange, .operate: true
+            case .accept, .restore, .spill, .exchange, .operate, .repair: true
             case .discard, .settle, .move, .quarantine, .destination: false
             }
         }
@@ -159,7 +159,7 @@ final class Committer {
             case .accept(let message), .restore(let message), .exchange(let message, _, _):
                 octetCount += message.content.count
             case .spill(_, _, let octets): octetCount += octets.count
-            case .discard, .settle, .move, .quarantine, .destination, .operate: break
+            case .discard, .settle, .move, .quarantine, .destination, .operate, .repair: break
             }
         }
         var operations: [StoreOperation]
@@ -224,7 +224,7 @@ final class Committer {
         for (operation, completion) in zip(operations, completions) {
             switch operation {
             case .accept, .restore, .spill: refused.append(completion)
-            case .discard, .settle, .exchange, .move, .quarantine, .destination, .operate:
+            case .discard, .settle, .exchange, .move, .quarantine, .destination, .operate, .repair:
                 kept.append((operation, completion))
             }
         }

@@ -99,6 +99,16 @@ enum QueueLog {
         line.write()
     }
 
+    /// A check has found that a rule of queue.md does not hold.
+    static func fault(_ fault: QueueFault) {
+        var line = LogLine("queue-fault")
+        line.add("kind", fault.kind.rawValue)
+        if let message = fault.message { line.add("id", message) }
+        if let number = fault.number { line.add("number", number) }
+        line.add("reason", fault.text)
+        line.write()
+    }
+
     static func undecodable(_ record: UndecodableRecord) {
         var line = LogLine("record-unreadable")
         line.add("database", record.database)

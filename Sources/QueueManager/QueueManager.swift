@@ -20,6 +20,8 @@ package final class QueueManager {
     let store: LMDBQueueStore
     let committer: Committer
     let lookup: LookupClient
+    /// What was found when the queue was opened.
+    let recovery: RecoveryReport
     var scheduler: Scheduler
     var numbering: MessageNumbering
     var cache: ContentCache
@@ -93,6 +95,7 @@ package final class QueueManager {
         } catch {
             QueueLog.exit("recover", QueueLog.text(error), .system)
         }
+        self.recovery = report
         self.numbering = MessageNumbering(last: report.lastMessageID)
         self.scheduler = Scheduler(
             limits: self.settings.scheduler, isPaused: self.settings.isPaused,

@@ -268,5 +268,46 @@ class Exports(unittest.TestCase):
         self.assertEqual(apus.count(), 5)
 
 
+class Checks(unittest.TestCase):
+    def test_a_sound_queue_is_found_sound_while_mail_comes_and_goes(self):
+        with Apus() as apus:
+            for i in range(5):
+                send(apus, ["alice@apus.test"], size=i * 90_000)
+                status, out, _ = apus.tool("queue", "check", check=False)
+                self.assertEqual((status, out.split(";")[0]), (0, "no fault"), out)
+            data = json.loads(apus.tool("queue", "check", "--repair", "--json")[1])
+            self.assertEqual((data["faults"], data["found"], data["repaired"]), ([], 0, 0))
+
+    def test_damage_to_the_file_is_named_and_repaired_where_that_loses_no_mail(self):
+        apus = paused()
+        self.addCleanup(apus.close)
+        apus.start()
+        send(apus, ["x@far.example"])
+        send(apus, ["y@damaged.example"])
+        apus.stop()
+        path = os.path.join(apus.root, "state/queue/data.mdb")
+        with open(path, "r+b") as file:
+            octets = file.read()
+            # The value of a due entry, and an address in the record of a recipient.
+            self.assertIn(b"\x01remote:far.example", octets)
+            octets = octets.replace(b"\x01remote:far.example", b"\x01remote:fax.example")
+            octets = octets.replace(b"y@damaged.example\x00", b"y@dam@ged.example\x00")
+            file.seek(0)
+            file.write(octets)
+        status, out, error = apus.tool("queue", "check", check=False)
+        self.assertEqual(status, 1, error)
+        self.assertIn("put right at the start (repaired)", out)
+        self.assertIn("recipient 0: recipient-unreadable", out)
+        self.assertIn("(left to you)", out)
+        status, out, _ = apus.tool("queue", "check", "--repair", "--json", check=False)
+        found = json.loads(out)["faults"]
+        self.assertEqual((status, [(f["kind"], f["action"]) for f in found]), (1, [("recipient-unreadable", "left")]))
+        # The other mail goes on.
+        self.assertEqual(self.listed_routes(apus), ["remote:far.example"])
+
+    def listed_routes(self, apus):
+        return [m["route"] for m in apus.listed() if "route" in m]
+
+
 if __name__ == "__main__":
     unittest.main()
