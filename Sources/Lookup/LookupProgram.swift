@@ -130,16 +130,39 @@ private final class LookupServer: LoopProgram, LinkReceiver {
                 }
             answer.append(to: &octets, channel: channel)
         case .resolve(let path):
-            switch self.resolver.resolve(path, in: &self.users) {
-            case .targets(let targets):
-                for target in targets {
-                    AskAnswer.target(target.forwardPath, target.route).append(to: &octets, channel: channel)
-                }
-                AskAnswer.resolved(count: targets.count).append(to: &octets, channel: channel)
-            case .unknown(let status, let text):
-                AskAnswer.unknown(status, text: Array(text.utf8)).append(to: &octets, channel: channel)
-            case .later(let text): self.later(path, text).append(to: &octets, channel: channel)
+            self.answer(self.resolver.resolve(path, in: &self.users), path, channel, &octets)
+        case .explain(let path):
+            let (steps, resolution) = self.resolver.explain(path, in: &self.users)
+            for step in steps {
+                AskAnswer.step(
+                    kind: Array(step.kind.rawValue.utf8), subject: step.subject, text: step.text,
+                    place: Array(self.text(step.place).utf8)
+                ).append(to: &octets, channel: channel)
             }
+            self.answer(resolution, path, channel, &octets)
+        }
+    }
+
+    private func answer(
+        _ resolution: RecipientResolver.Resolution, _ path: ForwardPath, _ channel: UInt32, _ octets: inout [UInt8]
+    ) {
+        switch resolution {
+        case .targets(let targets):
+            for target in targets {
+                AskAnswer.target(target.forwardPath, target.route).append(to: &octets, channel: channel)
+            }
+            AskAnswer.resolved(count: targets.count).append(to: &octets, channel: channel)
+        case .unknown(let status, let text):
+            AskAnswer.unknown(status, text: Array(text.utf8)).append(to: &octets, channel: channel)
+        case .later(let text): self.later(path, text).append(to: &octets, channel: channel)
+        }
+    }
+
+    private func text(_ place: ResolutionStep.Place) -> String {
+        switch place {
+        case .nothing: ""
+        case .setting(let name): name
+        case .aliasLine(let line): "\(self.settings.aliasesPath ?? "aliases"):\(line)"
         }
     }
 

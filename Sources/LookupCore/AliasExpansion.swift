@@ -9,14 +9,17 @@ extension RecipientResolver {
     /// Where does it go, aliases followed to the end?
     package func resolve(_ path: ForwardPath, in users: inout some UserDirectory) -> Resolution {
         var expansion = Expansion(resolver: self, domain: self.domain(of: path))
-        if let failure = expansion.begin(path, in: &users) { return failure }
-        while let step = expansion.steps.popLast() {
-            if let failure = expansion.take(step, in: &users) { return failure }
-        }
-        guard !expansion.targets.isEmpty else {
-            return .later(text: "the alias leads nowhere: it only leads back to itself")
-        }
-        return .targets(expansion.targets)
+        return expansion.run(path, in: &users)
+    }
+
+    /// The same, with every step of the way; the steps of a very large alias are cut.
+    package func explain(
+        _ path: ForwardPath, in users: inout some UserDirectory
+    ) -> (steps: [ResolutionStep], resolution: Resolution) {
+        var expansion = Expansion(resolver: self, domain: self.domain(of: path))
+        expansion.trace = []
+        let resolution = expansion.run(path, in: &users)
+        return (expansion.trace ?? [], resolution)
     }
 
     /// The domain that local names get which an alias leads to.
@@ -74,9 +77,43 @@ private struct Expansion {
     /// Whether the recipient is the postmaster, whose mail is always accepted (RFC 5321 §4.5.1).
     private var isForPostmaster = false
 
+    /// The steps of the way, if somebody wants to know them.
+    var trace: [ResolutionStep]?
+
+    private static let traceCountMax = 1_000
+
     init(resolver: RecipientResolver, domain: [UInt8]) {
         self.resolver = resolver
         self.domain = domain
+    }
+
+    mutating func run(_ path: ForwardPath, in users: inout some UserDirectory) -> RecipientResolver.Resolution {
+        if let failure = self.begin(path, in: &users) { return failure }
+        while let step = self.steps.popLast() {
+            if let failure = self.take(step, in: &users) { return failure }
+        }
+        guard !self.targets.isEmpty else {
+            return .later(text: "the alias leads nowhere: it only leads back to itself")
+        }
+        return .targets(self.targets)
+    }
+
+    private mutating func note(_ steps: (RecipientResolver) -> [ResolutionStep]) {
+        guard let count = self.trace?.count, count < Self.traceCountMax else { return }
+        self.trace?.append(contentsOf: steps(self.resolver))
+    }
+
+    /// Looks for a name, and notes what was found.
+    private mutating func look(for name: [UInt8], in users: inout some UserDirectory) -> RecipientResolver.Found {
+        let found = self.resolver.find(name, in: &users)
+        self.note { $0.steps(name, found) }
+        return found
+    }
+
+    /// The local name of an address; nil if it is not ours.
+    private mutating func localName(of address: MailAddress) -> [UInt8]? {
+        self.note { [$0.domainStep(address)] }
+        return self.resolver.localName(of: address)
     }
 
     /// The recipient itself. Unlike a target of an alias it may turn out to be unknown.
@@ -85,12 +122,12 @@ private struct Expansion {
             self.isForPostmaster = true
             return self.follow(RecipientResolver.postmaster, in: &users)
         }
-        guard let name = self.resolver.localName(of: address) else { return self.add(remote: address) }
+        guard let name = self.localName(of: address) else { return self.add(remote: address) }
         if RecipientResolver.roles.contains(name) {
             self.isForPostmaster = true
             return self.follow(name, in: &users)
         }
-        switch self.resolver.find(name, in: &users) {
+        switch self.look(for: name, in: &users) {
         case .alias(let alias, let entry):
             guard !entry.isBroken else { return .later(text: "the alias is not in order") }
             self.open(alias, entry)
@@ -120,9 +157,11 @@ private struct Expansion {
             self.opened.count <= RecipientResolver.expansionCountMax
         else { return .later(text: "the alias leads to more than \(RecipientResolver.expansionCountMax) targets") }
         switch step.target {
-        case .user(let user): return self.add(localName: user.lowercasedOctets, user: user.lowercasedOctets)
+        case .user(let user):
+            self.note { _ in [ResolutionStep(.user, user.lowercasedOctets, "is a user, as the alias says")] }
+            return self.add(localName: user.lowercasedOctets, user: user.lowercasedOctets)
         case .address(let address):
-            guard let name = self.resolver.localName(of: address) else { return self.add(remote: address) }
+            guard let name = self.localName(of: address) else { return self.add(remote: address) }
             return self.follow(name, owner: step.owner, in: &users)
         case .name(let name): return self.follow(name.lowercasedOctets, owner: step.owner, in: &users)
         }
@@ -134,9 +173,10 @@ private struct Expansion {
     ) -> RecipientResolver.Resolution? {
         // An alias that names itself means the user behind it.
         if name == owner, case .user(let user)? = RecipientResolver.findUser(name, in: &users) {
+            self.note { _ in [ResolutionStep(.user, user, "is the user behind the alias of that name")] }
             return self.add(localName: name, user: user)
         }
-        switch self.resolver.find(name, in: &users) {
+        switch self.look(for: name, in: &users) {
         case .alias(let alias, let entry):
             guard !entry.isBroken else { return .later(text: "the alias \(alias.printableText) is not in order") }
             self.open(alias, entry)
@@ -162,6 +202,7 @@ private struct Expansion {
         if let entry = self.resolver.aliases.entries[RecipientResolver.postmaster], !entry.isBroken,
             !self.opened.contains(RecipientResolver.postmaster)
         {
+            self.note { $0.steps(RecipientResolver.postmaster, .alias(RecipientResolver.postmaster, entry)) }
             self.open(RecipientResolver.postmaster, entry)
             return nil
         }
@@ -169,19 +210,33 @@ private struct Expansion {
         guard !self.isPostmasterDefaulted else { return self.nobodyReads() }
         self.isPostmasterDefaulted = true
         let rules = self.resolver.rules
-        if let target = rules.postmaster { return self.take(Step(target: target, owner: []), in: &users) }
+        if let target = rules.postmaster {
+            self.note { _ in Self.postmasterStep("has its mail read by ", target.octets, .setting("bounce.postmaster")) }
+            return self.take(Step(target: target, owner: []), in: &users)
+        }
         if let entry = self.resolver.aliases.entries[RecipientResolver.superuser], !entry.isBroken {
+            self.note { $0.steps(RecipientResolver.superuser, .alias(RecipientResolver.superuser, entry)) }
             self.open(RecipientResolver.superuser, entry)
             return nil
         }
-        if let user = rules.singleUser { return self.add(localName: user, user: user) }
+        if let user = rules.singleUser {
+            self.note { _ in Self.postmasterStep("has its mail read by the user of everything, ", user, .nothing) }
+            return self.add(localName: user, user: user)
+        }
         return self.nobodyReads()
+    }
+
+    private static func postmasterStep(
+        _ text: String, _ reader: [UInt8], _ place: ResolutionStep.Place
+    ) -> [ResolutionStep] {
+        [ResolutionStep(.postmaster, RecipientResolver.postmaster, Array(text.utf8) + reader, place)]
     }
 
     /// What to do when nobody has been named who reads the postmaster's mail, and nobody else is left to follow.
     private mutating func nobodyReads() -> RecipientResolver.Resolution? {
         guard self.targets.isEmpty, self.steps.isEmpty else { return nil }
         // The queue keeps it: apus-local defers mail for a user postmaster who does not exist.
+        self.note { _ in [ResolutionStep(.postmaster, RecipientResolver.postmaster, "has nobody who reads its mail")] }
         if self.isForPostmaster {
             return self.add(localName: RecipientResolver.postmaster, user: RecipientResolver.postmaster)
         }
@@ -208,6 +263,7 @@ private struct Expansion {
         guard let nextHop = self.nextHop(for: address) else {
             return .unknown(EnhancedStatus(.permanent, 1, 2), text: "an address literal is written in brackets")
         }
+        self.note { [$0.routeStep(nextHop, address)] }
         let key = Array(address.localPart) + [ASCII.at] + address.domain.lowercasedOctets
         if self.known.insert(key).inserted {
             self.targets.append(RecipientResolver.Target(.address(address), .remote(nextHop)))

@@ -10,7 +10,9 @@ import Unix
 struct OperatorCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "apus", abstract: "Checks and operates Apus, the mail transfer agent.",
-        subcommands: [CheckCommand.self, StatusCommand.self, QueueCommand.self, SettingsCommand.self])
+        subcommands: [
+            CheckCommand.self, StatusCommand.self, QueueCommand.self, ExplainCommand.self, SettingsCommand.self,
+        ])
 
 }
 

@@ -10,12 +10,18 @@ package enum AskQuestion: Equatable, Sendable {
     case check(ForwardPath)
     /// Where does it go, aliases followed to the end?
     case resolve(ForwardPath)
+    /// The same, with the steps of the way.
+    case explain(ForwardPath)
 
     package init(_ frame: Frame) throws(FrameFault) {
-        guard frame.verb == .check || frame.verb == .resolve else { throw FrameFault(.outOfPlace, frame.verb) }
+        guard [.check, .resolve, .explain].contains(frame.verb) else { throw FrameFault(.outOfPlace, frame.verb) }
         try frame.expectFields(1)
         let path = try frame.value(ForwardPath(octets: frame[0]))
-        self = frame.verb == .check ? .check(path) : .resolve(path)
+        switch frame.verb {
+        case .check: self = .check(path)
+        case .explain: self = .explain(path)
+        default: self = .resolve(path)
+        }
     }
 
     package func append(to octets: inout [UInt8], channel: UInt32) {
@@ -24,6 +30,7 @@ package enum AskQuestion: Equatable, Sendable {
         switch self {
         case .check(let asked): (verb, path) = (.check, asked)
         case .resolve(let asked): (verb, path) = (.resolve, asked)
+        case .explain(let asked): (verb, path) = (.explain, asked)
         }
         let start = octets.beginFrame(verb, channel)
         octets.appendField(path.octets)
@@ -43,6 +50,8 @@ package enum AskAnswer: Equatable, Sendable {
     case later(text: [UInt8])
     /// One of the places where it goes; more answers follow.
     case target(ForwardPath, Route)
+    /// One step of the way there: its kind, what is looked at, what was found, and the setting or line that says so.
+    case step(kind: [UInt8], subject: [UInt8], text: [UInt8], place: [UInt8])
     /// That were all targets.
     case resolved(count: Int)
 
@@ -64,6 +73,10 @@ package enum AskAnswer: Equatable, Sendable {
             try frame.expectFields(2)
             self = .target(
                 try frame.value(ForwardPath(octets: frame[0])), try frame.value(Route(octets: frame[1])))
+        case .step:
+            try frame.expectFields(4)
+            self = .step(
+                kind: Array(frame[0]), subject: Array(frame[1]), text: Array(frame[2]), place: Array(frame[3]))
         case .resolved:
             try frame.expectFields(1)
             self = .resolved(count: Int(try frame.number(0, limit: UInt64(UInt32.max))))
@@ -79,6 +92,9 @@ package enum AskAnswer: Equatable, Sendable {
         case .unknown(let status, let text): octets.appendFrame(.unknown, channel, [status.octets, Self.line(text)])
         case .later(let text): octets.appendFrame(.later, channel, [Self.line(text)])
         case .target(let path, let route): octets.appendFrame(.target, channel, [path.octets, route.octets])
+        case .step(let kind, let subject, let text, let place):
+            octets.appendFrame(
+                .step, channel, [Self.line(kind), Self.line(subject), Self.line(text), Self.line(place)])
         case .resolved(let count):
             let start = octets.beginFrame(.resolved, channel)
             octets.appendField(number: count)

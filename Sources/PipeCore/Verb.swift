@@ -13,7 +13,7 @@ package enum Verb: String, Sendable, CaseIterable {
     case check, resolve, local, remote, unknown, later, target, resolved
     // operate
     case count, list, show, flush, hold, release, remove, bounce, row, end, failed
-    case filter, reroute, export, `import`, message, recipient, whole, gone, explain
+    case filter, reroute, export, `import`, message, recipient, whole, gone, explain, step
     // control
     case setting, listen, unlisten, link, start, status, stop, ready, operate, granted, unlinked
     case settingsEnd = "settings-end"

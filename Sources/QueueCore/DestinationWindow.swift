@@ -23,7 +23,7 @@ package struct DestinationWindow: Hashable, Sendable {
     package private(set) var size: Int
     package private(set) var inFlightCount = 0
     private var answerCount = 0
-    private var failureCount = 0
+    package private(set) var failureCount = 0
 
     /// - Parameters:
     ///   - maximum: the window never grows beyond; at least 1.

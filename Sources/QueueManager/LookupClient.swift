@@ -20,11 +20,31 @@ enum Resolution: Equatable {
     }
 }
 
+/// Where a recipient goes and how that follows, as apus-lookup says.
+struct Explanation {
+    struct Step {
+        let kind: [UInt8]
+        let subject: [UInt8]
+        let text: [UInt8]
+        let place: [UInt8]
+    }
+
+    let steps: [Step]
+    let resolution: Resolution
+    /// Why it cannot be told now; empty if it can.
+    let reason: [UInt8]
+}
+
 /// Asks apus-lookup for routes, one question for each recipient, and remembers answers for a moment.
 final class LookupClient: LinkReceiver {
     private struct Question {
         let path: ForwardPath
         var targets: [Resolution.Target] = []
+        /// Who wants to know the way, too; nobody else waits for this question.
+        var explained: ((Explanation) -> Void)?
+        var steps: [Explanation.Step] = []
+        /// What apus-lookup says about a `later`.
+        var reason: [UInt8] = []
         var timeout: Scheduled<Void>?
     }
 
@@ -42,6 +62,7 @@ final class LookupClient: LinkReceiver {
     private static let timeLimit = TimeAmount.seconds(30)
     /// An alias that leads to more than so many recipients is not expanded.
     private static let targetCountMax = 10_000
+    private static let stepCountMax = 10_000
 
     init(on eventLoop: any EventLoop) { self.eventLoop = eventLoop }
 
@@ -75,9 +96,28 @@ final class LookupClient: LinkReceiver {
         link.send { AskQuestion.resolve(path).append(to: &$0, channel: channel) }
     }
 
+    /// Answers with the steps of the way, at once or later.
+    func explain(_ path: ForwardPath, _ answer: @escaping (Explanation) -> Void) {
+        guard let link = self.link, !link.isClosed else {
+            return answer(Explanation(steps: [], resolution: .later, reason: Array("apus-lookup is not running".utf8)))
+        }
+        repeat { self.lastChannel &+= 1 } while self.lastChannel == 0 || self.questions[self.lastChannel] != nil
+        let channel = self.lastChannel
+        var question = Question(path: path)
+        question.explained = answer
+        question.timeout = self.eventLoop.assumeIsolated().scheduleTask(in: Self.timeLimit) {
+            self.settle(channel, .later)
+        }
+        self.questions[channel] = question
+        link.send { AskQuestion.explain(path).append(to: &$0, channel: channel) }
+    }
+
     private func settle(_ channel: UInt32, _ resolution: Resolution) {
         guard let question = self.questions.removeValue(forKey: channel) else { return }
         question.timeout?.cancel()
+        if let explained = question.explained {
+            return explained(Explanation(steps: question.steps, resolution: resolution, reason: question.reason))
+        }
         switch resolution {
         case .targets:
             if self.cache.count >= Self.cacheCountMax { self.cache.removeAll(keepingCapacity: true) }
@@ -108,7 +148,15 @@ final class LookupClient: LinkReceiver {
             case .unknown(let status, let text):
                 guard status.statusClass == .permanent else { throw FrameFault(.badField, .unknown) }
                 self.settle(frame.channel, .unknown(status, text: text))
-            case .later: self.settle(frame.channel, .later)
+            case .later(let text):
+                self.questions[frame.channel]?.reason = text
+                self.settle(frame.channel, .later)
+            case .step(let kind, let subject, let text, let place):
+                guard question.explained != nil, question.steps.count < Self.stepCountMax else {
+                    throw FrameFault(.outOfPlace, .step)
+                }
+                self.questions[frame.channel]?.steps.append(
+                    Explanation.Step(kind: kind, subject: subject, text: text, place: place))
             case .local, .remote: throw FrameFault(.outOfPlace, frame.verb)
             }
         } catch {

@@ -76,6 +76,7 @@ final class OperatorConnection: LinkReceiver {
         case .show:
             try frame.expectFields(1)
             if let message = self.message(frame[0], channel) { self.show(message, channel) }
+        case .explain: try self.explain(frame, question)
         case .check: try self.check(frame, question)
         case .export: try self.export(frame, question)
         case .import:

@@ -100,7 +100,7 @@ final class LookupClient: LinkReceiver {
             case .remote: check = .remote
             case .unknown(let status, let text): check = .unknown(status, text: text)
             case .later(let text): check = .later(reason: text)
-            case .target, .resolved: throw FrameFault(.outOfPlace, frame.verb)
+            case .target, .resolved, .step: throw FrameFault(.outOfPlace, frame.verb)
             }
             try self.receive(check, frame, link)
         } catch {

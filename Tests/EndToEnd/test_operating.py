@@ -309,5 +309,57 @@ class Checks(unittest.TestCase):
         return [m["route"] for m in apus.listed() if "route" in m]
 
 
+class Explanations(unittest.TestCase):
+    def test_an_address_is_explained_step_by_step(self):
+        with Apus() as apus:
+            with open(apus.aliases, "w") as f:
+                f.write("# ours\nteam: alice, x@far.example\n")
+            os.chmod(apus.aliases, 0o644)
+            apus.write_settings(local='aliases = "%s"' % apus.aliases, smarthost="127.0.0.1:%d" % free_port())
+            apus.process.send_signal(1)
+            self.assertTrue(wait_for(lambda: "smarthost" in apus.tool("explain", "x@far.example")[1], 10))
+            out = apus.tool("explain", "team@apus.test")[1]
+            self.assertIn("apus.test is one of our domains (domains.local)", out)
+            self.assertIn("team is an alias of alice, x@far.example (%s:2)" % apus.aliases, out)
+            self.assertIn("-> <alice@apus.test> by local:alice", out)
+            data = json.loads(apus.tool("explain", "bob+news@apus.test", "--json")[1])
+            self.assertEqual(data["verdict"], "accepted")
+            self.assertEqual([s["kind"] for s in data["steps"]], ["domain", "tag", "user"])
+            self.assertEqual([t["route"] for t in data["targets"]], ["local:bob"])
+            out = apus.tool("explain", "nobody@apus.test")[1]
+            self.assertIn("Mail for it is refused: 5.1.1", out)
+            self.assertEqual(apus.tool("explain", "no address", check=False)[0], 69)
+
+    def test_a_message_is_explained_with_its_past_and_its_future(self):
+        port = free_port()
+        with Apus(smarthost="127.0.0.1:%d" % port, queue='retry-min = "10m"') as apus:
+            for _ in range(4):
+                send(apus, ["x@far.example"])
+            send(apus, ["y@far.example"])
+            ids = [m["id"] for m in apus.listed()]
+            self.assertTrue(wait_for(lambda: apus.logged("destination-down"), 20), apus.log())
+            self.assertTrue(wait_for(lambda: "Tried once" in apus.tool("explain", ids[0])[1], 20))
+            out = apus.tool("explain", ids[0])[1]
+            self.assertIn("<x@far.example> by remote:[127.0.0.1]:%d:" % port, out)
+            self.assertIn("Connection refused", out)
+            self.assertIn("Next attempt in", out)
+            self.assertIn("down the first time, next tried in", out)
+            self.assertIn("It is given up after", out)
+            data = json.loads(apus.tool("explain", ids[0], "--json")[1])
+            self.assertEqual((data["recipients"][0]["attempts"], data["recipients"][0]["down-times"]), (1, 1))
+            out = apus.tool("explain", "x@far.example")[1]
+            self.assertIn("down the first time", out)
+            apus.tool("queue", "hold", ids[1])
+            self.assertIn("Held by the operator", apus.tool("explain", ids[1])[1])
+            # What has failed waits for a report as long as the queue is paused.
+            apus.write_settings(queue='retry-min = "10m"\npaused = true')
+            apus.process.send_signal(1)
+            self.assertTrue(wait_for(lambda: "The queue is paused" in apus.tool("explain", ids[0])[1], 10))
+            apus.tool("queue", "bounce", ids[0])
+            out = apus.tool("explain", ids[0])[1]
+            self.assertIn("a report to <a@b.example> is due now", out)
+            self.assertIn("5.0.0 returned by the postmaster", out)
+
+
 if __name__ == "__main__":
     unittest.main()

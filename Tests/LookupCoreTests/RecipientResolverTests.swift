@@ -235,3 +235,70 @@ struct RecipientResolutionTests {
         #expect(resolver("joe: joe, x@remote.example\n").circles() == [])
     }
 }
+
+@Suite("How a recipient is explained")
+struct ExplanationTests {
+    private static let aliases = """
+        # comment
+        team: alice, bob+x, far@remote.example
+        postmaster: alice
+        broken: |sh
+        """
+
+    private static func steps(_ resolver: RecipientResolver, _ text: String) throws -> [String] {
+        var users = Users()
+        let (steps, resolution) = resolver.explain(try path(text), in: &users)
+        var plain = Users()
+        #expect(resolution == resolver.resolve(try path(text), in: &plain), "the explanation changes the answer")
+        return steps.map { step in
+            let place =
+                switch step.place {
+                case .nothing: ""
+                case .setting(let name): " (\(name))"
+                case .aliasLine(let line): " (line \(line))"
+                }
+            return "\(step.subject.printableText) \(step.text.printableText)\(place)"
+        }
+    }
+
+    @Test("each step is told with the setting or the line that it follows from")
+    func steps() throws {
+        let resolver = resolver(Self.aliases)
+        #expect(
+            try Self.steps(resolver, "Bob+News@Example.org") == [
+                "example.org is one of our domains (domains.local)",
+                "bob+news is looked for as bob (local.recipient-delimiter)", "bob is a user",
+            ])
+        #expect(
+            try Self.steps(resolver, "team@other.example") == [
+                "other.example is one of our domains (domains.local)",
+                "team is an alias of alice, bob+x, far@remote.example (line 2)", "alice is a user",
+                "bob+x is looked for as bob (local.recipient-delimiter)", "bob is a user",
+                "remote.example is not one of our domains",
+                "remote.example goes to the hosts of its MX records, or of its address if it has none",
+            ])
+        #expect(
+            try Self.steps(resolver, "nobody@example.org").last == "nobody is neither an alias nor a user")
+        #expect(
+            try Self.steps(resolver, "broken@example.org").last == "broken is an alias that cannot be read whole (line 4)")
+        #expect(
+            try Self.steps(resolver, "postmaster@mx.example.org").first
+                == "mx.example.org is the name of this host, where role addresses are local (hostname)")
+        #expect(try Self.steps(resolver, "busy1@example.org").last == "busy1 cannot be looked up among the users now")
+    }
+
+    @Test("a smarthost, a literal and the reader of the postmaster's mail are named")
+    func routes() throws {
+        let smart = resolver { $0.smarthost = NextHop(octets: octets("[smart.example]:587")) }
+        #expect(
+            try Self.steps(smart, "x@far.example").last
+                == "far.example goes to the smarthost [smart.example]:587 (remote.smarthost)")
+        #expect(try Self.steps(resolver(), "x@[192.0.2.9]").last == "[192.0.2.9] goes to that address")
+        let read = resolver { $0.postmaster = .name(octets("carol")) }
+        #expect(
+            try Self.steps(read, "postmaster").suffix(2) == [
+                "postmaster has its mail read by carol (bounce.postmaster)", "carol is a user",
+            ])
+        #expect(try Self.steps(resolver(), "postmaster").last == "postmaster has nobody who reads its mail")
+    }
+}

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import MailTypes
+
+/// One step on the way from a recipient to where its mail goes, for `apus explain`.
+package struct ResolutionStep: Hashable, Sendable {
+    package enum Kind: String, Hashable, Sendable {
+        /// Whether a domain is ours.
+        case domain
+        /// An alias is followed.
+        case alias
+        /// What stands behind the delimiter is taken off.
+        case tag
+        /// A name is looked for among the users.
+        case user
+        /// Who reads the mail of the postmaster.
+        case postmaster
+        /// The next host on the way out.
+        case route
+    }
+
+    /// What the step follows from.
+    package enum Place: Hashable, Sendable {
+        case nothing
+        /// A key of apus.toml.
+        case setting(String)
+        /// A line of the file of aliases.
+        case aliasLine(Int)
+    }
+
+    package let kind: Kind
+    /// What is looked at: a domain, a name.
+    package let subject: [UInt8]
+    /// What was found, in words.
+    package let text: [UInt8]
+    package let place: Place
+
+    package init(_ kind: Kind, _ subject: [UInt8], _ text: [UInt8], _ place: Place = .nothing) {
+        self.kind = kind
+        self.subject = subject
+        self.text = text
+        self.place = place
+    }
+
+    package init(_ kind: Kind, _ subject: [UInt8], _ text: String, _ place: Place = .nothing) {
+        self.init(kind, subject, Array(text.utf8), place)
+    }
+}
+
+extension RecipientResolver {
+    /// How a domain was found to be ours or not.
+    func domainStep(_ address: MailAddress) -> ResolutionStep {
+        let domain = address.domain.lowercasedOctets
+        if self.rules.localDomains.contains(domain) {
+            return ResolutionStep(.domain, domain, "is one of our domains", .setting("domains.local"))
+        }
+        guard self.localName(of: address) != nil else {
+            return ResolutionStep(.domain, domain, "is not one of our domains")
+        }
+        return ResolutionStep(
+            .domain, domain, "is the name of this host, where role addresses are local", .setting("hostname"))
+    }
+
+    /// How mail leaves.
+    func routeStep(_ nextHop: NextHop, _ address: MailAddress) -> ResolutionStep {
+        let domain = address.domain.lowercasedOctets
+        guard self.rules.smarthost == nil else {
+            return ResolutionStep(
+                .route, domain, Array("goes to the smarthost ".utf8) + nextHop.octets, .setting("remote.smarthost"))
+        }
+        return address.isLiteral
+            ? ResolutionStep(.route, domain, "goes to that address")
+            : ResolutionStep(.route, domain, "goes to the hosts of its MX records, or of its address if it has none")
+    }
+
+    /// What a search for a name has found: its alias or user, and what was taken off for it.
+    func steps(_ name: [UInt8], _ found: Found) -> [ResolutionStep] {
+        var steps: [ResolutionStep] = []
+        func cut(_ rest: [UInt8]) {
+            guard rest != name else { return }
+            steps.append(
+                ResolutionStep(
+                    .tag, name, Array("is looked for as ".utf8) + rest, .setting("local.recipient-delimiter")))
+        }
+        switch found {
+        case .alias(let alias, let entry):
+            cut(alias)
+            let targets = entry.targets.prefix(20).map(\.octets).joined(separator: Array(", ".utf8))
+            let more = entry.targets.count > 20 ? Array(" and \(entry.targets.count - 20) more".utf8) : []
+            let text =
+                entry.isBroken ? Array("is an alias that cannot be read whole".utf8) : Array("is an alias of ".utf8)
+            steps.append(
+                ResolutionStep(.alias, alias, text + (entry.isBroken ? [] : targets + more), .aliasLine(entry.line)))
+        case .user(let user):
+            cut(user)
+            steps.append(ResolutionStep(.user, user, "is a user"))
+        case .superuser: steps.append(ResolutionStep(.user, name, "is root, whose mail the postmaster reads"))
+        case .absent: steps.append(ResolutionStep(.user, name, "is neither an alias nor a user"))
+        case .unknownNow: steps.append(ResolutionStep(.user, name, "cannot be looked up among the users now"))
+        }
+        return steps
+    }
+}
+
+extension AliasFile.Target {
+    /// As it would be written in the file.
+    package var octets: [UInt8] {
+        switch self {
+        case .name(let name): name
+        case .user(let user): [ASCII.backslash] + user
+        case .address(let address): address.octets
+        }
+    }
+}
