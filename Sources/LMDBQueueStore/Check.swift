@@ -195,8 +195,11 @@ private struct Check {
             return self.note(
                 .dueMissing, key, id, record.number, "the recipient is not in the due index: it is not tried")
         }
-        guard (try? Route(dueValue: value.span)) != record.destination else { return }
-        self.note(.dueDestination, key, id, record.number, "the due index has another destination than the recipient")
+        let wanted = DueEntry(key: place, destination: record.destination, flow: record.flow)
+        guard (try? DueEntry(key: place, value: value.span)) != wanted else { return }
+        self.note(
+            .dueDestination, key, id, record.number,
+            "the due index has another destination or sender than the recipient")
     }
 
     mutating func dues(_ transaction: borrowing ReadTransaction) throws(LMDBError) {

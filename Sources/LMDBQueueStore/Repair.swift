@@ -55,7 +55,7 @@ struct Repair {
             record.due == place.time
         else { return }
         var value: [UInt8] = []
-        value.append(destination: record.destination)
+        value.append(dueTo: record.destination, record.flow)
         try transaction.put(self.store.dues, key: key.span, value: value.span)
     }
 

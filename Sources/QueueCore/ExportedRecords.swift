@@ -29,7 +29,7 @@ extension MessageRecord {
 /// An envelope that is being read.
 struct ImportedEnvelope {
     let id: MessageID
-    private var reversePath: ReversePath?
+    private(set) var reversePath: ReversePath?
     private var bodyType: BodyType?
     private var arrival: Timestamp?
     private var expiry: Timestamp?
@@ -105,6 +105,7 @@ extension RecipientRecord {
         var fields = [NamedOctets("to", self.forwardPath.octets)]
         if let original = self.originalPath { fields.append(NamedOctets("original", original.octets)) }
         fields.append(NamedOctets("route", self.route.octets))
+        fields.append(NamedOctets("priority", self.flow.priority.octets))
         fields.append(NamedOctets("state", Array((self.hasFailed ? "failed" : "queued").utf8)))
         if let due = self.due { fields.append(NamedOctets("due", due.microseconds)) }
         fields.append(NamedOctets("attempts", UInt64(self.attemptCount)))
@@ -123,6 +124,7 @@ struct ImportedRecipient {
     private var forwardPath: ForwardPath?
     private var originalPath: ForwardPath?
     private var route: Route?
+    private var priority: MailPriority?
     private var hasFailed: Bool?
     private var due: Timestamp?
     private var attemptCount: UInt64?
@@ -146,6 +148,8 @@ struct ImportedRecipient {
             case "route":
                 let route = Route(octets: field.value).flatMap { $0 == .bounce ? nil : $0 }
                 (isNew, isGood) = ImportedEnvelope.set(&self.route, route)
+            case "priority":
+                (isNew, isGood) = ImportedEnvelope.set(&self.priority, MailPriority(octets: field.value[...]))
             case "state": (isNew, isGood) = ImportedEnvelope.set(&self.hasFailed, Self.hasFailed(field.value))
             case "due": (isNew, isGood) = ImportedEnvelope.set(&self.due, field.instant)
             case "attempts":
@@ -167,12 +171,14 @@ struct ImportedRecipient {
         return octets.elementsEqual("failed".utf8) ? true : nil
     }
 
-    func record() throws(ImportFault) -> RecipientRecord {
-        guard let forwardPath, let route, let hasFailed, let attemptCount else {
-            throw ImportFault("recipient \(self.number) is not complete: to, route, state, attempts")
+    /// - Parameter sender: the reverse-path of the message.
+    func record(from sender: ReversePath) throws(ImportFault) -> RecipientRecord {
+        guard let forwardPath, let route, let priority, let hasFailed, let attemptCount else {
+            throw ImportFault("recipient \(self.number) is not complete: to, route, priority, state, attempts")
         }
         return RecipientRecord(
             number: self.number, forwardPath: forwardPath, originalPath: self.originalPath, route: route,
+            flow: MailFlow(sender, priority),
             state: try self.state(hasFailed), due: self.due, attemptCount: UInt32(truncatingIfNeeded: attemptCount),
             lastAttempt: self.lastAttempt ?? Timestamp(microseconds: 0))
     }
@@ -251,7 +257,8 @@ package struct ImportAssembler {
         guard self.recipients.count < self.recipientCountMax else {
             throw ImportFault("a message has more than \(self.recipientCountMax) recipients")
         }
-        self.recipients.append(try recipient.record())
+        guard let sender = self.envelope?.reversePath else { throw ImportFault("the envelope is not complete") }
+        self.recipients.append(try recipient.record(from: sender))
         self.recipient = nil
     }
 

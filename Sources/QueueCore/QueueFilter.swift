@@ -141,7 +141,7 @@ package enum AddressPattern: Hashable, Sendable {
         }
     }
 
-    private static let star: UInt8 = 0x2A
+    fileprivate static let star: UInt8 = 0x2A
 
     func matches(_ recipient: RecipientRecord) -> Bool {
         self.matches(recipient.forwardPath.octets) || recipient.originalPath.map { self.matches($0.octets) } ?? false
@@ -190,12 +190,16 @@ package enum DestinationPattern: Hashable, Sendable {
     case route(Route)
     /// Of any port unless one is given; `example.org` is also `[example.org]`.
     case nextHop(NextHop)
+    /// `*.example.org`: all domains and hosts below.
+    case domains(DomainPattern)
 
     package init?(_ octets: ArraySlice<UInt8>) {
         if let route = Route(octets: octets) {
             self = .route(route)
         } else if let nextHop = NextHop(octets: octets) {
             self = .nextHop(nextHop)
+        } else if octets.first == AddressPattern.star, let domains = DomainPattern(octets: octets) {
+            self = .domains(domains)
         } else {
             return nil
         }
@@ -205,6 +209,9 @@ package enum DestinationPattern: Hashable, Sendable {
         switch self {
         // Of a failed recipient the route is what it was, and its destination the bounce agent.
         case .route(let route): return recipient.destination == route
+        case .domains(let domains):
+            guard case .remote(let found) = recipient.destination else { return false }
+            return domains.matches(found)
         case .nextHop(let wanted):
             guard case .remote(let found) = recipient.destination else { return false }
             if let port = wanted.port, port != found.port { return false }

@@ -23,7 +23,7 @@ extension Scheduler {
         guard let place = self.places[route], let destination = self.destinations[place] else { return nil }
         return DestinationState(
             windowSize: destination.window.size, deliveryCount: destination.window.inFlightCount,
-            waitingCount: destination.waitingCount, failureCount: destination.window.failureCount,
+            waitingCount: destination.waiting.recipientCount, failureCount: destination.window.failureCount,
             suspension: destination.suspension)
     }
 }

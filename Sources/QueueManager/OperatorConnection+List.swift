@@ -56,7 +56,7 @@ extension OperatorConnection {
             channel,
             [
                 ("id", record.id.octets), ("recipients", .init(decimal: message.recipients.count)),
-                ("client", record.trace),
+                ("priority", message.recipients.first?.flow.priority.octets ?? []), ("client", record.trace),
             ])
     }
 

@@ -2,6 +2,7 @@
 """What an operator does to the queue: filters, orders, export, import, check, explain, on a running and a stopped queue."""
 import json
 import os
+import re
 import smtplib
 import subprocess
 import time
@@ -289,8 +290,8 @@ class Checks(unittest.TestCase):
         with open(path, "r+b") as file:
             octets = file.read()
             # The value of a due entry, and an address in the record of a recipient.
-            self.assertIn(b"\x01remote:far.example", octets)
-            octets = octets.replace(b"\x01remote:far.example", b"\x01remote:fax.example")
+            octets, count = re.subn(rb"(?s)(\x02[\x00-\x02].{4}remote:fa)r(\.example)", rb"\1x\2", octets)
+            self.assertGreater(count, 0)
             octets = octets.replace(b"y@damaged.example\x00", b"y@dam@ged.example\x00")
             file.seek(0)
             file.write(octets)

@@ -52,7 +52,7 @@ struct Damage: Sendable, CustomTestStringConvertible {
         Damage(testDescription: "a due entry with another destination", found: [.dueDestination]) {
             store, transaction throws(LMDBError) in
             var value: [UInt8] = []
-            value.append(destination: Samples.route("elsewhere.example"))
+            value.append(dueTo: Samples.route("elsewhere.example"), Samples.flow)
             try transaction.put(store.dues, key(Self.due), value)
         },
         Damage(testDescription: "a due entry that cannot be read", found: [.dueDestination]) {

@@ -280,7 +280,8 @@ struct ExplanationTests {
         #expect(
             try Self.steps(resolver, "nobody@example.org").last == "nobody is neither an alias nor a user")
         #expect(
-            try Self.steps(resolver, "broken@example.org").last == "broken is an alias that cannot be read whole (line 4)")
+            try Self.steps(resolver, "broken@example.org").last
+                == "broken is an alias that cannot be read whole (line 4)")
         #expect(
             try Self.steps(resolver, "postmaster@mx.example.org").first
                 == "mx.example.org is the name of this host, where role addresses are local (hostname)")

@@ -62,7 +62,7 @@ import Testing
                 try Self.read(Self.message(), envelope: { $0 + $0.filter { $0.name == Array(name.utf8) } })
             }
         }
-        for name in ["to", "route", "state", "attempts", "code", "dsn", "reporter", "reason"] {
+        for name in ["to", "route", "priority", "state", "attempts", "code", "dsn", "reporter", "reason"] {
             #expect(throws: ImportFault.self, "without \(name)") {
                 try Self.read(Self.message(), recipient: { $0.filter { $0.name != Array(name.utf8) } })
             }
@@ -86,7 +86,8 @@ import Testing
     @Test(
         "a value of a recipient that cannot be is refused",
         arguments: [
-            ("to", "nobody"), ("route", "bounce:"), ("route", "pipe:sh"), ("state", "delivered"), ("due", "0"),
+            ("to", "nobody"), ("route", "bounce:"), ("route", "pipe:sh"), ("state", "delivered"),
+            ("priority", "urgent"), ("due", "0"),
             ("attempts", "4294967296"), ("code", "600"), ("dsn", "2.0.0"), ("colour", "blue"),
         ])
     func badRecipient(_ name: String, _ value: String) {

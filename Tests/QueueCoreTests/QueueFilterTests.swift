@@ -17,7 +17,8 @@ import Testing
     {
         RecipientRecord(
             number: 0, forwardPath: Samples.path(to), originalPath: original.map { Samples.path($0) },
-            route: Route(octets: Array(route.utf8)) ?? .bounce, state: .queued(last: nil),
+            route: Route(octets: Array(route.utf8)) ?? .bounce,
+            flow: Samples.flow, state: .queued(last: nil),
             due: Timestamp(microseconds: 1))
     }
 
@@ -68,6 +69,7 @@ import Testing
             ("192.0.2.1", "remote:[192.0.2.1]:25", true), ("[192.0.2.2]", "remote:[192.0.2.1]", false),
             ("remote:example.org", "remote:example.org", true), ("remote:example.org", "remote:example.org:26", false),
             ("local:bob", "local:bob", true), ("local:bob", "local:alice", false), ("bob.example", "local:bob", false),
+            ("*.example.org", "remote:a.b.example.org:25", true), ("*.example.org", "remote:example.org", false),
         ])
     func destinations(_ pattern: String, _ route: String, _ isMatch: Bool) throws {
         let filter = try Self.filter([("destination", pattern)])
