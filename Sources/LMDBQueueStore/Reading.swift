@@ -176,7 +176,8 @@ extension LMDBQueueStore {
     }
 
     package func message(_ id: MessageID) throws(StoreFault) -> StoredMessage? {
-        try self.read { transaction throws(LMDBError) in try self.stored(id, transaction) }
+        defer { self.environment.noteTouched(8_192) }
+        return try self.read { transaction throws(LMDBError) in try self.stored(id, transaction) }
     }
 
     private func stored(
@@ -205,6 +206,7 @@ extension LMDBQueueStore {
 
     /// Whether anything is kept under an id: also what has no envelope that could be read. True if it cannot be told.
     package func hasTraces(of id: MessageID) -> Bool {
+        defer { self.environment.noteTouched(8_192) }
         do throws(LMDBError) {
             return try self.environment.read { transaction throws(LMDBError) in
                 for database in [self.messages, self.recipients, self.contents] {

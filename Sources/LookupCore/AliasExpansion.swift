@@ -211,7 +211,8 @@ private struct Expansion {
         self.isPostmasterDefaulted = true
         let rules = self.resolver.rules
         if let target = rules.postmaster {
-            self.note { _ in Self.postmasterStep("has its mail read by ", target.octets, .setting("bounce.postmaster")) }
+            self.note { _ in Self.postmasterStep("has its mail read by ", target.octets, .setting("bounce.postmaster"))
+            }
             return self.take(Step(target: target, owner: []), in: &users)
         }
         if let entry = self.resolver.aliases.entries[RecipientResolver.superuser], !entry.isBroken {

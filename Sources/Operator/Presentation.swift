@@ -83,7 +83,8 @@ enum JSON {
     /// These are text whatever they look like.
     private static let textNames: Set<String> = [
         "id", "from", "to", "original", "route", "reason", "reporter", "client", "dsn", "hostname", "config", "program",
-        "state", "status", "listen", "mode", "body", "text", "kind", "action", "subject", "place", "verdict", "address", "priority",
+        "state", "status", "listen", "mode", "body", "text", "kind", "action", "subject", "place", "verdict", "address",
+        "priority",
         "destination",
     ]
 

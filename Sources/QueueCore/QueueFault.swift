@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What a check of the queue can find (Documentation/queue.md §6).
+// What a check of the queue can find (Documentation/queue.md §7).
 
 package import MailTypes
 
