@@ -54,6 +54,9 @@ enum FramesBody {
         try Self.repeated(frame, { (frame: Frame) throws(FrameFault) in try AskAnswer(frame) }) {
             $0.append(to: &$1, channel: frame.channel)
         }
+        try Self.repeated(frame, { (frame: Frame) throws(FrameFault) in try ExportPart(frame) }) {
+            $0.append(to: &$1, channel: frame.channel)
+        }
         try Self.repeated(frame, { (frame: Frame) throws(FrameFault) in try Hello(frame) }) { $0.append(to: &$1) }
         if let refused = try? SubmitAnswer(frame), case .refused(let refusal) = refused {
             try hold(refusal.reply.isRefusal, "a refusal that refuses nothing")

@@ -17,7 +17,9 @@ struct ExplainCommand: ParsableCommand {
 
     func run() throws {
         var objects: [AnswerObject] = []
-        try ask(self.common, .explain, [self.subject]) { AnswerObject.append($0, to: &objects) }
+        // An address is resolved by apus-lookup, which only runs under apusd.
+        let isAddress = self.subject.utf8.count != 13 || self.subject.contains("@")
+        try ask(self.common, .explain, [self.subject], needsApusd: isAddress) { AnswerObject.append($0, to: &objects) }
         guard let first = objects.first else { return }
         let isMessage = first.pairs.first?.name == "id"
         guard !self.json else {

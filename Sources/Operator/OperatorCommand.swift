@@ -44,7 +44,7 @@ struct CommonOptions: ParsableArguments {
 
     /// Connects to apus-queue, or says why not and ends the process. If apusd is not running, an apus-queue is started
     /// for this command.
-    func connectToQueue() throws -> ApusdConnection {
+    func connectToQueue(needsApusd: Bool = false) throws -> ApusdConnection {
         do {
             var connection = try ApusdConnection(stateDirectory: try Settings.stateDirectory(file: self.config))
             try connection.enterQueue()
@@ -53,7 +53,7 @@ struct CommonOptions: ParsableArguments {
             Terminal.complain(error.text)
             throw ExitCode(ExitStatus.configuration.rawValue)
         } catch let fault as ApusdConnection.Fault {
-            guard fault.isAbsence else { throw Self.exit(fault) }
+            guard fault.isAbsence, !needsApusd else { throw Self.exit(fault) }
         }
         do throws(ApusdConnection.Fault) {
             let connection = try ApusdConnection(standaloneSettings: self.config)

@@ -15,11 +15,13 @@ struct QueueCommand: ParsableCommand {
 }
 
 /// Asks apus-queue, and ends the process with a clear text if there is no answer.
+///
+/// - Parameter needsApusd: whether an apus-queue of its own would be of no use.
 func ask(
-    _ common: CommonOptions, _ verb: Verb, _ fields: [String], filter: FilterOptions? = nil,
+    _ common: CommonOptions, _ verb: Verb, _ fields: [String], filter: FilterOptions? = nil, needsApusd: Bool = false,
     _ row: (ApusdConnection.Pairs) -> Void
 ) throws {
-    var connection = try common.connectToQueue()
+    var connection = try common.connectToQueue(needsApusd: needsApusd)
     defer { connection.close() }
     do throws(ApusdConnection.Fault) {
         _ = try connection.ask(verb, fields.map { Array($0.utf8) }, filter: filter, row)

@@ -10,6 +10,7 @@ import unittest
 
 from apus import Apus, binaries
 from peers import Sink, free_port, wait_for
+from pipes import frame
 
 
 def send(apus, recipients, sender="a@b.example", size=0):
@@ -110,6 +111,40 @@ class Stopped(unittest.TestCase):
             status, _, error = apus.tool("queue", "count", check=False)
         self.assertEqual(status, 75, error)
         self.assertIn("open elsewhere", error)
+
+    def test_apusd_waits_for_a_command_that_has_the_queue_open(self):
+        apus = paused()
+        self.addCleanup(apus.close)
+        apus.start()
+        send(apus, ["alice@apus.test"])
+        apus.stop()
+        tool = subprocess.Popen(
+            [os.path.join(binaries(), "apus"), "queue", "import", "--config", apus.config], stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd="/", **apus.identity())
+        tool.stdin.write(frame("export", 0, "apus-queue", 1, 0, "test", 1))
+        tool.stdin.flush()
+        self.assertIn(b"apusd is not running", self.line_with(tool.stderr, b"not running"))
+        apus.start(wait=False)
+        self.assertTrue(wait_for(lambda: apus.logged("another process has this queue open"), 20), apus.log())
+        tool.communicate(frame("end", 0, 0, 0, 0))
+        self.assertEqual(tool.returncode, 0)
+        self.assertTrue(wait_for(lambda: apus.answers() and apus.tool("queue", "count", check=False)[1].startswith("1 "), 30))
+
+    def line_with(self, file, word):
+        for line in iter(file.readline, b""):
+            if word in line:
+                return line
+        return b""
+
+    def test_an_address_is_explained_by_a_running_apus_only(self):
+        apus = paused()
+        self.addCleanup(apus.close)
+        apus.start()
+        send(apus, ["alice@apus.test"])
+        identity = apus.listed()[0]["id"]
+        apus.stop()
+        self.assertEqual(apus.tool("explain", "alice@apus.test", check=False)[0], 69)
+        self.assertIn("Not tried yet", apus.tool("explain", identity)[1])
 
     def test_without_a_queue_there_is_a_clear_word(self):
         apus = paused()
@@ -258,6 +293,59 @@ class Exports(unittest.TestCase):
         self.assertEqual([list(m["recipients"]) for m in messages], [[1], [0]])
         self.assertEqual(os.stat(path).st_mode & 0o777, 0o600)
         self.assertNotEqual(self.run_tool(apus, "queue", "export", path).returncode, 0)
+
+    def test_an_import_that_finds_no_room_says_so_and_leaves_a_sound_queue(self):
+        apus = paused()
+        self.addCleanup(apus.close)
+        apus.start()
+        for _ in range(12):
+            send(apus, ["alice@apus.test"], size=2_000_000)
+        whole = self.run_tool(apus, "queue", "export").stdout
+        other = paused(users=apus.users, queue='size-max = "16MiB"\nreserve = "1MiB"')
+        self.addCleanup(other.close)
+        other.start()
+        done = self.run_tool(other, "queue", "import", "--json", input=whole)
+        self.assertNotEqual(done.returncode, 0)
+        self.assertIn(b"no room", done.stderr)
+        count = json.loads(done.stdout)["imported"]
+        self.assertIn(count, range(3, 9))
+        self.assertEqual(other.count(), count)
+        self.assertEqual(other.tool("queue", "check")[1].split(";")[0], "no fault")
+        # With room the rest comes in.
+        other.stop()
+        other.write_settings(queue="paused = true")
+        other.start()
+        done = self.run_tool(other, "queue", "import", "--json", input=whole)
+        self.assertEqual(json.loads(done.stdout), {"imported": 12 - count, "skipped": count, "renamed": 0}, done.stderr)
+
+    def test_a_large_queue_is_imported_listed_checked_and_exported_in_little_memory(self):
+        apus = paused()
+        self.addCleanup(apus.close)
+        apus.start()
+        count, body = 20_000, "Subject: x\r\n\r\n" + "y" * 3000 + "\r\n"
+        start = int(time.time() * 1e6) - 10**9
+        digits = "0123456789abcdefghjkmnpqrstvwxyz"
+        def message(number):
+            identity = "".join(digits[(start + number >> 5 * (12 - place)) & 31] for place in range(13))
+            return (frame("message", 0, identity, "from", "a@b.example", "body", "7bit", "arrival", start,
+                          "expiry", start + 10**12, "prefix-size", 0)
+                    + frame("message", 0, identity, "size", len(body), "client", "")
+                    + frame("recipient", 0, 0, "to", "u%d@far.example" % number, "route", "remote:far.example",
+                            "priority", "low", "state", "queued", "due", start + 10**11)
+                    + frame("recipient", 0, 0, "attempts", 0) + frame("data", 0, body) + frame("whole", 0, len(body)))
+        octets = (frame("export", 0, "apus-queue", 1, 0, "test", 1) + b"".join(message(n) for n in range(count))
+                  + frame("end", 0, count, count, count * len(body)))
+        self.assertEqual(self.run_tool(apus, "queue", "import", input=octets).returncode, 0)
+        self.assertEqual(apus.tool("queue", "list", "--to", "nobody@far.example")[1], "Nothing matches.\n")
+        self.assertIn("1 recipient would be held", apus.tool("queue", "hold", "--to", "u19999@*", "--dry-run")[1])
+        self.assertEqual(apus.tool("queue", "check")[1].split(";")[0], "no fault")
+        messages, is_whole = read_export(self.run_tool(apus, "queue", "export", "--to", "u1999*").stdout)
+        self.assertEqual((len(messages), is_whole), (11, True))
+        exported = self.run_tool(apus, "queue", "export").stdout
+        self.assertTrue(exported[exported.index(b"7:message"):] == octets[octets.index(b"7:message"):])
+        with open("/proc/%d/status" % apus.pids("apus-queue")[0]) as file:
+            peak = int(re.search(r"VmHWM:\s+(\d+)", file.read())[1])
+        self.assertLess(peak, 64_000)
 
     def test_a_message_whose_id_is_taken_gets_another_and_is_found_again(self):
         apus = self.filled()

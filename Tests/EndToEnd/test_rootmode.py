@@ -149,6 +149,25 @@ class AsRoot(unittest.TestCase):
         self.assertNotEqual(done.returncode, 0)
         self.assertIn("control", done.stderr)
 
+    def test_the_stopped_queue_is_opened_by_its_user_for_root_and_by_nobody_else(self):
+        apus = self.started(queue="paused = true")
+        send(apus.port, [f"{self.alice}@apus.test"])
+        apus.stop()
+        _, out, error = apus.tool("queue", "count")
+        self.assertEqual(out.split()[0], "1")
+        self.assertIn("apusd is not running", error)
+        apus.tool("queue", "hold", "--all")
+        queue = pwd.getpwnam("apus-queue")
+        for name in os.listdir(f"{apus.root}/state/queue"):
+            self.assertEqual(os.stat(f"{apus.root}/state/queue/{name}").st_uid, queue.pw_uid, name)
+        done = subprocess.run(
+            [os.path.join(binaries(), "apus"), "queue", "count", "--config", apus.config], capture_output=True, text=True,
+            timeout=20, user=pwd.getpwnam(self.bob).pw_uid, cwd="/")
+        self.assertEqual(done.returncode, 77, done.stderr)
+        self.assertIn("belongs to apus-queue", done.stderr)
+        apus.start()
+        self.assertEqual([m["status"] for m in apus.listed()], ["held"])
+
     def test_mail_to_root_goes_where_the_alias_says_and_never_to_a_mailbox_of_root(self):
         before = os.path.exists("/root/Maildir")
         apus = self.with_aliases(f"root: {self.alice}\npostmaster: root\nto-root: root\nquoted: \"{self.bob}\"\n")
