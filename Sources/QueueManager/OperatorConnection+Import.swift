@@ -123,7 +123,7 @@ final class ImportAnswer: LongAnswer {
             throw ImportFault("there is no room for it")
         }
         // An id is a time; one far in the future would be the last that can ever be given out.
-        let latest = WallClock.now().advanced(by: .seconds(86_400)).microseconds
+        let latest = min(WallClock.now().advanced(by: .seconds(86_400)).microseconds, .max - Self.candidateCount)
         let isSane = record.id.rawValue > 0 && record.id.rawValue <= latest
         let first = isSane ? record.id.rawValue : min(record.arrival.microseconds, latest)
         for raw in first..<(first + Self.candidateCount) {
