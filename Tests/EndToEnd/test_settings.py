@@ -15,7 +15,10 @@ LEFT_OUT = {"hostname", "state", "listen.address", "listen.role", "domains.local
 # Keys whose default is no value that could be written.
 SAMPLES = {"local.recipient-delimiter": '"+"', "remote.smarthost": '"127.0.0.1:9"', "remote.address-family": '"ipv4-first"',
            "remote.own-addresses": '["192.0.2.1"]', "dns.resolvers": '["127.0.0.1:9", "127.0.0.2"]', "dns.resolver-file": '"/etc/hosts"',
-           "bounce.postmaster": '"alice"'}
+           "bounce.postmaster": '"alice"', "destination.match": '"*.example.org"', "destination.connections-max": "5",
+           "destination.messages-per-connection-max": "9", "destination.messages-per-minute-max": "600",
+           "queue.high-priority-senders": '["pager@example.org", "<>"]', "queue.low-priority-senders": '["@news.example.org"]'}
+REPEATED = {"destination"}
 UNITS = {"s": "s", "min": "m", "h": "h", "d": "d", "KiB": "KiB", "MiB": "MiB", "GiB": "GiB", "TiB": "TiB"}
 
 
@@ -46,7 +49,9 @@ class EverySetting(unittest.TestCase):
             sections.setdefault(table, []).append(f"{row.group(1)} = {value}\n")
         self.assertGreater(sum(map(len, sections.values())), 50)
         self.assertIn("destination-deliveries-max = 20\n", sections["queue"])
-        extra = "".join(f"[{t}]\n{''.join(rows)}\n" for t, rows in sections.items() if t in ("smtp", "dns", "bounce"))
+        extra = "".join(
+            f"{f'[[{t}]]' if t in REPEATED else f'[{t}]'}\n{''.join(rows)}\n" for t, rows in sections.items()
+            if t in ("smtp", "dns", "bounce", *REPEATED))
         remote = [r for r in sections["remote"]]
         apus = Apus(top="".join(sections[""]), local="".join(sections["local"]), remote="".join(remote),
                     queue="".join(sections["queue"]), extra=extra)
