@@ -91,6 +91,8 @@ struct Narrator {
             parts.append("\(deliveries) of \(window) deliveries under way")
         }
         if let waiting = object.number("waiting"), waiting > 0 { parts.append("\(waiting) recipients wait") }
+        if let most = object.number("connections-max") { parts.append("at most \(most) connections") }
+        if let most = object.number("messages-per-minute-max") { parts.append("at most \(most) messages a minute") }
         return parts.isEmpty ? "" : ": \(parts.joined(separator: ", "))"
     }
 

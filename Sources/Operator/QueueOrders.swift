@@ -96,7 +96,7 @@ extension QueueCommand {
         static let configuration = CommandConfiguration(
             abstract: "Tries messages now instead of at their next time.", aliases: ["retry"])
         @OptionGroup var options: OrderOptions
-        func run() throws { try self.options.give(.flush, done: "to be tried now") }
+        func run() throws { try self.options.give(.flush, done: "made due now") }
     }
 
     struct Hold: ParsableCommand {
@@ -120,7 +120,7 @@ extension QueueCommand {
     struct Bounce: ParsableCommand {
         static let configuration = CommandConfiguration(abstract: "Sends messages back to their senders.")
         @OptionGroup var options: OrderOptions
-        func run() throws { try self.options.give(.bounce, done: "to be returned to the sender") }
+        func run() throws { try self.options.give(.bounce, done: "given back to the sender") }
     }
 
     struct Reroute: ParsableCommand {
@@ -132,6 +132,6 @@ extension QueueCommand {
                 """)
         @Argument(help: "The route.") var route: String
         @OptionGroup var options: OrderOptions
-        func run() throws { try self.options.give(.reroute, [self.route], done: "to go by \(self.route)") }
+        func run() throws { try self.options.give(.reroute, [self.route], done: "rerouted to \(self.route)") }
     }
 }

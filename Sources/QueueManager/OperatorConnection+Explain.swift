@@ -32,6 +32,14 @@ extension OperatorConnection {
 
     /// What is known of a destination, as a continuation of an object.
     func destination(_ subject: (String, [UInt8]), _ route: Route, _ question: Question) {
+        let terms = self.manager.settings.scheduler.terms(of: route)
+        if terms.deliveryCountMax != nil || terms.deliveriesPerMinuteMax != nil {
+            question.row(
+                [
+                    subject, ("connections-max", terms.deliveryCountMax.map { .init(decimal: $0) } ?? []),
+                    ("messages-per-minute-max", terms.deliveriesPerMinuteMax.map { .init(decimal: $0) } ?? []),
+                ])
+        }
         guard let state = self.manager.scheduler.state(of: route) else {
             return question.row([subject, ("destination", route.octets)])
         }

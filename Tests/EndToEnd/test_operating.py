@@ -79,7 +79,7 @@ class Filters(unittest.TestCase):
             self.assertTrue(wait_for(lambda: apus.listed() and apus.listed()[0]["reason"], 20), apus.log())
             self.assertEqual(apus.tool("queue", "reroute", "nonsense", "--all", check=False)[0], 69)
             out = apus.tool("queue", "reroute", "remote:[127.0.0.1]:%d" % sink.port, "--to", "@far.example")[1]
-            self.assertIn("1 recipient to go by remote:", out)
+            self.assertIn("1 recipient rerouted to remote:", out)
             apus.wait_empty()
             self.assertTrue(wait_for(lambda: len(sink.messages) == 1, 10))
             self.assertEqual(apus.logged("operated", "verb=reroute")[0].count("127.0.0.1"), 1)
