@@ -10,7 +10,11 @@ extension Scheduler {
         var order = given
         let message = order.message
         self.allowProbe(routes, now)
-        self.operating[message, default: PendingOrder(floor: now)].count += 1
+        var pending = self.operating[message] ?? PendingOrder(floor: now)
+        pending.count += 1
+        // Why: the clock may have been set back since the order before.
+        pending.floor = min(pending.floor, now)
+        self.operating[message] = pending
         for recipient in self.messages[message]?.recipients ?? [] where order.means(recipient.record.number) {
             switch recipient.phase {
             case .waiting:

@@ -222,6 +222,20 @@ private let delivered = DeliveryOutcome(
         #expect(talk.scheduler.recipientCount <= 400)
     }
 
+    @Test("what two orders make due is found, also if the clock was set back between them")
+    func ordersOverASetBackClock() {
+        var talk = Conversation()
+        let id = MessageID(rawValue: 1)
+        _ = talk.tell(.ordered(OperatorOrder(.flush, id), destinations: []))
+        talk.now = Timestamp(microseconds: 400_000_000)
+        _ = talk.tell(.ordered(OperatorOrder(.flush, id), destinations: []))
+        _ = talk.tell(.orderCommitted(id))
+        let actions = talk.tell(.orderCommitted(id))
+        // What the second order has written is due at its time, not at that of the first.
+        #expect(
+            actions.contains { if case .loadDue(_, talk.now, _) = $0 { true } else { false } }, "\(actions)")
+    }
+
     @Test("a verb on what is under way waits for the delivery's end")
     func lateVerb() {
         var talk = Conversation()

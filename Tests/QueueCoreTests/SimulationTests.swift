@@ -16,6 +16,18 @@ import Testing
         }
     }
 
+    @Test(
+        "worlds in which a rule was broken once are whole now",
+        arguments: [
+            // Two orders on one message, and the clock set back between them.
+            151_130_419_000_010
+        ] as [UInt64])
+    func found(seed: UInt64) {
+        var world = World(WorldRules(seed: seed))
+        let faults = world.run()
+        #expect(faults.isEmpty, "\(faults.prefix(3))\n\(world.trace.suffix(40).joined(separator: "\n"))")
+    }
+
     @Test("one message with two recipients survives a crash at every single point")
     func everyPoint() {
         for seed in 1...20 {
