@@ -80,6 +80,7 @@ let package = Package(
             ["MailTypes", "SMTPCore", "DNSCore", "PipeCore", "Unix", "PipeDrivers", "SMTPDrivers"] + nio),
         room("LocalDeliverer", ["MailTypes", "MessageCore", "PipeCore", "Unix"]),
         room("Bouncer", ["MailTypes", "MessageCore", "PipeCore", "Unix"]),
+        room("LocalSubmitter", ["MailTypes", "SMTPCore", "MessageCore", "Unix"]),
         room("Lookup", ["MailTypes", "LookupCore", "PipeCore", "Unix", "PipeDrivers"] + nio),
         room(
             "Operator",
@@ -97,6 +98,7 @@ let package = Package(
         program("apus-bounce", "Bouncer"),
         program("apus-lookup", "Lookup"),
         program("apus", "Operator"),
+        program("sendmail", "LocalSubmitter"),
 
         // The virtual world that the queue is proven in; no program links it.
         room("Simulation", ["MailTypes", "QueueCore"], pure),
@@ -121,6 +123,7 @@ let package = Package(
         tests("QueueCoreTests", ["QueueCore", "MailTypes", "Simulation"]),
         tests("LMDBQueueStoreTests", ["LMDBQueueStore", "LMDB", "QueueCore", "MailTypes", "Simulation"]),
         tests("LookupCoreTests", ["LookupCore", "MailTypes"]),
+        tests("LocalSubmitterTests", ["LocalSubmitter", "MailTypes"]),
         tests("LocalDelivererTests", ["LocalDeliverer", "MailTypes", "PipeCore", "Unix"]),
         tests("BouncerTests", ["Bouncer", "MailTypes", "PipeCore", "Unix"]),
         tests("UnixTests", ["Unix", "PipeCore", "MailTypes"]),

@@ -131,6 +131,7 @@ private final class LookupServer: LoopProgram, LinkReceiver {
             answer.append(to: &octets, channel: channel)
         case .resolve(let path):
             self.answer(self.resolver.resolve(path, in: &self.users), path, channel, &octets)
+        case .owner(let path, let uid): self.owner(path, uid).append(to: &octets, channel: channel)
         case .explain(let path):
             let (steps, resolution) = self.resolver.explain(path, in: &self.users)
             for step in steps {
@@ -141,6 +142,18 @@ private final class LookupServer: LoopProgram, LinkReceiver {
             }
             self.answer(resolution, path, channel, &octets)
         }
+    }
+
+    /// Whether a user of this machine may send as an address: his own, or any if he is trusted.
+    private func owner(_ path: ForwardPath, _ uid: UInt32) -> AskAnswer {
+        if uid == 0 { return .local }
+        let names = self.resolver.ownerNames(of: path).filter { Route.isUserName($0) }
+        for name in self.settings.trustedUsers + names.map({ String(decoding: $0, as: UTF8.self) }) {
+            do throws(SystemError) {
+                if try UserAccount.named(name)?.uid == uid { return .local }
+            } catch { return self.later(path, error.text) }
+        }
+        return .remote
     }
 
     private func answer(

@@ -15,12 +15,14 @@ package import PipeCore
 /// | `recipient-delimiter` | one character; nothing: no sub-addressing; `+` without it |
 /// | `postmaster` | an address or a local name |
 /// | `user` | a recipient who exists; any number; without any, the users of the system exist |
+/// | `trusted-user` | a user of this machine who may send as anybody; any number |
 /// | `single-user` | the user as whom everything runs, if not as root |
 package struct LookupSettings: Sendable {
     package let rules: RecipientResolver.Rules
     package let aliasesPath: String?
     /// In lower case; nil: the users of the system.
     package let users: Set<[UInt8]>?
+    package let trustedUsers: [String]
 
     package init(_ table: SettingsTable) throws(SettingsFault) {
         let hostname = Array(try table.required("hostname").utf8)
@@ -46,6 +48,7 @@ package struct LookupSettings: Sendable {
         self.aliasesPath = table.text("aliases")
         let users = try table.values("user", "the name of a user", Self.user)
         self.users = users.isEmpty ? nil : Set(users)
+        self.trustedUsers = table.texts("trusted-user")
     }
 
     private static func user(_ text: String) -> [UInt8]? {

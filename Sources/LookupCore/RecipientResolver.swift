@@ -131,6 +131,15 @@ package struct RecipientResolver: Sendable {
         }
     }
 
+    /// The users whose own an address may be: its local part, and that without its tag. Empty if it is not one of here.
+    package func ownerNames(of path: ForwardPath) -> [[UInt8]] {
+        guard case .local(let name) = self.place(of: path) else { return [] }
+        guard let delimiter = self.rules.delimiter, let index = name.firstIndex(of: delimiter), index > 0 else {
+            return [name]
+        }
+        return [name, Array(name[..<index])]
+    }
+
     /// Whether mail for this address stays here.
     func localName(of address: MailAddress) -> [UInt8]? {
         if case .local(let name) = self.place(of: .address(address)) { name } else { nil }

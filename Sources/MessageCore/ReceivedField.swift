@@ -21,6 +21,8 @@ package struct ReceivedField: Sendable {
     /// What the client called itself. Whatever it was, the field stays well formed.
     package let helloName: [UInt8]
     package let client: IPAddress
+    /// The user of this machine who has handed it in; then neither of the two before is told.
+    package let uid: UInt32?
     /// Our own name.
     package let hostname: [UInt8]
     package let transport: Transport
@@ -30,9 +32,10 @@ package struct ReceivedField: Sendable {
     package let date: Timestamp
 
     package init(
-        helloName: [UInt8], client: IPAddress, hostname: [UInt8], transport: Transport, recipient: ForwardPath?,
-        date: Timestamp
+        helloName: [UInt8], client: IPAddress, uid: UInt32? = nil, hostname: [UInt8], transport: Transport,
+        recipient: ForwardPath?, date: Timestamp
     ) {
+        self.uid = uid
         self.helloName = helloName
         self.client = client
         self.hostname = hostname
@@ -45,6 +48,14 @@ package struct ReceivedField: Sendable {
     package var prefix: [UInt8] {
         var octets: [UInt8] = []
         octets.reserveCapacity(128)
+        if let uid = self.uid {
+            octets.append(text: "Received: by ")
+            octets.append(contentsOf: self.hostname)
+            octets.append(text: " (from user ")
+            octets.append(decimal: uid)
+            octets.append(text: ")\r\n\tid ")
+            return octets
+        }
         octets.append(text: "Received: from ")
         self.appendHelloName(to: &octets)
         octets.append(text: " ([")

@@ -12,14 +12,20 @@ package enum AskQuestion: Equatable, Sendable {
     case resolve(ForwardPath)
     /// The same, with the steps of the way.
     case explain(ForwardPath)
+    /// May the user of this number send as this address?
+    case owner(ForwardPath, uid: UInt32)
 
     package init(_ frame: Frame) throws(FrameFault) {
-        guard [.check, .resolve, .explain].contains(frame.verb) else { throw FrameFault(.outOfPlace, frame.verb) }
-        try frame.expectFields(1)
+        guard [.check, .resolve, .explain, .owner].contains(frame.verb) else {
+            throw FrameFault(.outOfPlace, frame.verb)
+        }
+        try frame.expectFields(frame.verb == .owner ? 2 : 1)
         let path = try frame.value(ForwardPath(octets: frame[0]))
         switch frame.verb {
         case .check: self = .check(path)
         case .explain: self = .explain(path)
+        case .owner:
+            self = .owner(path, uid: UInt32(truncatingIfNeeded: try frame.number(1, limit: UInt64(UInt32.max))))
         default: self = .resolve(path)
         }
     }
@@ -31,18 +37,20 @@ package enum AskQuestion: Equatable, Sendable {
         case .check(let asked): (verb, path) = (.check, asked)
         case .resolve(let asked): (verb, path) = (.resolve, asked)
         case .explain(let asked): (verb, path) = (.explain, asked)
+        case .owner(let asked, _): (verb, path) = (.owner, asked)
         }
         let start = octets.beginFrame(verb, channel)
         octets.appendField(path.octets)
+        if case .owner(_, let uid) = self { octets.appendField(number: uid) }
         octets.endFrame(start)
     }
 }
 
 /// An answer, or a part of one.
 package enum AskAnswer: Equatable, Sendable {
-    /// Ours, and exists.
+    /// Ours, and exists; or he may.
     case local
-    /// Not ours.
+    /// Not ours; or he may not.
     case remote
     /// Ours, and does not exist.
     case unknown(EnhancedStatus, text: [UInt8])

@@ -10,7 +10,7 @@ package enum Verb: String, Sendable, CaseIterable {
     // deliver
     case deliver, fate, go, want, outcome, done, noted
     // ask
-    case check, resolve, local, remote, unknown, later, target, resolved
+    case check, resolve, owner, local, remote, unknown, later, target, resolved
     // operate
     case count, list, show, flush, hold, release, remove, bounce, row, end, failed
     case filter, reroute, export, `import`, message, recipient, whole, gone, explain, step

@@ -35,7 +35,8 @@ final class LookupClient: LinkReceiver {
     private struct Entry {
         let link: Link
         let asker: any Asker
-        let path: [UInt8]
+        /// Under which the answer is remembered; nil: it is not.
+        let path: [UInt8]?
     }
 
     private struct KnownCheck {
@@ -74,14 +75,23 @@ final class LookupClient: LinkReceiver {
     }
 
     func check(_ path: ForwardPath, for asker: any Asker) -> Asked {
-        guard let link = self.link else { return .answered(.unavailable) }
         let octets = path.octets
         if let known = self.known[octets], known.until > .now() { return .answered(known.check) }
+        return self.ask(.check(path), remembering: octets, for: asker)
+    }
+
+    /// Whether a user of this machine may send as an address: `local` if so, `remote` if not.
+    func checkOwner(_ path: ForwardPath, uid: UInt32, for asker: any Asker) -> Asked {
+        self.ask(.owner(path, uid: uid), remembering: nil, for: asker)
+    }
+
+    private func ask(_ question: AskQuestion, remembering path: [UInt8]?, for asker: any Asker) -> Asked {
+        guard let link = self.link else { return .answered(.unavailable) }
         var channel = self.nextChannel
         while channel == 0 || self.entries[channel] != nil { channel &+= 1 }
         self.nextChannel = channel &+ 1
-        self.entries[channel] = Entry(link: link, asker: asker, path: octets)
-        link.send { AskQuestion.check(path).append(to: &$0, channel: channel) }
+        self.entries[channel] = Entry(link: link, asker: asker, path: path)
+        link.send { question.append(to: &$0, channel: channel) }
         return .waiting(channel)
     }
 
@@ -115,9 +125,9 @@ final class LookupClient: LinkReceiver {
         }
         guard entry.link === link else { throw FrameFault(.badChannel, frame.verb) }
         self.entries[frame.channel] = nil
-        if check == .local || check == .remote {
+        if let path = entry.path, check == .local || check == .remote {
             if self.known.count >= Self.knownCountMax { self.known.removeAll(keepingCapacity: true) }
-            self.known[entry.path] = KnownCheck(check: check, until: .now() + Self.knownTime)
+            self.known[path] = KnownCheck(check: check, until: .now() + Self.knownTime)
         }
         entry.asker.checked(check)
     }

@@ -100,7 +100,7 @@ package final class ReceiverProgram: LoopProgram {
         self.keep(
             ServerListener.serve(
                 descriptor: listener.descriptor.number, address: listener.address, register: desk.register,
-                on: self.eventLoop, welcome: { desk.welcome($0, $1, role: listener.role) }),
+                on: self.eventLoop, welcome: { desk.welcome($0, role: listener.role) }),
             listener.address)
     }
 
@@ -109,7 +109,7 @@ package final class ReceiverProgram: LoopProgram {
         self.keep(
             ServerListener.bind(
                 to: listen.address, register: desk.register, on: self.eventLoop,
-                welcome: { desk.welcome($0, $1, role: listen.role) }),
+                welcome: { desk.welcome($0, role: listen.role) }),
             listen.text)
     }
 

@@ -11,6 +11,10 @@ import SMTPDrivers
 /// The names are those of `Documentation/settings-smtpd.md`.
 final class ReceiverSettings: Sendable {
     let terms: ServerTerms
+    /// For the programs of this machine.
+    let localTerms: ServerTerms
+    /// Whether these may only send as the user that they run as.
+    let localSendersAreOwn: Bool
     let relayNetworks: [Network]
     let sessionCountMax: Int
     let sessionCountPerClientMax: Int
@@ -21,7 +25,7 @@ final class ReceiverSettings: Sendable {
     private static let names: Set<String> = [
         "hostname", "relay-from", "size-max", "recipients-max", "line-length-max", "command-length-max", "errors-max",
         "sessions-max", "sessions-per-client-max", "command-timeout", "data-timeout", "answer-timeout",
-        "stop-timeout", "greeting-delay", "listen",
+        "stop-timeout", "greeting-delay", "listen", "origin", "local-senders",
     ]
 
     /// - Parameter isByHand: a name that we do not know is a slip then, and refused.
@@ -44,6 +48,15 @@ final class ReceiverSettings: Sendable {
             dataTimeout: try Self.time(table, "data-timeout", in: 1...86_400, default: 300),
             answerTimeout: try Self.time(table, "answer-timeout", in: 1...3_600, default: 120),
             greetingDelay: try Self.time(table, "greeting-delay", in: 0...60, default: 0))
+        let origin = Array(table.text("origin", default: table.text("hostname", default: "")).utf8)
+        guard MailAddress.isDomain(origin) else { throw SettingsFault("origin", "must be a domain name") }
+        self.localTerms = ServerTerms(
+            rules: ServerRules(hostname: hostname, limits: limits, origin: origin),
+            commandTimeout: self.terms.commandTimeout, dataTimeout: self.terms.dataTimeout,
+            answerTimeout: self.terms.answerTimeout, greetingDelay: .zero)
+        let senders = table.text("local-senders", default: "any")
+        guard ["any", "own"].contains(senders) else { throw SettingsFault("local-senders", "must be any or own") }
+        self.localSendersAreOwn = senders == "own"
         self.stopTimeout = try Self.time(table, "stop-timeout", in: 0...3_600, default: 30)
         self.relayNetworks = try table.values("relay-from", "a network such as 192.0.2.0/24") { Network(text: $0) }
         self.sessionCountMax = try table.integer("sessions-max", in: 1...1_000_000, default: 10_000)

@@ -18,6 +18,8 @@ final class Reception: ServerIntake, ServerConnectionHolder {
     private let desk: ReceptionDesk
     private let settings: ReceiverSettings
     private let client: IPAddress
+    /// The user of this machine whose program it is, on the local socket.
+    private let uid: UInt32?
     private let mayRelay: Bool
     /// Whether the listener is for the mail programs of our own clients (RFC 6409), not for other servers.
     private let isSubmission: Bool
@@ -46,6 +48,7 @@ final class Reception: ServerIntake, ServerConnectionHolder {
 
     /// What is awaited.
     private enum Question {
+        case sender(channel: UInt32)
         case recipient(ForwardPath, channel: UInt32)
         case verify(channel: UInt32)
         case commit
@@ -55,9 +58,10 @@ final class Reception: ServerIntake, ServerConnectionHolder {
     private static let refusalLogCountMax = 100
 
     init(
-        desk: ReceptionDesk, settings: ReceiverSettings, client: IPAddress, mayRelay: Bool, isSubmission: Bool,
-        sessionID: [UInt8]
+        desk: ReceptionDesk, settings: ReceiverSettings, client: IPAddress, uid: UInt32?, mayRelay: Bool,
+        isSubmission: Bool, sessionID: [UInt8]
     ) {
+        self.uid = uid
         self.desk = desk
         self.settings = settings
         self.client = client
@@ -77,12 +81,31 @@ final class Reception: ServerIntake, ServerConnectionHolder {
         self.mail = Mail(reversePath: path, parameters: parameters)
         if self.isSubmission, !self.mayRelay { return .refused(.submissionDenied(client: self.client)) }
         guard self.desk.queue.isAvailable else { return .refused(.queueUnavailable) }
-        return .accepted(.senderAccepted)
+        guard let uid = self.uid, self.settings.localSendersAreOwn, case .address(let address) = path else {
+            return .accepted(.senderAccepted)
+        }
+        switch self.desk.lookup.checkOwner(.address(address), uid: uid, for: self) {
+        case .answered(let check): return Self.judgeSender(check)
+        case .waiting(let channel):
+            self.question = .sender(channel: channel)
+            return nil
+        }
+    }
+
+    private static func judgeSender(_ check: RecipientCheck) -> ServerSession.Verdict {
+        switch check {
+        case .local: .accepted(.senderAccepted)
+        case .remote, .unknown: .refused(.senderForeign)
+        case .later, .unavailable: .refused(.lookupUnavailable)
+        }
     }
 
     func checkRecipient(_ path: ForwardPath) -> ServerSession.Verdict? {
         // RFC 5321 §4.5.1: mail for the postmaster is taken whatever else fails.
         if case .postmaster = path { return self.take(path) }
+        // A program that hands in mail for ten people and is refused one of them has no use for that: whoever does not
+        // exist is told of in a report. The queue looks, and refuses a recipient that is the only one.
+        if self.uid != nil { return self.take(path) }
         switch self.desk.lookup.check(path, for: self) {
         case .answered(let check): return self.judge(path, check)
         case .waiting(let channel):
@@ -119,6 +142,9 @@ final class Reception: ServerIntake, ServerConnectionHolder {
         case .verify(let channel):
             self.desk.lookup.cancel(channel)
             return .accepted(.cannotVerify)
+        case .sender(let channel):
+            self.desk.lookup.cancel(channel)
+            return .refused(.lookupUnavailable)
         case .commit, nil:
             // The queue may still take it: then the client sends it twice, which is better than not at all.
             self.abandonSubmission()
@@ -187,8 +213,13 @@ final class Reception: ServerIntake, ServerConnectionHolder {
     private var trace: [UInt8] {
         var octets: [UInt8] = []
         octets.reserveCapacity(96)
-        octets.append(text: "client=" as StaticString)
-        self.client.append(to: &octets)
+        if let uid = self.uid {
+            octets.append(text: "uid=" as StaticString)
+            octets.append(decimal: uid)
+        } else {
+            octets.append(text: "client=" as StaticString)
+            self.client.append(to: &octets)
+        }
         octets.append(text: " helo=" as StaticString)
         octets += [UInt8](printable: self.helloName[...])
         octets.append(text: " session=" as StaticString)
@@ -221,7 +252,7 @@ final class Reception: ServerIntake, ServerConnectionHolder {
             return .refused(.mailLoop)
         }
         let field = ReceivedField(
-            helloName: self.helloName, client: self.client, hostname: self.settings.terms.rules.hostname,
+            helloName: self.helloName, client: self.client, uid: self.uid, hostname: self.settings.terms.rules.hostname,
             transport: self.isExtended ? .esmtp : .smtp,
             recipient: mail.recipientCount == 1 ? mail.recipient : nil, date: WallClock.now())
         self.question = .commit
@@ -247,13 +278,13 @@ final class Reception: ServerIntake, ServerConnectionHolder {
     private func line(_ event: StaticString) -> LogLine {
         var line = LogLine(event)
         line.add("session", self.sessionID)
-        line.add("client", self.client)
+        if let uid = self.uid { line.add("uid", uid) } else { line.add("client", self.client) }
         return line
     }
 
-    func logConnect(port: UInt16, role: String) {
+    func logConnect(_ origin: ServerListener.Origin, role: String) {
         var line = self.line("connect")
-        line.add("port", port)
+        if case .network(_, let port) = origin { line.add("port", port) }
         line.add("role", role)
         line.write()
     }
@@ -296,7 +327,8 @@ final class Reception: ServerIntake, ServerConnectionHolder {
 
     func ended(by reply: Reply?) {
         switch self.question {
-        case .recipient(_, let channel), .verify(let channel): self.desk.lookup.cancel(channel)
+        case .recipient(_, let channel), .verify(let channel), .sender(let channel):
+            self.desk.lookup.cancel(channel)
         case .commit, nil: break
         }
         self.question = nil
@@ -317,6 +349,7 @@ extension Reception: Asker {
         switch question {
         case .recipient(let path, _): self.connection?.conclude(self.judge(path, check))
         case .verify: self.connection?.conclude(Self.verified(check))
+        case .sender: self.connection?.conclude(Self.judgeSender(check))
         case .commit: self.question = question
         }
     }

@@ -33,9 +33,12 @@ final class ReceptionDesk {
     }
 
     /// Decides whether a client gets a session at all.
-    func welcome(_ client: IPAddress, _ port: UInt16, role: String) -> ServerListener.Welcome {
+    func welcome(_ origin: ServerListener.Origin, role: String) -> ServerListener.Welcome {
         let settings = self.settings
-        let mayRelay = settings.mayRelay(client)
+        let client = origin.address
+        var uid: UInt32?
+        if case .local(let user) = origin { uid = user }
+        let mayRelay = uid != nil || settings.mayRelay(client)
         let rules = settings.terms.rules
         if self.register.count >= settings.sessionCountMax {
             self.logTurnedAway(client, "sessions-max")
@@ -47,10 +50,10 @@ final class ReceptionDesk {
             return .turnedAway(rules.tooManySessionsOfClient)
         }
         let reception = Reception(
-            desk: self, settings: settings, client: client, mayRelay: mayRelay, isSubmission: role == "submission",
-            sessionID: self.makeSessionID())
-        reception.logConnect(port: port, role: role)
-        return .session(settings.terms, reception)
+            desk: self, settings: settings, client: client, uid: uid, mayRelay: mayRelay,
+            isSubmission: role == "submission", sessionID: self.makeSessionID())
+        reception.logConnect(origin, role: role)
+        return .session(uid == nil ? settings.terms : settings.localTerms, reception)
     }
 
     private func logTurnedAway(_ client: IPAddress, _ limit: String) {

@@ -44,12 +44,13 @@ package final class ServerRules: Sendable {
     package let tooManySessions: Reply
     package let tooManySessionsOfClient: Reply
 
-    package init(hostname: [UInt8], limits: ServerLimits) {
+    /// - Parameter origin: see `Reply.extendedHello`.
+    package init(hostname: [UInt8], limits: ServerLimits, origin: [UInt8]? = nil) {
         self.hostname = hostname
         self.limits = limits
         self.greeting = .greeting(hostname)
         self.hello = .hello(hostname)
-        self.extendedHello = .extendedHello(hostname, mailOctetCountMax: limits.mailOctetCountMax)
+        self.extendedHello = .extendedHello(hostname, mailOctetCountMax: limits.mailOctetCountMax, origin: origin)
         self.goodbye = .goodbye(hostname)
         self.idleTooLong = .idleTooLong(hostname)
         self.tooManyFaults = .tooManyFaults(hostname)

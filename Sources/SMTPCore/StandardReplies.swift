@@ -27,14 +27,19 @@ extension Reply {
     static func hello(_ hostname: [UInt8]) -> Reply { Reply(250, nil, lines: [hostname]) }
 
     /// To EHLO: what is offered (RFC 2920, RFC 1870, RFC 6152, RFC 2034).
-    static func extendedHello(_ hostname: [UInt8], mailOctetCountMax: UInt64) -> Reply {
+    ///
+    /// - Parameter origin: what the programs of this machine complete addresses with; for them alone.
+    static func extendedHello(_ hostname: [UInt8], mailOctetCountMax: UInt64, origin: [UInt8]?) -> Reply {
         let keywords = ["PIPELINING", "SIZE \(mailOctetCountMax)", "8BITMIME", "ENHANCEDSTATUSCODES"]
-        return Reply(250, nil, lines: [hostname] + keywords.map { Array($0.utf8) })
+        let local = origin.map { [Array("XORIGIN ".utf8) + $0] } ?? []
+        return Reply(250, nil, lines: [hostname] + keywords.map { Array($0.utf8) } + local)
     }
 
     /// To NOOP and RSET.
     package static let done = Reply(250, EnhancedStatus(.success, 0, 0), "OK")
     package static let senderAccepted = Reply(250, EnhancedStatus(.success, 1, 0), "Sender OK")
+    package static let senderForeign = Reply(
+        553, EnhancedStatus(.permanent, 7, 1), "This is not your own address (sendmail.senders)")
     package static let recipientAccepted = Reply(250, EnhancedStatus(.success, 1, 5), "Recipient OK")
 
     /// The message is on stable storage: this reply passes the responsibility to us (RFC 5321 §6.1).

@@ -7,6 +7,21 @@ import NIOPosix
 
 /// A listening socket whose connections become sessions.
 package final class ServerListener {
+    /// Who has connected.
+    package enum Origin: Hashable, Sendable {
+        case network(IPAddress, port: UInt16)
+        /// A process of this machine, over a socket in the file system; the user as the kernel knows him.
+        case local(uid: UInt32)
+
+        /// For counts and the log: what is local comes from this machine.
+        package var address: IPAddress {
+            switch self {
+            case .network(let address, _): address
+            case .local: .v4(0x7F00_0001)
+            }
+        }
+    }
+
     /// What a new connection gets: the terms of its session and what stands behind it, or a reply that turns
     /// it away.
     package enum Welcome {
@@ -29,9 +44,9 @@ package final class ServerListener {
     /// Serves a socket that listens already. Everything is called on the event loop.
     package static func serve(
         descriptor: CInt, address: String, register: ServerRegister, on eventLoop: any EventLoop,
-        welcome: @escaping (IPAddress, UInt16) -> Welcome
+        welcome: @escaping (Origin) -> Welcome
     ) -> EventLoopFuture<ServerListener> {
-        let bootstrap = Self.bootstrap(register, eventLoop, welcome)
+        let bootstrap = Self.bootstrap(register, eventLoop, isLocal: address.hasPrefix("unix:"), welcome)
         let bound = bootstrap.withBoundSocket(descriptor).flatMapThrowing { channel in
             // NIO has set its own, smaller backlog.
             _ = Glibc.listen(descriptor, Self.backlog)
@@ -43,9 +58,9 @@ package final class ServerListener {
     /// Opens a socket of its own, for a program that is run by hand.
     package static func bind(
         to address: SocketAddress, register: ServerRegister, on eventLoop: any EventLoop,
-        welcome: @escaping (IPAddress, UInt16) -> Welcome
+        welcome: @escaping (Origin) -> Welcome
     ) -> EventLoopFuture<ServerListener> {
-        let bootstrap = Self.bootstrap(register, eventLoop, welcome)
+        let bootstrap = Self.bootstrap(register, eventLoop, isLocal: false, welcome)
             .serverChannelOption(ChannelOptions.backlog, value: Self.backlog)
             .serverChannelOption(ChannelOptions.socketOption(.so_reuseaddr), value: 1)
         return Self.listener(bootstrap.bind(to: address), "\(address)", eventLoop)
@@ -58,16 +73,16 @@ package final class ServerListener {
     }
 
     private static func bootstrap(
-        _ register: ServerRegister, _ eventLoop: any EventLoop, _ welcome: @escaping (IPAddress, UInt16) -> Welcome
+        _ register: ServerRegister, _ eventLoop: any EventLoop, isLocal: Bool, _ welcome: @escaping (Origin) -> Welcome
     ) -> ServerBootstrap {
         let door = NIOLoopBound(Door(register: register, welcome: welcome), eventLoop: eventLoop)
-        return ServerBootstrap(group: eventLoop)
+        let bootstrap = ServerBootstrap(group: eventLoop)
             .serverChannelOption(ChannelOptions.maxMessagesPerRead, value: 16)
-            // Connections inherit it. Replies are written once a batch; none may wait for an acknowledgement.
-            .serverChannelOption(ChannelOptions.tcpOption(.tcp_nodelay), value: 1)
             .childChannelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture { try door.value.admit(channel) }
             }
+        // Connections inherit it. Replies are written once a batch; none may wait for an acknowledgement.
+        return isLocal ? bootstrap : bootstrap.serverChannelOption(ChannelOptions.tcpOption(.tcp_nodelay), value: 1)
     }
 
     /// Accepts no more; sessions go on.
@@ -83,7 +98,7 @@ package protocol ServerConnectionHolder: AnyObject {
 /// Decides about each accepted connection.
 private struct Door {
     let register: ServerRegister
-    let welcome: (IPAddress, UInt16) -> ServerListener.Welcome
+    let welcome: (ServerListener.Origin) -> ServerListener.Welcome
 
     func admit(_ channel: any Channel) throws {
         // Why not by the bootstrap: it would make a future of each option of each connection.
@@ -92,10 +107,13 @@ private struct Door {
             try options.setOption(ChannelOptions.maxMessagesPerRead, value: 1)
             try options.setOption(ChannelOptions.recvAllocator, value: ServerReceiveAllocator())
         }
-        guard let (client, port) = channel.remoteAddress.flatMap(Self.origin) else { throw ChannelError.eof }
-        switch self.welcome(client, port) {
+        guard let origin = Self.localOrigin(channel) ?? channel.remoteAddress.flatMap(Self.origin) else {
+            throw ChannelError.eof
+        }
+        switch self.welcome(origin) {
         case .session(let terms, let intake):
-            let connection = ServerConnection(client: client, terms: terms, register: self.register, intake: intake)
+            let connection = ServerConnection(
+                client: origin.address, terms: terms, register: self.register, intake: intake)
             intake.connection = connection
             try channel.pipeline.syncOperations.addHandler(connection)
         case .turnedAway(let reply):
@@ -104,8 +122,28 @@ private struct Door {
         }
     }
 
+    /// Who is at the other end of a socket in the file system; nil if it is none.
+    private static func localOrigin(_ channel: any Channel) -> ServerListener.Origin? {
+        guard case .unixDomainSocket = channel.localAddress, let provider = channel as? any SocketOptionProvider else {
+            return nil
+        }
+        // struct ucred: process, user, group. Safety: its layout is fixed, and the kernel fills in all of it.
+        let credentials: EventLoopFuture<Credentials> = provider.unsafeGetSocketOption(
+            level: NIOBSDSocket.OptionLevel(rawValue: SOL_SOCKET), name: NIOBSDSocket.Option(rawValue: SO_PEERCRED))
+        var origin: ServerListener.Origin?
+        // On the event loop the answer is there at once.
+        credentials.assumeIsolated().whenSuccess { origin = .local(uid: $0.user) }
+        return origin
+    }
+
+    private struct Credentials: Sendable {
+        var process: Int32 = 0
+        var user: UInt32 = 0
+        var group: UInt32 = 0
+    }
+
     /// The client's address and port, read from the address of the socket without a detour over text.
-    private static func origin(_ address: SocketAddress) -> (IPAddress, UInt16)? {
+    private static func origin(_ address: SocketAddress) -> ServerListener.Origin? {
         // Safety: the layouts of sockaddr_in and sockaddr_in6 are fixed: the port, in network order, is at 2,
         // the address at 4 and 8; the length that comes with the pointer is checked.
         address.withSockAddr { pointer, count in
@@ -114,13 +152,14 @@ private struct Door {
             case .v4:
                 guard count >= 8 else { return nil }
                 let port = UInt16(bigEndian: octets.loadUnaligned(fromByteOffset: 2, as: UInt16.self))
-                return (.v4(UInt32(bigEndian: octets.loadUnaligned(fromByteOffset: 4, as: UInt32.self))), port)
+                let bits = UInt32(bigEndian: octets.loadUnaligned(fromByteOffset: 4, as: UInt32.self))
+                return .network(.v4(bits), port: port)
             case .v6:
                 guard count >= 24 else { return nil }
                 let port = UInt16(bigEndian: octets.loadUnaligned(fromByteOffset: 2, as: UInt16.self))
                 let high = UInt64(bigEndian: octets.loadUnaligned(fromByteOffset: 8, as: UInt64.self))
                 let low = UInt64(bigEndian: octets.loadUnaligned(fromByteOffset: 16, as: UInt64.self))
-                return (IPAddress(high: high, low: low), port)
+                return .network(IPAddress(high: high, low: low), port: port)
             case .unixDomainSocket:
                 return nil
             }

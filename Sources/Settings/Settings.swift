@@ -119,6 +119,9 @@ package struct Settings: Equatable, Sendable {
         }
         // What follows from the settings without being one.
         tables[.queue, default: SettingsTable()].append("directory", "\(self.stateDirectory)/queue")
+        if reader.values["sendmail.origin"] == nil, let domain = reader.values["domains.local"]?.first {
+            tables[.smtpd, default: SettingsTable()].append("origin", domain.text)
+        }
         let sizeMax =
             reader.values["smtp.size-max"]?.first.flatMap { Int($0.text) } ?? SettingsSchema.messageOctetCountDefault
         tables[.smtpd, default: SettingsTable()].append("size-max", String(sizeMax))

@@ -7,7 +7,8 @@ extension SettingsSchema {
     private static let year = 31_536_000
 
     package static let keys: [SettingKey] =
-        top + listen + domains + smtp + local + remote + destination + dns + queue + bounce + programs + later
+        top + listen + domains + smtp + sendmail + local + remote + destination + dns + queue + bounce + programs
+        + later
 
     private static let top: [SettingKey] = [
         SettingKey(
@@ -84,6 +85,21 @@ extension SettingsSchema {
         SettingKey(
             "smtp.greeting-delay", .duration(0...60), for: [(.smtpd, "greeting-delay")], default: "0",
             "How long the greeting is held back; who speaks before it gets 554 5.5.0."),
+    ]
+
+    private static let sendmail: [SettingKey] = [
+        SettingKey(
+            "sendmail.origin", .domain, for: [(.smtpd, "origin")],
+            default: "the first of `domains.local`, or `hostname`",
+            "What `sendmail` completes addresses without a domain with."),
+        SettingKey(
+            "sendmail.senders", .word(["any", "own"]), for: [(.smtpd, "local-senders")], default: "any",
+            "As whom the programs of a user of this machine may send: `any` address, as is the custom, or his `own` alone: "
+                + "his name at one of the local domains, with or without a tag."),
+        SettingKey(
+            "sendmail.trusted-users", .user, .list, for: [(.lookup, "trusted-user")], default: "none",
+            "Users of this machine who may send as anybody all the same: that of a web server, for instance. root may always."
+        ),
     ]
 
     private static let local: [SettingKey] = [

@@ -55,7 +55,7 @@ extension ApusDaemon {
                 return nil
             }
         }
-        return listeners
+        return listeners + [self.localListener]
     }
 
     private func take(_ settings: Settings, _ listeners: [Listener]) {

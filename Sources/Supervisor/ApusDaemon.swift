@@ -14,6 +14,8 @@ package final class ApusDaemon {
     let installation: Installation
     private let signals: Descriptor
     private let operatorSocket: OperatorSocket
+    /// For the programs of this machine.
+    let localListener: Listener
     let notifier: ServiceNotifier
 
     var supervision: Supervision
@@ -67,6 +69,9 @@ package final class ApusDaemon {
             self.signals = Descriptor(
                 try SystemError.check(apus_signal_descriptor(numbers, numbers.count), "signalfd"))
             self.operatorSocket = try OperatorSocket(path: self.installation.controlSocketPath)
+            self.localListener = Listener(
+                role: "local", address: "unix:\(self.installation.submitSocketPath)",
+                descriptor: try UnixListener.open(self.installation.submitSocketPath, mode: 0o666))
         } catch { throw Installation.Fault(error.text, .system) }
         let all = settings.listenAddresses.map(\.address)
         var listeners: [Listener] = []
@@ -79,7 +84,7 @@ package final class ApusDaemon {
                 throw Installation.Fault("cannot listen, see above")
             }
         }
-        self.listeners = listeners
+        self.listeners = listeners + [self.localListener]
         self.notifier = ServiceNotifier()
         var limits = Supervision.Limits()
         limits.stopTimeout = settings.stopTimeout
@@ -130,6 +135,7 @@ package final class ApusDaemon {
 
     private func exit() -> Never {
         self.operatorSocket.close()
+        unlink(self.installation.submitSocketPath)
         let isKilled = self.stopSignalCount > 1
         var line = LogLine("stopped")
         line.add("reason", isKilled ? "second signal" : "signal")

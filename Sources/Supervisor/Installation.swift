@@ -32,6 +32,8 @@ struct Installation {
     /// An empty directory, the root of apus-smtpd.
     var emptyDirectory: String { "\(self.stateDirectory)/empty" }
     var controlSocketPath: String { "\(self.stateDirectory)/control" }
+    /// Where the programs of this machine hand in mail.
+    var submitSocketPath: String { "\(self.stateDirectory)/submit" }
 
     func executable(_ program: ProgramName) -> String { "\(self.executableDirectory)/\(program.rawValue)" }
 

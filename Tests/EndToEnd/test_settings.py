@@ -17,6 +17,7 @@ SAMPLES = {"local.recipient-delimiter": '"+"', "remote.smarthost": '"127.0.0.1:9
            "remote.own-addresses": '["192.0.2.1"]', "dns.resolvers": '["127.0.0.1:9", "127.0.0.2"]', "dns.resolver-file": '"/etc/hosts"',
            "bounce.postmaster": '"alice"', "destination.match": '"*.example.org"', "destination.connections-max": "5",
            "destination.messages-per-connection-max": "9", "destination.messages-per-minute-max": "600",
+           "sendmail.origin": '"apus.test"', "sendmail.senders": '"any"', "sendmail.trusted-users": '["nobody"]',
            "queue.high-priority-senders": '["pager@example.org", "<>"]', "queue.low-priority-senders": '["@news.example.org"]'}
 REPEATED = {"destination"}
 UNITS = {"s": "s", "min": "m", "h": "h", "d": "d", "KiB": "KiB", "MiB": "MiB", "GiB": "GiB", "TiB": "TiB"}
@@ -51,7 +52,7 @@ class EverySetting(unittest.TestCase):
         self.assertIn("destination-deliveries-max = 20\n", sections["queue"])
         extra = "".join(
             f"{f'[[{t}]]' if t in REPEATED else f'[{t}]'}\n{''.join(rows)}\n" for t, rows in sections.items()
-            if t in ("smtp", "dns", "bounce", *REPEATED))
+            if t in ("smtp", "sendmail", "dns", "bounce", *REPEATED))
         remote = [r for r in sections["remote"]]
         apus = Apus(top="".join(sections[""]), local="".join(sections["local"]), remote="".join(remote),
                     queue="".join(sections["queue"]), extra=extra)

@@ -67,6 +67,7 @@ private let importTable: [String: Set<String>] = {
             "Glibc", "MailTypes", "SMTPCore", "DNSCore", "PipeCore", "Unix", "PipeDrivers", "SMTPDrivers",
         ]),
         "LocalDeliverer": ["Glibc", "CUnix", "MailTypes", "MessageCore", "PipeCore", "Unix"],
+        "LocalSubmitter": ["Glibc", "MailTypes", "SMTPCore", "MessageCore", "Unix"],
         "Bouncer": ["Glibc", "MailTypes", "MessageCore", "PipeCore", "Unix"],
         "Lookup": nio.union(["Glibc", "MailTypes", "PipeCore", "Unix", "PipeDrivers", "LookupCore"]),
         "Operator": ["Glibc", "MailTypes", "PipeCore", "Unix", "Settings", "ArgumentParser"],
@@ -79,6 +80,7 @@ private let importTable: [String: Set<String>] = {
         "apus-bounce": ["Bouncer"],
         "apus-lookup": ["Lookup"],
         "apus": ["Operator"],
+        "sendmail": ["LocalSubmitter"],
         // Not shipped: the world in which the queue is proven.
         "simulate": ["Simulation", "Glibc"],
         // Not shipped: what a fuzzer does with the decoders.
