@@ -58,11 +58,16 @@ final class Committer {
     /// Moves that wait. They go in small parts into transactions that are made anyway, or alone: nobody waits for them,
     /// and each touches pages of its own. A move that comes late does nothing wrong: it applies only to where it was from.
     private var moves: [DueMove] = []
-    private var isScheduled = false
+    /// When the next transaction begins, unless one is being written then; nil if nothing waits.
+    private var deadline: NIODeadline?
+    /// Begins it; nil if it was begun or will be when the present one has been written.
+    private var beginTask: Scheduled<Void>?
     private var isWriting = false
     private var isBroken = false
-    /// Whether outcomes wait for mail to share a transaction with.
-    private var isWaiting = false
+    /// Whether nothing is begun before the deadline, because there was no room.
+    private var isFull = false
+    /// Whether the last transaction had more than one message in it.
+    private var isShared = false
     private(set) var commitCount: UInt64 = 0
 
     /// A transaction has at most so many operations, and takes no further one beyond so many octets of content: it must
@@ -71,9 +76,13 @@ final class Committer {
     private static let octetCountMax = 8 << 20
     /// Moves of one transaction.
     private static let moveCountMax = 1_000
-    /// So long, and up to so many, outcomes wait for mail to share a transaction with: a sync saved for each message of a
-    /// quiet relay, and far less than what a peer takes to answer.
-    private static let patience = TimeAmount.milliseconds(3)
+    /// So long outcomes wait for mail to share a transaction with: a sync saved for each message of a quiet relay, and
+    /// far less than what a peer takes to answer.
+    private static let outcomePatience = TimeAmount.milliseconds(3)
+    /// So long a message waits for others, while several come at a time: a transaction costs much the same for ten
+    /// messages as for two. One that comes alone does not wait.
+    private static let messagePatience = TimeAmount.milliseconds(1)
+    /// So many operations wait for nothing.
     private static let patientCountMax = 100
     /// How long to wait when there is no room even for outcomes.
     private static let fullDelay = TimeAmount.seconds(1)
@@ -92,36 +101,21 @@ final class Committer {
     /// Moves recipients in the due index; the owner is told of them by `.moved`, in other portions than they come in.
     func add(_ moves: [DueMove]) {
         self.moves += moves
-        self.schedulePatiently()
+        self.schedule(in: Self.outcomePatience)
     }
 
     func add(_ operation: StoreOperation, _ completion: Completion) {
         self.operations.append(operation)
         self.completions.append(completion)
+        self.schedule(in: self.operations.count < Self.patientCountMax ? self.patience(operation) : .zero)
+    }
+
+    /// How long an operation may wait for others to share its transaction with.
+    private func patience(_ operation: StoreOperation) -> TimeAmount {
         switch operation {
-        case .accept, .restore, .spill, .exchange, .operate, .repair: self.schedule()
-        case .discard, .settle, .move, .quarantine, .destination: self.schedulePatiently()
-        }
-    }
-
-    /// Nobody waits for outcomes: they get a moment in which mail may come that shares their transaction.
-    private func schedulePatiently() {
-        guard self.operations.count < Self.patientCountMax else { return self.schedule() }
-        guard !self.isScheduled, !self.isWriting, !self.isWaiting else { return }
-        self.isWaiting = true
-        self.eventLoop.assumeIsolated().scheduleTask(in: Self.patience) {
-            self.isWaiting = false
-            self.schedule()
-        }
-    }
-
-    private var hasUrgent: Bool {
-        guard self.operations.count < Self.patientCountMax else { return true }
-        return self.operations.contains { operation in
-            switch operation {
-            case .accept, .restore, .spill, .exchange, .operate, .repair: true
-            case .discard, .settle, .move, .quarantine, .destination: false
-            }
+        case .restore, .spill, .exchange, .operate, .repair: .zero
+        case .accept: self.isShared ? Self.messagePatience : .zero
+        case .discard, .settle, .move, .quarantine, .destination: Self.outcomePatience
         }
     }
 
@@ -140,16 +134,29 @@ final class Committer {
         return isOurs
     }
 
-    /// Begins at the end of this turn of the event loop, so that all that arrived in it shares a transaction.
-    private func schedule() {
-        guard !self.isScheduled, !self.isWriting, !self.isBroken, !self.isEmpty else { return }
-        self.isScheduled = true
-        self.eventLoop.assumeIsolated().execute { self.begin() }
+    /// Begins the next transaction after this time at the latest; with zero at the end of this turn of the event loop, so
+    /// that all that arrived in it is shared.
+    private func schedule(in patience: TimeAmount) {
+        let wanted = NIODeadline.now() + patience
+        guard !self.isFull, wanted < self.deadline ?? .distantFuture else { return }
+        self.deadline = wanted
+        if !self.isWriting { self.startTimer() }
+    }
+
+    private func startTimer() {
+        guard let deadline = self.deadline else { return }
+        self.beginTask?.cancel()
+        self.beginTask = self.eventLoop.assumeIsolated().scheduleTask(deadline: deadline) { self.begin() }
     }
 
     private func begin() {
-        self.isScheduled = false
-        guard !self.isWriting, !self.isEmpty else { return }
+        guard !self.isWriting else { return }
+        self.beginTask?.cancel()
+        self.beginTask = nil
+        self.deadline = nil
+        self.isFull = false
+        guard !self.isBroken, !self.isEmpty else { return }
+        var messageCount = 0
         var count = 0
         var octetCount = 0
         for operation in self.operations {
@@ -157,6 +164,7 @@ final class Committer {
             count += 1
             switch operation {
             case .accept(let message), .restore(let message), .exchange(let message, _, _):
+                messageCount += 1
                 octetCount += message.content.count
             case .spill(_, _, let octets): octetCount += octets.count
             case .discard, .settle, .move, .quarantine, .destination, .operate, .repair: break
@@ -174,13 +182,16 @@ final class Committer {
             completions = Array(self.completions[..<count])
             self.operations.removeFirst(count)
             self.completions.removeFirst(count)
+            self.deadline = .now()
         }
         if !self.moves.isEmpty {
             let moves = Array(self.moves.prefix(Self.moveCountMax))
             self.moves.removeFirst(moves.count)
             operations.append(.move(moves))
             completions.append(.moved(moves))
+            if !self.moves.isEmpty, self.deadline == nil { self.deadline = .now() + Self.outcomePatience }
         }
+        self.isShared = messageCount > 1
         self.write(operations, completions)
     }
 
@@ -206,10 +217,9 @@ final class Committer {
         self.commitCount += 1
         switch result {
         case .success(let report):
-            // The next transaction begins before this one's answers are made, if somebody waits for it.
-            if self.hasUrgent { self.begin() }
+            // The next transaction begins before this one's answers are made, if it is due.
+            if let deadline = self.deadline, deadline <= .now() { self.begin() } else { self.startTimer() }
             self.owner?.committed(completions, report)
-            if !self.isWriting, !self.isEmpty { self.schedulePatiently() }
         case .failure(.full(let reason)): self.split(operations, completions, reason)
         case .failure(.broken(let reason)):
             self.isBroken = true
@@ -231,8 +241,9 @@ final class Committer {
         self.operations.insert(contentsOf: kept.map(\.0), at: 0)
         self.completions.insert(contentsOf: kept.map(\.1), at: 0)
         if refused.isEmpty {
-            self.isScheduled = true
-            self.eventLoop.assumeIsolated().scheduleTask(in: Self.fullDelay) { self.begin() }
+            self.isFull = true
+            self.deadline = .now() + Self.fullDelay
+            self.startTimer()
             var line = LogLine("queue-full")
             line.add("reason", reason)
             line.add("waiting", self.operations.count)
