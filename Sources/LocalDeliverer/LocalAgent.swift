@@ -219,9 +219,13 @@ package struct LocalAgent {
     // MARK: The end of deliveries
 
     /// Makes every message durable that has come whole, and says so.
+    ///
+    /// One step for all of them, then the next: a sync that follows changes of names has these to write as well, on a
+    /// file system with a journal in a transaction of its own. So the first sync of a batch pays for the names of all.
     package mutating func commit() {
         let channels = self.complete
         self.complete = []
+        for channel in channels { self.jobs[channel]?.syncFile() }
         for channel in channels {
             guard var job = self.jobs.removeValue(forKey: channel) else { continue }
             self.publishAll(&job, channel)
@@ -241,7 +245,7 @@ package struct LocalAgent {
         self.mailboxes = [:]
     }
 
-    /// Syncs the files of a message and gives them their names in `new`.
+    /// Gives the files of a message their names in `new`; those of further recipients are made and synced first.
     private mutating func publishAll(_ job: inout LocalJob, _ channel: UInt32) {
         guard let mailbox = job.mailbox, var first = job.file else { return }
         defer { first.close() }
@@ -249,7 +253,7 @@ package struct LocalAgent {
             do throws(SystemError) {
                 var isEarlier = false
                 if place == 0 {
-                    try Self.publish(&first)
+                    try Self.publish(&first, job.syncFault)
                 } else {
                     isEarlier = try !self.publishCopy(of: first, job, recipient, in: mailbox)
                 }
@@ -262,9 +266,10 @@ package struct LocalAgent {
         job.file = nil
     }
 
-    private static func publish(_ file: inout MaildirFile) throws(SystemError) {
+    /// - Parameter fault: of the file's sync.
+    private static func publish(_ file: inout MaildirFile, _ fault: SystemError?) throws(SystemError) {
         do throws(SystemError) {
-            try file.sync()
+            if let fault { throw fault }
             try file.publish()
         } catch {
             file.discard()
@@ -288,11 +293,12 @@ package struct LocalAgent {
                 try file.append(converted: octets)
             }
             try file.end()
+            try file.sync()
         } catch {
             file.discard()
             throw error
         }
-        try Self.publish(&file)
+        try Self.publish(&file, nil)
         return true
     }
 

@@ -57,6 +57,8 @@ struct LocalJob {
     var copies: [DeliveryRecipient] = []
     var mailbox: OpenMaildir?
     var file: MaildirFile?
+    /// Why the file is not on stable storage, after `syncFile`; nil if it is.
+    private(set) var syncFault: SystemError?
     /// Where the content begins in the file.
     var contentOffset: UInt64 = 0
     /// Recipients whose mail is in `new`, but for whom that is not yet durable.
@@ -84,6 +86,11 @@ struct LocalJob {
         lines += recipient.forwardPath.octets
         lines.append(ASCII.lineFeed)
         return lines
+    }
+
+    /// Step 2 of `Maildir.swift` for the file, if there is one.
+    mutating func syncFile() {
+        do throws(SystemError) { try self.file?.sync() } catch { self.syncFault = error }
     }
 
     func removeWitnesses() {

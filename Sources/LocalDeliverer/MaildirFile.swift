@@ -93,14 +93,21 @@ package struct MaildirFile {
             if first != 0x0A { self.pending.append(0x0D) }
             self.isCarriageReturnPending = false
         }
-        while let end = rest.firstIndex(of: 0x0D) {
-            self.pending += rest[..<end]
-            rest = rest[(end + 1)...]
-            guard let next = rest.first else {
-                self.isCarriageReturnPending = true
-                break
+        var index = rest.startIndex
+        while index < rest.endIndex {
+            index = rest.startIndex + rest.span.lineOctetIndex(from: index - rest.startIndex, to: rest.count)
+            guard index < rest.endIndex else { break }
+            let next = index + 1
+            guard rest[index] == 0x0D else {
+                index = next
+                continue
             }
-            if next != 0x0A { self.pending.append(0x0D) }
+            self.isCarriageReturnPending = next == rest.endIndex
+            if self.isCarriageReturnPending || rest[next] == 0x0A {
+                self.pending += rest[..<index]
+                rest = rest[next...]
+            }
+            index = next
         }
         self.pending += rest
         if self.pending.count >= Self.pendingOctetCountMax { try self.write() }

@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-private import MailTypes
-
 extension Span where Element == UInt8 {
     /// The place of the first CR or LF from `start` on; `limit` if there is none before it.
     ///
     /// Content is hardly anything but runs without either, and this is where its octets are looked at.
     ///
     /// - Precondition: `start` and `limit` are places in the span, or its end.
-    func lineOctetIndex(from start: Int, to limit: Int) -> Int {
+    package func lineOctetIndex(from start: Int, to limit: Int) -> Int {
         var index = start
         let carriageReturn = ASCII.carriageReturn
         let lineFeed = ASCII.lineFeed
