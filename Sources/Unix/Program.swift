@@ -104,6 +104,7 @@ package struct Program: Sendable {
     private static func prepareProcess() throws(StartFault) -> Descriptor {
         signal(SIGPIPE, SIG_IGN)
         _ = apus_raise_descriptor_limit()
+        apus_keep_freed_memory()
         do throws(SystemError) {
             let numbers = [SIGTERM, SIGINT, SIGHUP]
             return Descriptor(
