@@ -77,7 +77,9 @@ package final class ServerListener {
     ) -> ServerBootstrap {
         let door = NIOLoopBound(Door(register: register, welcome: welcome), eventLoop: eventLoop)
         let bootstrap = ServerBootstrap(group: eventLoop)
-            .serverChannelOption(ChannelOptions.maxMessagesPerRead, value: 16)
+            // A further accept of each batch would only tell that nobody else is there; if somebody is, the next turn
+            // comes at once.
+            .serverChannelOption(ChannelOptions.maxMessagesPerRead, value: 1)
             .childChannelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture { try door.value.admit(channel) }
             }
