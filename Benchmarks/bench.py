@@ -12,8 +12,9 @@ Needs root, smtp-source and smtp-sink (Debian package postfix) and, for the peer
 not on tmpfs), warms it up, then takes the runs.  One JSON line per run is added to
 results/results.jsonl.  What a figure means is in README.md.
 """
-import argparse, importlib, json, os, shutil, socket, statistics, subprocess, sys, time
+import argparse, importlib, json, os, resource, shutil, socket, statistics, subprocess, sys, time
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from latency import NextHop, latency
 from benchlib import HERE, HOST, Env, Machine, Sink, port_open, source, wait_for
 
 RESULTS = os.environ.get("BENCH_RESULTS") or os.path.join(HERE, "../.build/benchmark/results.jsonl")
@@ -31,7 +32,9 @@ TESTS = {
     "defer-4k-s20": ("accept", "accept", "defer", 20, 3000, 4096, False),
     "discard-4k-s20": ("accept", "discard", "discard", 20, 5000, 4096, False),
     "local-4k-s20": ("local", "local", "local", 20, 3000, 4096, False),
+    "latency": ("latency", "latency", "relay", 1, 200, 4096, False),
     "idle": ("idle", "idle", "hold", 1000, 0, 0, False),
+    "idle-10k": ("idle", "idle", "hold", 10000, 0, 0, False),
 }
 QUIET = 0.5        # seconds without work before the CPU account is closed
 
@@ -40,8 +43,18 @@ def maildir(user):
     return os.path.join(os.path.expanduser("~" + user), "Maildir")
 
 
+cleared = []       # what earlier runs have delivered, out of the way
+
+
 def clear_maildir(user):
-    shutil.rmtree(maildir(user), ignore_errors=True)
+    """An empty mailbox. The old one is only moved: ext4 without a journal looks past inodes that were freed in the last
+    minutes, one by one, at each new file, and that would be counted as the MTA's work."""
+    if os.path.exists(maildir(user)):
+        if not cleared:
+            import atexit
+            atexit.register(lambda: os.environ.get("BENCH_KEEP_MAIL") or [shutil.rmtree(p, ignore_errors=True) for p in cleared])
+        cleared.append("%s.%d-%d" % (maildir(user), os.getpid(), len(cleared)))
+        os.rename(maildir(user), cleared[-1])
 
 
 def delivered(user):
@@ -66,14 +79,15 @@ def calibrate():
 class Running:
     """One start of one MTA."""
 
-    def __init__(self, mta, mode, sink, connections=200, keep=False):
+    def __init__(self, mta, mode, sink, connections=200, keep=False, user=None, patience=20):
         self.env = Env(mta, sink.port)
+        self.env.runs_as = user
         self.keep = keep
         self.driver = importlib.import_module("drivers." + mta).Driver(self.env)
         self.sink = sink
         try:
             self.driver.start(mode, connections)
-            if not wait_for(lambda: port_open(self.env.port), 20, 0.1):
+            if not wait_for(lambda: port_open(self.env.port), patience, 0.1):
                 raise RuntimeError("%s does not answer; see %s" % (mta, self.env.dir))
             if hasattr(self.driver, "ready"):
                 self.driver.ready()
@@ -142,11 +156,15 @@ def idle(run, want):
     source(run.env.port, 5, 50, 4096, "rcpt@" + run.env.sink_domain)
     time.sleep(2)
     n0, p0 = cg.pss_kib()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     socks, t0, c0 = [], time.monotonic(), cg.cpu()
     why = ""
     try:
-        for _ in range(want):
-            s = socket.create_connection((HOST, run.env.port), 10)
+        for number in range(want):
+            # One address has ports for 28,000 connections at a time, fewer while old ones wait for their end.
+            source_address = ("127.0.%d.1" % (number // 2000), 0)
+            s = socket.create_connection((HOST, run.env.port), 10, source_address)
             s.settimeout(10)
             socks.append(s)
             if not s.recv(1000).startswith(b"220"):
@@ -168,6 +186,7 @@ def idle(run, want):
     n1, p1 = cg.pss_kib()
     for s in socks:
         s.close()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     return dict(ok=opened == want, opened=opened, stopped_by=why, seconds=round(took, 2), processes_rest=n0,
                 processes=n1, rest_kib=p0, loaded_kib=p1, kib_per_conn=round((p1 - p0) / max(1, opened), 1),
                 cpu_per_1000=round(1000 * (sum(c1) - sum(c0)) / max(1, opened), 3), messages=opened)
@@ -178,18 +197,20 @@ def one_test(mta, test, runs, scale, keep):
     messages = max(1, int(messages * scale))
     out = []
     fresh = mode in ("hold", "defer") # the queue grows: start each run from an empty one
-    sink = Sink("/tmp")
+    sink = NextHop() if kind == "latency" else Sink("/tmp")
     run = None
     try:
         for i in range(runs):
             if run is None:
                 run = Running(mta, mode, sink, max(200, sessions), keep)
-                if kind != "idle":
+                if kind not in ("idle", "latency"):
                     n = 40 if sessions == 1 else 3 * sessions
                     run.load(kind, sessions, n, 4096, reuse)
             calib = calibrate()
             if kind == "idle":
                 r = idle(run, sessions)
+            elif kind == "latency":
+                r = latency(run.env.port, sink, messages, length, "rcpt@" + run.env.sink_domain)
             else:
                 r = run.load(kind, sessions, messages, length, reuse)
             r.update(calib=calib, mta=os.environ.get("BENCH_LABEL", mta), test=test, at=int(time.time()))
@@ -226,6 +247,12 @@ def report(rows):
     print("%-20s %-16s %2s %-20s %-20s %-19s %9s %6s %6s %5s/%s/%s" % (
         "test", "mta", "n", "messages/s", "accepted/s", "CPU s per 1000", "user+sys", "KiB/m", "flsh/m", "busy%", "iow", "steal  calib ms"))
     for (test, mta), rs in sorted(by.items(), key=lambda kv: (order.get(kv[0][0], 99), kv[0][1])):
+        if TESTS[test][1] == "latency":
+            print("%-20s %-16s %2d from the final dot, median and 99th percentile: first octet at the next hop %s %s ms, "
+                  "content %s %s ms, 250 %s %s ms" % (
+                      test, mta, len(rs), spread(rs, "first_ms", 2), spread(rs, "first_p99_ms", 2), spread(rs, "content_ms", 2),
+                      spread(rs, "content_p99_ms", 2), spread(rs, "answer_ms", 2), spread(rs, "answer_p99_ms", 2)))
+            continue
         if TESTS[test][1] == "idle":
             print("%-20s %-16s %2d KiB/conn %s of %d opened; rest %d KiB, %d->%d processes; CPU s/1000 conns %s %s" % (
                 test, mta, len(rs), spread(rs, "kib_per_conn", 1), rs[-1]["opened"], rs[-1]["rest_kib"],

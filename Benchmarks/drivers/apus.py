@@ -24,7 +24,9 @@ class Driver:
 
     def start(self, mode, connections=200):
         e = self.env
-        state = e.mkdir("state")
+        owner = (e.runs_as, None) if e.runs_as else None
+        state = e.mkdir("state", owner)
+        users = f'users = ["{e.user}"]\n' if e.runs_as else ""
         self.conf = e.write("apus.toml", f"""
 hostname = "mx.bench.test"
 state = "{state}"
@@ -33,13 +35,16 @@ state = "{state}"
 address = "{HOST}:{e.port}"
 role = "mx"
 
+[smtp]
+sessions-max = {max(10_000, connections + 100)}
+
 [domains]
 local = ["{e.local_domain}"]
 relay-from = ["127.0.0.0/8"]
 
 [local]
 mailbox = "maildir:~/Maildir"
-
+{users}
 [remote]
 smarthost = "{HOST}:{e.sink_port}"
 
