@@ -113,6 +113,10 @@ let package = Package(
             ]),
 
         // Tests.
+        .target(name: "CAllocations", path: "Tests/CAllocations"),
+        tests(
+            "AllocationTests",
+            ["CAllocations", "MailTypes", "PipeCore", "QueueCore", "SMTPCore", "Simulation"]),
         tests("MailTypesTests", ["MailTypes"]),
         .testTarget(
             name: "SMTPCoreTests", dependencies: ["SMTPCore", "MailTypes"], exclude: ["Transcripts"],

@@ -179,12 +179,16 @@ class Allocations:
         self.place = tempfile.mkdtemp(prefix="apus-allocations-")
         os.chmod(self.place, 0o777)
         self.library = os.path.join(self.place, "allocations.so")
-        subprocess.run(["cc", "-O2", "-fPIC", "-shared", "-o", self.library, os.path.join(HERE, "allocations.c")], check=True)
+        subprocess.run([self.compiler(), "-O2", "-fPIC", "-shared", "-o", self.library, os.path.join(HERE, "allocations.c")], check=True)
         self.folder = wrapped(["env", f"LD_PRELOAD={self.library}", f"APUS_ALLOCATIONS={self.place}/{{program}}"])
 
     @staticmethod
     def possible():
-        return bool(shutil.which("cc"))
+        return bool(Allocations.compiler())
+
+    @staticmethod
+    def compiler():
+        return shutil.which("cc") or shutil.which("clang")
 
     def read(self):
         """{program: (calls, octets)} so far."""

@@ -46,12 +46,14 @@ class Apus:
     """One running Apus: settings, state and mailboxes under a temporary directory.
 
     The text parameters are put into the sections of their names (see `settings`). Started by root, all of it gives
-    itself up and runs as nobody; with `root=True` apusd stays root and each program gets its own user.
+    itself up and runs as nobody; with `root=True` apusd stays root and each program gets its own user. `folder` has the
+    executables, if not those of `binaries`.
     """
 
     def __init__(self, smarthost=None, extra="", local="", remote="", queue="", domains="", top="", users=("alice", "bob"),
-                 port=None, root=False):
+                 port=None, root=False, folder=None):
         self.root = tempfile.mkdtemp(prefix="apus-test-")
+        self.folder = folder or binaries()
         self.port = port or free_port()
         self.gives_up_root = os.geteuid() == 0 and not root
         self.user = "nobody" if self.gives_up_root else pwd.getpwuid(os.geteuid()).pw_name
@@ -129,7 +131,7 @@ relay-from = ["127.0.0.1/32"]
     def start(self, wait=True):
         log = open(self.logfile, "ab")
         self.process = subprocess.Popen(
-            [os.path.join(binaries(), "apusd"), "--config", self.config], stdin=subprocess.DEVNULL,
+            [os.path.join(self.folder, "apusd"), "--config", self.config], stdin=subprocess.DEVNULL,
             stdout=log, stderr=log, cwd="/", start_new_session=True, **self.identity())
         log.close()
         if wait and not wait_for(lambda: self.answers() and self.tool("queue", "count", check=False)[0] == 0, 30):
@@ -215,7 +217,7 @@ relay-from = ["127.0.0.1/32"]
     def tool(self, *words, check=True):
         """Runs `apus WORDS --config …`; returns (status, stdout, stderr)."""
         done = subprocess.run(
-            [os.path.join(binaries(), "apus"), *words, "--config", self.config], stdin=subprocess.DEVNULL,
+            [os.path.join(self.folder, "apus"), *words, "--config", self.config], stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=60, cwd="/", **self.identity())
         if check and done.returncode != 0:
             raise AssertionError(f"apus {words}: {done.returncode}\n{done.stdout}{done.stderr}\n{self.log()[-3000:]}")
