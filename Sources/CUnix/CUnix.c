@@ -220,6 +220,9 @@ int apus_start_writing(int descriptor) {
 }
 
 void apus_keep_freed_memory(void) {
+    /* A second arena would grow by a page at a time, with a system call for each. */
+    mallopt(M_ARENA_MAX, 1);
+    mallopt(M_TOP_PAD, 256 << 10);
     mallopt(M_TRIM_THRESHOLD, 4 << 20);
     mallopt(M_MMAP_THRESHOLD, 1 << 20);
 }

@@ -70,8 +70,8 @@ const char *apus_error_text(int code, char *buffer, size_t size);
 /* Asks for a file's octets to be written to storage, without waiting for it. */
 int apus_start_writing(int descriptor);
 
-/* Keeps memory that was freed for the next allocation, up to some megabytes, instead of giving it back to the system
- * and asking for it again with every message. Before the first thread is made. */
+/* Memory is got from the system in large pieces, and what was freed is kept for the next allocation, up to some
+ * megabytes, instead of being given back and asked for again with every message. Before the first thread is made. */
 void apus_keep_freed_memory(void);
 
 /* Sets the soft limit of open descriptors to the hard one. */
