@@ -12,7 +12,7 @@ Needs root, smtp-source and smtp-sink (Debian package postfix) and, for the peer
 not on tmpfs), warms it up, then takes the runs.  One JSON line per run is added to
 results/results.jsonl.  What a figure means is in README.md.
 """
-import argparse, importlib, json, os, resource, shutil, socket, statistics, subprocess, sys, time
+import argparse, atexit, importlib, json, os, resource, shutil, socket, statistics, subprocess, sys, time
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from latency import NextHop, latency
 from benchlib import HERE, HOST, Env, Machine, Sink, port_open, source, wait_for
@@ -44,17 +44,30 @@ def maildir(user):
 
 
 cleared = []       # what earlier runs have delivered, out of the way
+FREED_SECONDS = 370                     # for so long ext4 without a journal remembers freed inodes
 
 
 def clear_maildir(user):
-    """An empty mailbox. The old one is only moved: ext4 without a journal looks past inodes that were freed in the last
-    minutes, one by one, at each new file, and that would be counted as the MTA's work."""
+    """An empty mailbox. The old one is only moved, and removed at the end: ext4 without a journal looks past inodes that were
+    freed in the last minutes, one by one, at each new file, and that would be counted as the MTA's work."""
+    note = os.path.expanduser("~%s/.bench-removed" % user)
+    if not cleared and os.path.exists(note):
+        wait = FREED_SECONDS - (time.time() - os.stat(note).st_mtime)
+        os.unlink(note)
+        if wait > 0:
+            print("   waiting %d s: mailboxes of the last benchmark were removed just now" % wait, file=sys.stderr, flush=True)
+            time.sleep(wait)
     if os.path.exists(maildir(user)):
         if not cleared:
-            import atexit
-            atexit.register(lambda: os.environ.get("BENCH_KEEP_MAIL") or [shutil.rmtree(p, ignore_errors=True) for p in cleared])
+            atexit.register(remove_cleared, note)
         cleared.append("%s.%d-%d" % (maildir(user), os.getpid(), len(cleared)))
         os.rename(maildir(user), cleared[-1])
+
+
+def remove_cleared(note):
+    for path in cleared:
+        shutil.rmtree(path, ignore_errors=True)
+    open(note, "w").close()
 
 
 def delivered(user):
