@@ -168,7 +168,7 @@ struct AllocationTests {
             let recipients = sample.recipients.map { recipient in
                 RecipientRecord(
                     number: recipient.number, forwardPath: recipient.forwardPath, originalPath: nil,
-                    route: Samples.route("a.example"), state: .queued(last: nil), due: now)
+                    route: Samples.route("a.example"), flow: Samples.flow, state: .queued(last: nil), due: now)
             }
             return (sample.record, recipients)
         }
@@ -194,11 +194,11 @@ struct AllocationTests {
     }
 }
 
-/// A fifth more than was measured in a build for debugging: 24, 0, 72, 9 and 83.
+/// A fifth more than was measured in a build for debugging: 24, 0, 72, 9 and 150.
 private enum Bound {
     static let frame: UInt64 = 29
     static let writtenFrame: UInt64 = 0
     static let serverSession: UInt64 = 86
     static let clientSession: UInt64 = 11
-    static let scheduler: UInt64 = 100
+    static let scheduler: UInt64 = 180
 }
