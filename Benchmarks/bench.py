@@ -12,7 +12,7 @@ Needs root, smtp-source and smtp-sink (Debian package postfix) and, for the peer
 not on tmpfs), warms it up, then takes the runs.  One JSON line per run is added to
 results/results.jsonl.  What a figure means is in README.md.
 """
-import argparse, atexit, importlib, json, os, resource, shutil, socket, statistics, subprocess, sys, time
+import argparse, atexit, importlib, json, os, resource, shutil, signal, socket, statistics, subprocess, sys, time
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from latency import NextHop, latency
 from benchlib import HERE, HOST, Env, Machine, Sink, port_open, source, wait_for
@@ -281,6 +281,11 @@ def report(rows):
             spread([dict(c=1000 * r["calib"]) for r in rs if "calib" in r], "c"), bad))
 
 
+def end_orderly():
+    """SIGTERM ends what was started, as Ctrl-C does."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+
+
 def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument("--mta", default="postfix")
@@ -301,6 +306,7 @@ def main():
         return
     global waits
     waits = True
+    end_orderly()
     wanted = a.tests.split(",")
     rows = []
     for mta in a.mta.split(","):

@@ -163,6 +163,7 @@ def main():
     parser.add_argument("--keep", metavar="FOLDER", help="where to leave what callgrind has written, for callgrind_annotate")
     options = parser.parse_args()
     only = options.only.split(",")
+    bench.end_orderly()
     if "floor" in only:
         floor(10 * options.messages)
     for kind in options.tests.split(","):
