@@ -100,12 +100,15 @@ class LocalWithoutRoot(unittest.TestCase):
             self.skipTest("no mount here")
         self.addCleanup(subprocess.run, ["umount", small])
         self.settings["mailbox"] = f"maildir:{small}/%{{user}}"
-        deliveries = Deliveries(self.part())
+        part = self.part()
+        deliveries = Deliveries(part)
         deliveries.begin(message_id(1), "local:joe", CONTENT + b"x" * 500_000, ["joe@example.org"])
         deliveries.begin(message_id(2), "local:joe", CONTENT, ["joe@example.org"])
         ended = deliveries.run()
         self.assertEqual(ended[1]["outcomes"][0][0:3], ["deferred", "0", "4.3.1"])
         self.assertEqual(ended[2]["outcomes"][0][0], "delivered")
+        # The witness goes when the program has read `noted`.
+        self.assertEqual(part.close(), 0)
         self.assertEqual(os.listdir(f"{small}/joe/tmp"), [])
         self.assertEqual(len(os.listdir(f"{small}/joe/new")), 1)
 
