@@ -24,11 +24,24 @@ package struct SendmailProgram {
         signal(SIGPIPE, SIG_IGN)
         let words = CommandLine.arguments
         let name = words.first.map { $0.split(separator: "/").last.map(String.init) ?? $0 } ?? "sendmail"
+        if words.dropFirst() == ["--help"] { Self.help() }
         do throws(SendmailArguments.Fault) {
             let arguments = try SendmailArguments(name: name, Array(words.dropFirst()))
             var program = SendmailProgram(arguments: arguments)
             program.run()
         } catch { Self.end("\(error.text); sendmail(8) has what there is", .usage) }
+    }
+
+    private static func help() -> Never {
+        let text = """
+            usage: sendmail [-Gitv] [-F name] [-f sender] [recipient ...]
+                   sendmail -bs | -bp | -bi | -q | -bv address
+
+            Hands in mail from the programs of this machine; sendmail(8) has all options.
+
+            """
+        try? Descriptor.output.write(Array(text.utf8))
+        ExitStatus.ok.exit()
     }
 
     private init(arguments: SendmailArguments) { self.arguments = arguments }
