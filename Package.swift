@@ -46,6 +46,7 @@ let package = Package(
     targets: [
         // Floor 0: C.
         .target(name: "CUnix"),
+        .systemLibrary(name: "COpenSSL", pkgConfig: "openssl", providers: [.apt(["libssl-dev"])]),
         .systemLibrary(name: "CLMDB", pkgConfig: "lmdb", providers: [.apt(["liblmdb-dev"])]),
 
         // Floor 1: values.
@@ -61,23 +62,27 @@ let package = Package(
 
         // Floor 3: hands.
         room("Unix", ["CUnix", "MailTypes", "PipeCore"]),
-        room("Settings", ["MailTypes", "LookupCore", "PipeCore", "Unix"]),
+        room("TLSEngine", ["COpenSSL", "MailTypes"]),
+        room("Settings", ["MailTypes", "LookupCore", "PipeCore", "Unix", "TLSEngine"]),
         room("LMDB", ["CLMDB"]),
 
         // Floor 4: drivers.
         room("PipeDrivers", ["MailTypes", "PipeCore", "Unix"] + nio),
-        room("SMTPDrivers", ["MailTypes", "SMTPCore", "DNSCore", "Unix"] + nio),
+        room("SMTPDrivers", ["MailTypes", "SMTPCore", "DNSCore", "Unix", "TLSEngine"] + nio),
         room("LMDBQueueStore", ["MailTypes", "QueueCore", "LMDB"]),
 
         // Floor 5: programs.
-        room("Supervisor", ["CUnix", "MailTypes", "PipeCore", "Unix", "Settings"]),
+        room("Supervisor", ["CUnix", "MailTypes", "PipeCore", "Unix", "Settings", "TLSEngine"]),
         room(
             "Receiver",
-            ["MailTypes", "SMTPCore", "MessageCore", "PipeCore", "Unix", "PipeDrivers", "SMTPDrivers"] + nio),
+            [
+                "MailTypes", "SMTPCore", "MessageCore", "PipeCore", "Unix", "TLSEngine", "PipeDrivers", "SMTPDrivers",
+            ] + nio),
         room("QueueManager", ["MailTypes", "QueueCore", "PipeCore", "Unix", "PipeDrivers", "LMDBQueueStore"] + nio),
         room(
             "RemoteSender",
-            ["MailTypes", "SMTPCore", "DNSCore", "PipeCore", "Unix", "PipeDrivers", "SMTPDrivers"] + nio),
+            ["MailTypes", "SMTPCore", "DNSCore", "PipeCore", "Unix", "TLSEngine", "PipeDrivers", "SMTPDrivers"]
+                + nio),
         room("LocalDeliverer", ["MailTypes", "MessageCore", "PipeCore", "Unix"]),
         room("Bouncer", ["MailTypes", "MessageCore", "PipeCore", "Unix"]),
         room("LocalSubmitter", ["MailTypes", "SMTPCore", "MessageCore", "Unix"]),
@@ -109,7 +114,7 @@ let package = Package(
             "FuzzTargets",
             [
                 "MailTypes", "SMTPCore", "MessageCore", "DNSCore", "PipeCore", "QueueCore", "LookupCore", "Settings",
-                "LMDBQueueStore",
+                "LMDBQueueStore", "TLSEngine",
             ]),
 
         // Tests.
@@ -130,6 +135,7 @@ let package = Package(
         tests("LocalSubmitterTests", ["LocalSubmitter", "MailTypes"]),
         tests("LocalDelivererTests", ["LocalDeliverer", "MailTypes", "PipeCore", "Unix"]),
         tests("BouncerTests", ["Bouncer", "MailTypes", "PipeCore", "Unix"]),
+        tests("TLSEngineTests", ["TLSEngine", "MailTypes", "Unix"]),
         tests("UnixTests", ["Unix", "PipeCore", "MailTypes"]),
         tests("SettingsTests", ["Settings", "PipeCore", "Unix"]),
         tests("SupervisorTests", ["Supervisor", "Settings", "PipeCore"]),

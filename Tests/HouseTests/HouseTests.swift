@@ -49,22 +49,23 @@ private let importTable: [String: Set<String>] = {
         "Simulation": ["MailTypes", "QueueCore"],
         // Floor 3: hands.
         "Unix": ["CUnix", "Glibc", "Synchronization", "MailTypes", "PipeCore"],
-        "Settings": ["Glibc", "MailTypes", "PipeCore", "Unix", "LookupCore"],
+        "TLSEngine": ["COpenSSL", "MailTypes"],
+        "Settings": ["Glibc", "MailTypes", "PipeCore", "Unix", "LookupCore", "TLSEngine"],
         "LMDB": ["CLMDB", "Glibc", "Synchronization"],
         // Floor 4: drivers.
         "PipeDrivers": nio.union(["Unix", "MailTypes", "PipeCore"]),
-        "SMTPDrivers": nio.union(["Unix", "Glibc", "MailTypes", "SMTPCore", "DNSCore"]),
+        "SMTPDrivers": nio.union(["Unix", "Glibc", "MailTypes", "SMTPCore", "DNSCore", "TLSEngine"]),
         "LMDBQueueStore": ["MailTypes", "QueueCore", "LMDB", "Glibc"],
         // Floor 5: programs.
-        "Supervisor": ["Glibc", "CUnix", "MailTypes", "PipeCore", "Unix", "Settings"],
+        "Supervisor": ["Glibc", "CUnix", "MailTypes", "PipeCore", "Unix", "Settings", "TLSEngine"],
         "Receiver": nio.union([
-            "Glibc", "MailTypes", "SMTPCore", "MessageCore", "PipeCore", "Unix", "PipeDrivers", "SMTPDrivers",
+            "Glibc", "MailTypes", "SMTPCore", "MessageCore", "PipeCore", "Unix", "TLSEngine", "PipeDrivers", "SMTPDrivers",
         ]),
         "QueueManager": nio.union([
             "Glibc", "Synchronization", "MailTypes", "QueueCore", "PipeCore", "Unix", "PipeDrivers", "LMDBQueueStore",
         ]),
         "RemoteSender": nio.union([
-            "Glibc", "MailTypes", "SMTPCore", "DNSCore", "PipeCore", "Unix", "PipeDrivers", "SMTPDrivers",
+            "Glibc", "MailTypes", "SMTPCore", "DNSCore", "PipeCore", "Unix", "TLSEngine", "PipeDrivers", "SMTPDrivers",
         ]),
         "LocalDeliverer": ["Glibc", "CUnix", "MailTypes", "MessageCore", "PipeCore", "Unix"],
         "LocalSubmitter": ["Glibc", "MailTypes", "SMTPCore", "MessageCore", "Unix"],
@@ -86,7 +87,7 @@ private let importTable: [String: Set<String>] = {
         // Not shipped: what a fuzzer does with the decoders.
         "FuzzTargets": [
             "MailTypes", "SMTPCore", "MessageCore", "DNSCore", "PipeCore", "QueueCore", "LookupCore", "Settings",
-            "LMDBQueueStore",
+            "LMDBQueueStore", "TLSEngine",
         ],
     ]
     return table
