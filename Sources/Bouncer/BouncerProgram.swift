@@ -109,7 +109,7 @@ private struct Bouncer {
         case .status(let channel):
             self.program.answerStatus(channel, [("linked", self.link == nil ? "false" : "true")])
         case .stop: self.isStopping = true
-        case .listen, .unlisten, .start: break
+        case .listen, .unlisten, .certificates, .tickets, .start: break
         }
     }
 

@@ -9,6 +9,7 @@
 #include <malloc.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
@@ -232,4 +233,27 @@ int apus_raise_descriptor_limit(void) {
     if (getrlimit(RLIMIT_NOFILE, &limit) < 0) return -errno;
     limit.rlim_cur = limit.rlim_max;
     return setrlimit(RLIMIT_NOFILE, &limit) < 0 ? -errno : 0;
+}
+
+int apus_memory_file(const char *name, const void *octets, size_t count) {
+    int descriptor = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (descriptor < 0) return -errno;
+    const char *rest = octets;
+    while (count > 0) {
+        ssize_t written = write(descriptor, rest, count);
+        if (written < 0 && errno == EINTR) continue;
+        if (written <= 0) {
+            int code = written < 0 ? errno : EIO;
+            close(descriptor);
+            return -code;
+        }
+        rest += written;
+        count -= (size_t)written;
+    }
+    if (fcntl(descriptor, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) != 0) {
+        int code = errno;
+        close(descriptor);
+        return -code;
+    }
+    return descriptor;
 }

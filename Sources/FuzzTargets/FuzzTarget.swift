@@ -16,6 +16,7 @@ package enum FuzzTarget: String, Sendable, CaseIterable {
     case settings
     case aliases
     case addresses
+    case tls
 
     /// Feeds the octets to the decoder.
     ///
@@ -35,6 +36,7 @@ package enum FuzzTarget: String, Sendable, CaseIterable {
             case .settings: try SettingsBody.run(octets)
             case .aliases: try AliasesBody.run(octets)
             case .addresses: try AddressesBody.run(octets)
+            case .tls: try TLSBody.run(octets)
             }
             return nil
         } catch {

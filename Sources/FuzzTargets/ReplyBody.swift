@@ -8,7 +8,8 @@ struct ReplyBody {
     private static let limits = ReplyParser.Limits(lineOctetCountMax: 120, lineCountMax: 8, textOctetCountMax: 300)
 
     private var script: FuzzScript
-    private var session = ClientSession(helloName: Array("us.example".utf8), peerName: Array("mx.example".utf8))
+    private var session = ClientSession(
+        helloName: Array("us.example".utf8), peerName: Array("mx.example".utf8), encryption: .opportunistic)
     private var isUnderWay = false
     private var hasSentContent = false
     private var recipientCount = 0
@@ -86,6 +87,10 @@ struct ReplyBody {
         case .wait, .announceReady: break
         case .send(let octets):
             try hold(octets.suffix(2).elementsEqual([13, 10]), "a command without its end")
+        case .startTLS:
+            try hold(!self.isUnderWay && !self.session.isSecured, "TLS where it cannot begin")
+            try self.feed(self.script.next(4) == 1 ? .handshakeFailed("no") : .secured)
+            if self.session.isSecured { try hold(self.session.capabilities == Capabilities(), "capabilities are kept") }
         case .sendContent:
             try hold(self.isUnderWay && !self.hasSentContent, "content without a transaction")
             if self.script.next(5) != 4 {

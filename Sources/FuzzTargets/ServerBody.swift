@@ -12,7 +12,8 @@ struct ServerBody {
 
     private var script: FuzzScript
     private var input = ServerInput(limits: Self.limits)
-    private var session = ServerSession(rules: Self.rules)
+    private var session = ServerSession(rules: Self.rules, tls: .offered)
+    private var isSecured = false
     /// What the outside knows of the mail under way.
     private var hasSender = false
     private var acceptedCount = 0
@@ -88,7 +89,7 @@ struct ServerBody {
             try hold(path.octets.allSatisfy(\.isPrintable), "a forward-path is not printable")
         case .hello(let name), .extendedHello(let name):
             try hold(!name.isEmpty && name.count <= 255, "a name has \(name.count) octets")
-        case .data, .reset, .noOperation, .quit, .verify, .expand, .help: break
+        case .data, .reset, .noOperation, .quit, .verify, .expand, .help, .startTLS: break
         }
     }
 
@@ -112,6 +113,13 @@ struct ServerBody {
             try hold(self.acceptedCount <= 3, "too many recipients")
             try self.perform(self.session.receive(.verdict(verdict)))
         case .verify: try self.perform(self.session.receive(.verdict(self.verdict())))
+        case .startTLS(let reply):
+            try hold(!self.isSecured && !self.hasSender, "TLS where it cannot begin")
+            try self.send(reply)
+            try hold(!self.session.isOpenToInput, "input in the middle of a handshake")
+            self.isSecured = self.script.next(4) != 1
+            try self.perform(self.session.receive(self.isSecured ? .secured : .handshakeFailed))
+            try hold(self.session.isClosed || !self.session.isExtended, "EHLO is remembered over TLS")
         case .receiveContent(let reply):
             try hold(self.hasSender && self.acceptedCount > 0, "DATA without recipients")
             try hold(reply.code == 354, "content was asked for with \(reply.code)")

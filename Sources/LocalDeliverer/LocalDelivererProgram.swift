@@ -135,7 +135,7 @@ private struct SingleUserDeliverer {
         case .status(let channel):
             self.program.answerStatus(channel, [("linked", self.server == nil ? "false" : "true")])
         case .stop: self.isStopping = true
-        case .listen, .unlisten, .start: break
+        case .listen, .unlisten, .certificates, .tickets, .start: break
         }
     }
 }

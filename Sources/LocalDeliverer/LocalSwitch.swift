@@ -87,7 +87,7 @@ struct LocalSwitch {
             self.program.answerStatus(
                 channel, [("deliveries", "\(self.jobs.count)"), ("workers", "\(self.workers.count)")])
         case .stop: self.isStopping = true
-        case .listen, .unlisten, .start: break
+        case .listen, .unlisten, .certificates, .tickets, .start: break
         }
     }
 

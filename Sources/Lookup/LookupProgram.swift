@@ -83,7 +83,7 @@ private final class LookupServer: LoopProgram, LinkReceiver {
                 ])
         // Every question is answered in the turn in which it comes.
         case .stop: ExitStatus.ok.exit()
-        case .listen, .unlisten, .start: break
+        case .listen, .unlisten, .certificates, .tickets, .start: break
         }
     }
 

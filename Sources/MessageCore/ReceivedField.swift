@@ -16,6 +16,26 @@ package struct ReceivedField: Sendable {
         case smtp = "SMTP"
         /// The client said EHLO.
         case esmtp = "ESMTP"
+        /// The client said EHLO under TLS.
+        case esmtps = "ESMTPS"
+        /// The client said EHLO under TLS and has authenticated.
+        case esmtpsa = "ESMTPSA"
+    }
+
+    /// How the connection was encrypted.
+    package struct Encryption: Hashable, Sendable {
+        /// `TLSv1.3`.
+        package let version: String
+        /// The IANA's name of the cipher suite.
+        package let cipher: String
+        /// SHA-256 of the certificate that the client has shown, in hexadecimal digits.
+        package let clientFingerprint: String?
+
+        package init(version: String, cipher: String, clientFingerprint: String?) {
+            self.version = version
+            self.cipher = cipher
+            self.clientFingerprint = clientFingerprint
+        }
     }
 
     /// What the client called itself. Whatever it was, the field stays well formed.
@@ -26,6 +46,7 @@ package struct ReceivedField: Sendable {
     /// Our own name.
     package let hostname: [UInt8]
     package let transport: Transport
+    package let encryption: Encryption?
     /// Given only if there is exactly one recipient: naming several would show each to the others
     /// (RFC 5321 §7.6).
     package let recipient: ForwardPath?
@@ -33,13 +54,14 @@ package struct ReceivedField: Sendable {
 
     package init(
         helloName: [UInt8], client: IPAddress, uid: UInt32? = nil, hostname: [UInt8], transport: Transport,
-        recipient: ForwardPath?, date: Timestamp
+        encryption: Encryption? = nil, recipient: ForwardPath?, date: Timestamp
     ) {
         self.uid = uid
         self.helloName = helloName
         self.client = client
         self.hostname = hostname
         self.transport = transport
+        self.encryption = encryption
         self.recipient = recipient
         self.date = date
     }
@@ -65,7 +87,19 @@ package struct ReceivedField: Sendable {
         octets.append(contentsOf: self.hostname)
         octets.append(text: " with ")
         octets.append(text: self.transport.rawValue)
-        octets.append(text: " id ")
+        if let encryption = self.encryption {
+            // The names are OpenSSL's and the digits ours: nothing in them is the client's word.
+            octets.append(text: " (")
+            octets.append(text: encryption.version)
+            if let fingerprint = encryption.clientFingerprint {
+                octets.append(text: ", client certificate sha256 ")
+                octets.append(text: fingerprint)
+            }
+            octets.append(text: ")\r\n\t")
+        } else {
+            octets.append(ASCII.space)
+        }
+        octets.append(text: "id ")
         return octets
     }
 
@@ -77,6 +111,11 @@ package struct ReceivedField: Sendable {
             octets.append(text: "\r\n\tfor <")
             octets.append(contentsOf: recipient.octets)
             octets.append(ASCII.greater)
+        }
+        if let encryption = self.encryption {
+            // RFC 8314 §4.3.
+            octets.append(text: "\r\n\ttls ")
+            octets.append(text: encryption.cipher)
         }
         octets.append(text: "; ")
         MailDate(self.date).append(to: &octets)

@@ -2,14 +2,35 @@
 
 package import MailTypes
 
-/// A `[[destination]]` as programs are handed it: a pattern, then `name=number` words.
+/// What is asked of a server that mail is handed to.
 ///
-///     *.example.org connections-max=5 messages-per-minute-max=60
+/// A later demand (DANE, MTA-STS) is one more word here, found for each domain instead of set.
+package enum TLSDemand: String, CaseIterable, Sendable {
+    /// Plain text.
+    case off
+    /// STARTTLS if it is offered, whatever the certificate; plain text otherwise.
+    case may
+    /// STARTTLS, whatever the certificate.
+    case require
+    /// STARTTLS, and a certificate for the host's name that an authority vouches for.
+    case verify
+    /// The same, before the greeting (RFC 8314 §3.3).
+    case implicit
+
+    /// For texts about a word that is none of them.
+    package static var list: String { Self.allCases.map(\.rawValue).joined(separator: ", ") }
+}
+
+/// A `[[destination]]` as programs are handed it: a pattern, then `name=value` words.
+///
+///     *.example.org connections-max=5 messages-per-minute-max=60 tls=verify
 ///
 /// Each program takes from it what concerns it.
 package struct DestinationSetting: Equatable, Sendable {
     package let pattern: DomainPattern
     package let numbers: [String: Int]
+    /// What is asked of these hosts; nil for what is asked of all.
+    package let tls: TLSDemand?
 
     /// The names of the numbers, with what each may be.
     package static let ranges: [(name: String, range: ClosedRange<Int>)] = [
@@ -30,8 +51,16 @@ package struct DestinationSetting: Equatable, Sendable {
             throw SettingsFault("destination", "\(text) does not begin with a domain, *.domain or *")
         }
         var numbers: [String: Int] = [:]
+        var tls: TLSDemand?
         for word in words {
             let parts = word.split(separator: "=", maxSplits: 1).map(String.init)
+            if parts.count == 2, parts[0] == "tls" {
+                guard let demand = TLSDemand(rawValue: parts[1]) else {
+                    throw SettingsFault("destination", "\(word) is not one of \(TLSDemand.list)")
+                }
+                tls = demand
+                continue
+            }
             guard parts.count == 2, let known = Self.ranges.first(where: { $0.name == parts[0] }),
                 let number = Int(parts[1]), known.range.contains(number)
             else { throw SettingsFault("destination", "\(word) is not one of its limits") }
@@ -39,5 +68,6 @@ package struct DestinationSetting: Equatable, Sendable {
         }
         self.pattern = pattern
         self.numbers = numbers
+        self.tls = tls
     }
 }

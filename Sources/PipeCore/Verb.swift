@@ -16,6 +16,7 @@ package enum Verb: String, Sendable, CaseIterable {
     case filter, reroute, export, `import`, message, recipient, whole, gone, explain, step
     // control
     case setting, listen, unlisten, link, start, status, stop, ready, operate, granted, unlinked
+    case certificate, certificates, tickets
     case settingsEnd = "settings-end"
 
     /// The octets on the wire.

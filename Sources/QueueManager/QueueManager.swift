@@ -120,7 +120,7 @@ package final class QueueManager {
         case .settings(let table): self.reload(table)
         case .link(let ends): self.connect(ends)
         case .listen(let listener): listener.descriptor.close()
-        case .unlisten, .start: break
+        case .unlisten, .certificates, .tickets, .start: break
         case .status(let channel): self.program.answerStatus(channel, self.statusRows)
         case .stop: self.stop()
         }

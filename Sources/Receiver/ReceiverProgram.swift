@@ -7,6 +7,7 @@ import NIOCore
 import PipeCore
 import PipeDrivers
 import SMTPDrivers
+import TLSEngine
 package import Unix
 
 /// The SMTP server.
@@ -32,7 +33,8 @@ package final class ReceiverProgram: LoopProgram {
             self.desk = ReceptionDesk(
                 settings: try ReceiverSettings(program.settings, isByHand: !program.isSupervised),
                 register: ServerRegister(eventLoop: eventLoop), queue: QueueClient(eventLoop: eventLoop),
-                lookup: LookupClient(eventLoop: eventLoop), processNumber: UInt32(bitPattern: getpid()))
+                lookup: LookupClient(eventLoop: eventLoop), certificates: ReceiverCertificates(),
+                processNumber: UInt32(bitPattern: getpid()))
         } catch {
             Self.log(error)
             ExitStatus.configuration.exit()
@@ -47,6 +49,7 @@ package final class ReceiverProgram: LoopProgram {
     }
 
     package func begin() {
+        self.takeCertificates()
         for ends in self.program.links { self.use(ends) }
         for listener in self.program.listeners { self.serve(listener) }
         guard !self.program.isSupervised else { return }
@@ -59,11 +62,32 @@ package final class ReceiverProgram: LoopProgram {
         switch event {
         case .settings(let table): self.reload(table)
         case .listen(let listener): self.serve(listener)
+        case .certificates(let files): self.desk.certificates.replace(files, self.desk.settings)
+        case .tickets(let keys): self.desk.certificates.ticketKeys.replace(keys)
         case .unlisten(let address): self.stopListening(address)
         case .link(let ends): self.use(ends)
         case .start: break
         case .status(let channel): self.program.answerStatus(channel, self.rows)
         case .stop: self.stop()
+        }
+    }
+
+    private func takeCertificates() {
+        guard !self.program.isSupervised else {
+            self.desk.certificates.ticketKeys.replace(self.program.ticketKeys)
+            return self.desk.certificates.replace(self.program.certificates, self.desk.settings)
+        }
+        guard !self.desk.settings.certificates.isEmpty else { return }
+        // One process, and one key for as long as it lives.
+        var random = SystemRandomNumberGenerator()
+        self.desk.certificates.ticketKeys.replace([
+            (0..<TLSTicketKeys.octetCount).map { _ in UInt8.random(in: .min ... .max, using: &random) }
+        ])
+        do throws(TLSError) {
+            try self.desk.certificates.read(self.desk.settings)
+        } catch {
+            Self.log(SettingsFault("certificate", error.text))
+            ExitStatus.configuration.exit()
         }
     }
 
@@ -100,7 +124,8 @@ package final class ReceiverProgram: LoopProgram {
         self.keep(
             ServerListener.serve(
                 descriptor: listener.descriptor.number, address: listener.address, register: desk.register,
-                on: self.eventLoop, welcome: { desk.welcome($0, role: listener.role) }),
+                on: self.eventLoop,
+                welcome: { desk.welcome($0, role: listener.role, listener.tls, listener.address) }),
             listener.address)
     }
 
@@ -109,7 +134,7 @@ package final class ReceiverProgram: LoopProgram {
         self.keep(
             ServerListener.bind(
                 to: listen.address, register: desk.register, on: self.eventLoop,
-                welcome: { desk.welcome($0, role: listen.role) }),
+                welcome: { desk.welcome($0, role: listen.role, listen.tls, listen.text) }),
             listen.text)
     }
 
@@ -147,6 +172,7 @@ package final class ReceiverProgram: LoopProgram {
             ("sessions-total", "\(register.totals.connectionCount)"),
             ("turned-away", "\(register.totals.turnedAwayCount)"),
             ("messages", "\(self.desk.totals.messageCount)"),
+            ("tls-sessions", "\(self.desk.totals.encryptedCount)"),
             ("refusals", "\(self.desk.totals.refusalCount)"),
             ("queue-link", self.desk.queue.isAvailable ? "up" : "away"),
             ("lookup-link", self.desk.lookup.isAvailable ? "up" : "away"),

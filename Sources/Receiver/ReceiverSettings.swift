@@ -5,6 +5,8 @@ import NIOCore
 import PipeCore
 import SMTPCore
 import SMTPDrivers
+import TLSEngine
+import Unix
 
 /// What the administrator has decided, read and checked once; a session keeps the settings that it began with.
 ///
@@ -19,13 +21,19 @@ final class ReceiverSettings: Sendable {
     let sessionCountMax: Int
     let sessionCountPerClientMax: Int
     let stopTimeout: TimeAmount
+    let minimumVersion: TLSVersion
+    /// Clients with one of these may relay: SHA-256, in hexadecimal digits, small letters.
+    let relayCertificates: Set<String>
+    /// Only for a program that is run by hand; apusd hands certificates over.
+    let certificates: [String]
     /// Only for a program that is run by hand; apusd hands listening sockets over.
     let listen: [ListenAddress]
 
     private static let names: Set<String> = [
         "hostname", "relay-from", "size-max", "recipients-max", "line-length-max", "command-length-max", "errors-max",
         "sessions-max", "sessions-per-client-max", "command-timeout", "data-timeout", "answer-timeout",
-        "stop-timeout", "greeting-delay", "listen", "origin", "local-senders",
+        "stop-timeout", "greeting-delay", "listen", "origin", "local-senders", "tls-minimum-version",
+        "handshake-timeout", "relay-certificate", "certificate",
     ]
 
     /// - Parameter isByHand: a name that we do not know is a slip then, and refused.
@@ -47,13 +55,21 @@ final class ReceiverSettings: Sendable {
             commandTimeout: try Self.time(table, "command-timeout", in: 1...86_400, default: 300),
             dataTimeout: try Self.time(table, "data-timeout", in: 1...86_400, default: 300),
             answerTimeout: try Self.time(table, "answer-timeout", in: 1...3_600, default: 120),
-            greetingDelay: try Self.time(table, "greeting-delay", in: 0...60, default: 0))
+            greetingDelay: try Self.time(table, "greeting-delay", in: 0...60, default: 0),
+            handshakeTimeout: try Self.time(table, "handshake-timeout", in: 1...3_600, default: 60))
+        guard let version = TLSVersion(rawValue: table.text("tls-minimum-version", default: "1.2")) else {
+            throw SettingsFault("tls-minimum-version", "must be 1.2 or 1.3")
+        }
+        self.minimumVersion = version
+        self.relayCertificates = Set(table.texts("relay-certificate"))
+        self.certificates = table.texts("certificate")
         let origin = Array(table.text("origin", default: table.text("hostname", default: "")).utf8)
         guard MailAddress.isDomain(origin) else { throw SettingsFault("origin", "must be a domain name") }
         self.localTerms = ServerTerms(
             rules: ServerRules(hostname: hostname, limits: limits, origin: origin),
             commandTimeout: self.terms.commandTimeout, dataTimeout: self.terms.dataTimeout,
-            answerTimeout: self.terms.answerTimeout, greetingDelay: .zero)
+            answerTimeout: self.terms.answerTimeout, greetingDelay: .zero, handshakeTimeout: self.terms.handshakeTimeout
+        )
         let senders = table.text("local-senders", default: "any")
         guard ["any", "own"].contains(senders) else { throw SettingsFault("local-senders", "must be any or own") }
         self.localSendersAreOwn = senders == "own"
@@ -61,7 +77,7 @@ final class ReceiverSettings: Sendable {
         self.relayNetworks = try table.values("relay-from", "a network such as 192.0.2.0/24") { Network(text: $0) }
         self.sessionCountMax = try table.integer("sessions-max", in: 1...1_000_000, default: 10_000)
         self.sessionCountPerClientMax = try table.integer("sessions-per-client-max", in: 1...1_000_000, default: 50)
-        self.listen = try table.values("listen", "ADDRESS:PORT ROLE") { ListenAddress($0) }
+        self.listen = try table.values("listen", "ADDRESS:PORT ROLE TLS") { ListenAddress($0) }
     }
 
     private static func time(
@@ -73,26 +89,30 @@ final class ReceiverSettings: Sendable {
     func mayRelay(_ client: IPAddress) -> Bool { self.relayNetworks.contains { $0.contains(client) } }
 }
 
-/// `127.0.0.1:2525 mx` or `[::1]:2525 submission`; the role may be left out and is mx then.
+/// `127.0.0.1:2525 mx` or `[::1]:2465 submission implicit`; the role may be left out and is mx then, and what it does
+/// about TLS, which is offer then.
 struct ListenAddress: Sendable {
     let address: SocketAddress
     /// As it was written, for the log.
     let text: String
     let role: String
+    let tls: ListenerTLS
 
     init?(_ text: String) {
         let words = text.split(separator: " ")
-        guard (1...2).contains(words.count), let colon = words[0].lastIndex(of: ":"),
+        guard (1...3).contains(words.count), let colon = words[0].lastIndex(of: ":"),
             let port = UInt16(words[0][words[0].index(after: colon)...])
         else { return nil }
         var host = words[0][..<colon]
         if host.first == "[", host.last == "]" { host = host.dropFirst().dropLast() }
-        let role = words.count == 2 ? String(words[1]) : "mx"
-        guard ["mx", "submission"].contains(role), IPAddress(text: String(host)) != nil,
+        let role = words.count > 1 ? String(words[1]) : "mx"
+        guard let tls = ListenerTLS(rawValue: words.count > 2 ? String(words[2]) : "offer"),
+            ["mx", "submission"].contains(role), IPAddress(text: String(host)) != nil,
             let address = try? SocketAddress(ipAddress: String(host), port: Int(port))
         else { return nil }
         self.address = address
         self.text = String(words[0])
         self.role = role
+        self.tls = tls
     }
 }

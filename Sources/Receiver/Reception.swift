@@ -8,6 +8,7 @@ import PipeCore
 import PipeDrivers
 import SMTPCore
 import SMTPDrivers
+import TLSEngine
 import Unix
 
 /// Stands behind one session: asks apus-lookup about recipients and submits the mail to apus-queue.
@@ -20,7 +21,9 @@ final class Reception: ServerIntake, ServerConnectionHolder {
     private let client: IPAddress
     /// The user of this machine whose program it is, on the local socket.
     private let uid: UInt32?
-    private let mayRelay: Bool
+    private var mayRelay: Bool
+    /// What the handshake has agreed on; nil in plain text.
+    private var tls: TLSSummary?
     /// Whether the listener is for the mail programs of our own clients (RFC 6409), not for other servers.
     private let isSubmission: Bool
     private let sessionID: [UInt8]
@@ -75,6 +78,29 @@ final class Reception: ServerIntake, ServerConnectionHolder {
     func greeted(_ name: [UInt8], isExtended: Bool) {
         self.helloName = name
         self.isExtended = isExtended
+    }
+
+    func secured(_ summary: TLSSummary) {
+        self.tls = summary
+        self.helloName = []
+        self.isExtended = false
+        if let peer = summary.peer, self.settings.relayCertificates.contains(peer.fingerprint) { self.mayRelay = true }
+        var line = self.line("tls")
+        line.add("tls", summary.version)
+        line.add("cipher", summary.cipher)
+        if summary.isResumed { line.add("resumed", "true") }
+        if let peer = summary.peer {
+            line.add("peer", peer.name ?? "")
+            line.add("fingerprint", peer.fingerprint)
+        }
+        line.write()
+        self.desk.totals.encryptedCount += 1
+    }
+
+    func handshakeFailed(_ reason: String) {
+        var line = self.line("tls-failed")
+        line.add("reason", reason)
+        line.write()
     }
 
     func checkSender(_ path: ReversePath, _ parameters: MailParameters) -> ServerSession.Verdict? {
@@ -222,6 +248,10 @@ final class Reception: ServerIntake, ServerConnectionHolder {
         }
         octets.append(text: " helo=" as StaticString)
         octets += [UInt8](printable: self.helloName[...])
+        if let tls = self.tls {
+            octets.append(text: " tls=" as StaticString)
+            octets += Array(tls.version.utf8)
+        }
         octets.append(text: " session=" as StaticString)
         octets += self.sessionID
         return octets
@@ -253,13 +283,25 @@ final class Reception: ServerIntake, ServerConnectionHolder {
         }
         let field = ReceivedField(
             helloName: self.helloName, client: self.client, uid: self.uid, hostname: self.settings.terms.rules.hostname,
-            transport: self.isExtended ? .esmtp : .smtp,
+            transport: self.transport, encryption: self.encryption,
             recipient: mail.recipientCount == 1 ? mail.recipient : nil, date: WallClock.now())
         self.question = .commit
         self.desk.queue.send(
             .commit(CommitRequest(octetCount: submission.octetCount, prefix: field.prefix, suffix: field.suffix)),
             for: submission)
         return nil
+    }
+
+    /// RFC 3848 has no word for HELO under TLS; what the encryption was stands in the field all the same.
+    private var transport: ReceivedField.Transport {
+        guard self.isExtended else { return .smtp }
+        return self.tls == nil ? .esmtp : .esmtps
+    }
+
+    private var encryption: ReceivedField.Encryption? {
+        self.tls.map {
+            ReceivedField.Encryption(version: $0.version, cipher: $0.cipher, clientFingerprint: $0.peer?.fingerprint)
+        }
     }
 
     func abandon() {
@@ -322,6 +364,7 @@ final class Reception: ServerIntake, ServerConnectionHolder {
         line.add(path: "from", mail.reversePath.octets)
         line.add("recipients", mail.recipientCount)
         line.add("size", octetCount)
+        if let tls = self.tls { line.add("tls", tls.version) }
         line.write()
     }
 

@@ -11,29 +11,34 @@ final class ReceptionDesk {
     struct Totals {
         var messageCount: UInt64 = 0
         var refusalCount: UInt64 = 0
+        var encryptedCount: UInt64 = 0
     }
 
     var settings: ReceiverSettings
     let register: ServerRegister
     let queue: QueueClient
     let lookup: LookupClient
+    let certificates: ReceiverCertificates
     var totals = Totals()
     private var lastSessionMicroseconds: UInt64 = 0
     private let processNumber: UInt64
 
     init(
         settings: ReceiverSettings, register: ServerRegister, queue: QueueClient, lookup: LookupClient,
-        processNumber: UInt32
+        certificates: ReceiverCertificates, processNumber: UInt32
     ) {
         self.settings = settings
         self.register = register
         self.queue = queue
         self.lookup = lookup
+        self.certificates = certificates
         self.processNumber = UInt64(processNumber) & 0xFFFFF
     }
 
     /// Decides whether a client gets a session at all.
-    func welcome(_ origin: ServerListener.Origin, role: String) -> ServerListener.Welcome {
+    func welcome(
+        _ origin: ServerListener.Origin, role: String, _ tls: ListenerTLS, _ listener: String
+    ) -> ServerListener.Welcome {
         let settings = self.settings
         let client = origin.address
         var uid: UInt32?
@@ -49,11 +54,16 @@ final class ReceptionDesk {
             self.logTurnedAway(client, "sessions-per-client-max")
             return .turnedAway(rules.tooManySessionsOfClient)
         }
+        guard let encryption = self.certificates.encryption(tls, listener) else {
+            // It would be plain text where clients expect TLS.
+            self.logTurnedAway(client, "no certificate")
+            return .turnedAway(rules.shuttingDown)
+        }
         let reception = Reception(
             desk: self, settings: settings, client: client, uid: uid, mayRelay: mayRelay,
             isSubmission: role == "submission", sessionID: self.makeSessionID())
         reception.logConnect(origin, role: role)
-        return .session(uid == nil ? settings.terms : settings.localTerms, reception)
+        return .session(uid == nil ? settings.terms : settings.localTerms, encryption, reception)
     }
 
     private func logTurnedAway(_ client: IPAddress, _ limit: String) {

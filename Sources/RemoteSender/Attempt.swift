@@ -25,6 +25,10 @@ final class Attempt {
     var isDone = false
 
     var exchangers: MailExchangers?
+    /// Where the connection leads.
+    var candidate: MailExchangers.Candidate?
+    /// A handshake with that host has failed, and plain text will do.
+    var isPlainTextTried = false
     /// The connection that carries it now.
     var connection: ClientConnection?
     /// Whether that connection had carried another message before.

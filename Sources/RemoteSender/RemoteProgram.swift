@@ -55,7 +55,7 @@ private final class RemoteAgent: LoopProgram {
             }
         case .link(let ends): self.open(ends)
         case .listen(let listener): listener.descriptor.close()
-        case .unlisten, .start: break
+        case .unlisten, .certificates, .tickets, .start: break
         case .status(let channel):
             self.program.answerStatus(
                 channel,

@@ -21,6 +21,9 @@ struct RemoteSettings: Sendable {
     let connectionCountMax: Int
     let idleConnectionCountMax: Int
     private let messagesPerConnectionMax: Int
+    private let tls: TLSDemand
+    /// The file of the authorities that are believed.
+    let authorities: String
     private let destinations: [DestinationSetting]
 
     /// The largest number of recipients of one delivery; the queue sends far fewer.
@@ -33,7 +36,7 @@ struct RemoteSettings: Sendable {
         "dns-timeout", "dns-attempts", "dns-questions-max", "dns-cache-entries", "dns-cache-time-max",
         "deliveries-max", "connections-max", "idle-connections-max", "messages-per-connection-max", "connect-timeout",
         "greeting-timeout", "hello-timeout", "mail-timeout", "recipient-timeout", "data-timeout", "content-timeout",
-        "final-reply-timeout", "idle-connection-timeout", "quit-timeout", "destination",
+        "final-reply-timeout", "idle-connection-timeout", "quit-timeout", "destination", "tls", "ca-file",
     ]
 
     /// Reads the settings, and the resolver file if they name no resolvers.
@@ -73,6 +76,16 @@ struct RemoteSettings: Sendable {
         self.messagesPerConnectionMax = try table.integer(
             "messages-per-connection-max", in: 1...1_000_000, default: 200)
         self.destinations = try DestinationSetting.all(table)
+        guard let tls = TLSDemand(rawValue: table.text("tls", default: TLSDemand.may.rawValue)) else {
+            throw SettingsFault("tls", "must be one of \(TLSDemand.list)")
+        }
+        self.tls = tls
+        self.authorities = table.text("ca-file", default: "/etc/ssl/certs/ca-certificates.crt")
+    }
+
+    /// What is asked of the hosts of this next hop.
+    func tls(_ nextHop: NextHop) -> TLSDemand {
+        self.destinations.first { $0.pattern.matches(nextHop) }?.tls ?? self.tls
     }
 
     /// Messages on one connection to this next hop.

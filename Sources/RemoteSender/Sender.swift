@@ -10,6 +10,7 @@ import NIOCore
 import PipeCore
 import SMTPCore
 import SMTPDrivers
+import TLSEngine
 import Unix
 
 /// All deliveries of the process, on one event loop.
@@ -20,6 +21,7 @@ final class Sender {
     private let eventLoop: any EventLoop
     private(set) var settings: RemoteSettings
     private var resolver: Resolver?
+    private let encryption: SenderEncryption
     private var pool = ConnectionPool()
     /// Whose message a connection carries.
     private var users: [UInt64: Attempt] = [:]
@@ -39,6 +41,7 @@ final class Sender {
     init(_ settings: RemoteSettings, eventLoop: any EventLoop) {
         self.settings = settings
         self.eventLoop = eventLoop
+        self.encryption = SenderEncryption(settings)
         self.resolver = self.makeResolver()
     }
 
@@ -52,6 +55,7 @@ final class Sender {
     func reload(_ settings: RemoteSettings) {
         let old = self.settings
         self.settings = settings
+        self.encryption.reload(settings)
         guard settings.resolvers != old.resolvers || settings.resolverLimits != old.resolverLimits else { return }
         self.resolver?.close()
         self.resolver = self.makeResolver()
@@ -102,7 +106,9 @@ final class Sender {
         case .wait: break
         case .ask(let questions):
             for question in questions { self.resolver?.ask(question, asker: attempt.number) }
-        case .connect(let candidate): self.connect(attempt, to: candidate)
+        case .connect(let candidate):
+            attempt.isPlainTextTried = false
+            self.connect(attempt, to: candidate)
         case .end(let outcome):
             attempt.settleRest(outcome)
             self.finish(attempt)
@@ -115,10 +121,25 @@ final class Sender {
             self.pool.takeOldest()?.quit()
             return
         }
+        let encryption: ClientEncryption?
+        do throws(TLSError) {
+            encryption =
+                attempt.isPlainTextTried
+                ? nil : try self.encryption.terms(self.settings.tls(attempt.nextHop), attempt.nextHop, candidate)
+        } catch {
+            // Ours to mend, and not the host's: no other host would be better off.
+            attempt.settleRest(
+                DeliveryOutcome(
+                    .deferred, code: 0, status: EnhancedStatus(.transient, 7, 5), reporter: candidate.octets,
+                    text: Array(error.text.utf8)))
+            self.finish(attempt)
+            return
+        }
+        attempt.candidate = candidate
         let connection = ClientConnection(
             number: self.nextNumber(), peerName: candidate.octets, helloName: self.settings.helloName,
-            timeLimits: self.settings.timeLimits, replyLimits: RemoteSettings.replyLimits, user: self,
-            eventLoop: self.eventLoop)
+            timeLimits: self.settings.timeLimits, replyLimits: RemoteSettings.replyLimits, encryption: encryption,
+            user: self, eventLoop: self.eventLoop)
         self.pool.insert(connection, nextHop: attempt.nextHop)
         self.use(connection, for: attempt)
         self.scheduleTick()
@@ -224,6 +245,15 @@ final class Sender {
         line.write()
     }
 
+    private func logPlainText(_ attempt: Attempt, _ outcome: DeliveryOutcome) {
+        var line = LogLine("tls-failed")
+        line.add("id", attempt.delivery.id)
+        line.add("host", outcome.reporter)
+        line.add("reason", outcome.text)
+        line.add("next", "plain text")
+        line.write()
+    }
+
     /// The queue did not wait for this; the successor will send it again.
     private func logUntold(_ attempt: Attempt) {
         for (recipient, outcome) in zip(attempt.recipients, attempt.outcomes) {
@@ -255,7 +285,12 @@ extension Sender: ClientConnectionUser {
         var line = LogLine("connected")
         line.add("id", attempt.delivery.id)
         line.add("host", connection.peerName)
-        line.add("tls", "none")
+        line.add("tls", connection.tls?.version ?? "none")
+        if let tls = connection.tls {
+            line.add("cipher", tls.cipher)
+            line.add("trust", tls.isVerified ? "verified" : "none")
+            if tls.isResumed { line.add("resumed", "true") }
+        }
         line.write()
         connection.begin(attempt.transaction())
     }
@@ -286,6 +321,13 @@ extension Sender: ClientConnectionUser {
         if attempt.isReusing {
             // A connection that has waited may be dead or its server tired of it: that says nothing of the host.
             self.seekHosts(attempt)
+        } else if connection.hasHandshakeFailed, self.settings.tls(attempt.nextHop) == .may,
+            let candidate = attempt.candidate
+        {
+            // Nothing is lost that plain text from the beginning would have kept; the same host, once more.
+            self.logPlainText(attempt, failure)
+            attempt.isPlainTextTried = true
+            self.connect(attempt, to: candidate)
         } else {
             self.logFailure(attempt, failure)
             self.feed(.candidateFailed(failure), to: attempt)

@@ -8,6 +8,8 @@ package struct Capabilities: Hashable, Sendable {
     package var hasPipelining = false
     /// RFC 6152.
     package var hasEightBitMIME = false
+    /// RFC 3207.
+    package var hasStartTLS = false
     /// RFC 1870. Nil: not offered. 0: offered without a fixed limit.
     package var sizeMax: UInt64?
 
@@ -24,6 +26,8 @@ package struct Capabilities: Hashable, Sendable {
                 self.hasPipelining = true
             } else if Self.equals(keyword, "8BITMIME") {
                 self.hasEightBitMIME = true
+            } else if Self.equals(keyword, "STARTTLS") {
+                self.hasStartTLS = true
             } else if Self.equals(keyword, "SIZE") {
                 self.sizeMax = words.count > 1 ? words[1].decimal() ?? 0 : 0
             } else if let equals = keyword.firstIndex(of: ASCII.equals), Self.equals(keyword[..<equals], "SIZE") {

@@ -11,6 +11,8 @@ extension ClientSession.Stage {
         case .connection: " (while connecting)"
         case .greeting: " (as a greeting)"
         case .hello: " (in reply to EHLO)"
+        case .startTLS: " (in reply to STARTTLS)"
+        case .handshake: " (during the TLS handshake)"
         case .mail: " (in reply to MAIL FROM)"
         case .recipient: " (in reply to RCPT TO)"
         case .data: " (in reply to DATA)"
@@ -82,6 +84,18 @@ extension ClientSession {
         return self.fail(self.ours(text, status), canQuit: false)
     }
 
+    /// RFC 3463 §3.8: X.7.5, a cryptographic failure.
+    mutating func failHandshake(_ reason: String) -> Action {
+        self.hasHandshakeFailed = true
+        return self.fail(
+            self.ours("TLS with the server failed: \(reason)", EnhancedStatus(.transient, 7, 5)), canQuit: false)
+    }
+
+    /// RFC 3463 §3.8: X.7.4, a security feature that is not supported.
+    mutating func failForWantOfTLS(_ reason: String) -> Action {
+        self.fail(self.ours("TLS is required, but \(reason)", EnhancedStatus(.transient, 7, 4)), canQuit: true)
+    }
+
     mutating func breakOff(_ silence: Silence) -> Action {
         switch self.phase {
         case .ready, .quitting, .spent, .closed:
@@ -94,7 +108,10 @@ extension ClientSession {
         case .loneDot:
             // All verdicts are there already; only the connection is of no more use.
             return self.conclude(nil, next: .spent(canQuit: false))
-        case .connecting, .greeting, .hello, .envelope, .content:
+        case .securing:
+            return self.failHandshake(
+                silence == .timeout ? "the server did not answer in time" : "the server closed the connection")
+        case .connecting, .greeting, .hello, .startTLS, .envelope, .content:
             let text = silence == .timeout ? "The server did not answer in time" : "The server closed the connection"
             let status = EnhancedStatus(.transient, 4, silence == .timeout ? 1 : 2)
             return self.fail(self.ours("\(text)\(self.stage.suffix)", status), canQuit: false)

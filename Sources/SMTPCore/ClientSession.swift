@@ -32,9 +32,24 @@ package struct ClientSession: Sendable {
         }
     }
 
+    /// What is asked of the server.
+    package enum Encryption: Hashable, Sendable {
+        case none
+        /// If it is offered.
+        case opportunistic
+        /// STARTTLS, or no mail. Whose certificate is good enough is the driver's business.
+        case required
+        /// Before the greeting (RFC 8314 §3.3).
+        case implicit
+    }
+
     package enum Event: Hashable, Sendable {
         /// The transport is there; the server speaks first.
         case connected
+        /// The handshake is done.
+        case secured
+        /// The handshake has failed, in words for a person.
+        case handshakeFailed(String)
         case replied(PeerReply)
         case replyFaulted(ReplyFault)
         /// Send this. Only while `isReady`; at any other time the session takes it for lost and concludes without a verdict.
@@ -51,6 +66,8 @@ package struct ClientSession: Sendable {
     package enum Action: Hashable, Sendable {
         case wait
         case send([UInt8])
+        /// Begin the handshake of TLS; what was read and not used before must not be used after it.
+        case startTLS
         /// The server knows us: `begin` may come. Once a connection.
         case announceReady
         /// The server said 354: send content, encoded, with the end marker; then feed `contentSent`.
@@ -79,6 +96,9 @@ package struct ClientSession: Sendable {
         case connection
         case greeting
         case hello
+        /// The answer to STARTTLS.
+        case startTLS
+        case handshake
         /// The answer to MAIL, or to RSET before it.
         case mail
         case recipient
@@ -94,12 +114,16 @@ package struct ClientSession: Sendable {
 
     /// Each phase names the phases it may become. All may become `closed` or `spent`.
     enum Phase: Hashable, Sendable {
-        /// → `greeting`
+        /// → `greeting`, `securing`
         case connecting
         /// → `hello`
         case greeting
-        /// EHLO or HELO sent. → `hello` (HELO after EHLO), `ready`
+        /// EHLO or HELO sent. → `hello` (HELO after EHLO), `startTLS`, `ready`
         case hello(isExtended: Bool)
+        /// STARTTLS sent. → `securing`, `ready`
+        case startTLS
+        /// → `greeting` (implicit), `hello`
+        case securing
         /// → `envelope`
         case ready
         /// Waiting for the reply to this step. → `envelope`, `content`, `loneDot`, `ready`
@@ -131,6 +155,11 @@ package struct ClientSession: Sendable {
     let peerName: [UInt8]
     var phase = Phase.connecting
     package internal(set) var capabilities = Capabilities()
+    private let encryption: Encryption
+    /// Whether all that is said is said under TLS.
+    package private(set) var isSecured = false
+    /// Whether the connection was lost to a handshake that failed.
+    package internal(set) var hasHandshakeFailed = false
     /// Messages that were begun on this connection.
     package internal(set) var transactionCount = 0
 
@@ -143,7 +172,8 @@ package struct ClientSession: Sendable {
     /// The server may still hold an envelope, so that RSET must come before the next MAIL.
     var needsReset = false
 
-    package init(helloName: [UInt8], peerName: [UInt8]) {
+    package init(helloName: [UInt8], peerName: [UInt8], encryption: Encryption = .none) {
+        self.encryption = encryption
         self.helloName = helloName
         self.peerName = peerName
     }
@@ -156,6 +186,8 @@ package struct ClientSession: Sendable {
         case .connecting: .connection
         case .greeting: .greeting
         case .hello: .hello
+        case .startTLS: .startTLS
+        case .securing: .handshake
         case .ready: .idle
         case .envelope(.reset), .envelope(.mail): .mail
         case .envelope(.recipient): .recipient
@@ -173,8 +205,18 @@ package struct ClientSession: Sendable {
         if self.phase == .closed { return .wait }
         switch event {
         case .connected:
-            if self.phase == .connecting { self.phase = .greeting }
+            guard self.phase == .connecting else { return .wait }
+            if self.encryption == .implicit {
+                self.phase = .securing
+                return .startTLS
+            }
+            self.phase = .greeting
             return .wait
+        case .secured:
+            return self.secured()
+        case .handshakeFailed(let reason):
+            guard self.phase == .securing else { return self.breakOff(.disconnection) }
+            return self.failHandshake(reason)
         case .replied(let reply):
             return self.hear(reply)
         case .replyFaulted(let fault):
@@ -195,7 +237,8 @@ package struct ClientSession: Sendable {
                 return .send(Array("QUIT\r\n".utf8))
             case .quitting:
                 return .wait
-            case .connecting, .greeting, .hello, .envelope, .content, .finalReply, .loneDot, .spent(canQuit: false),
+            case .connecting, .greeting, .hello, .startTLS, .securing, .envelope, .content, .finalReply, .loneDot,
+                .spent(canQuit: false),
                 .closed:
                 self.phase = .closed
                 return .close
@@ -217,8 +260,7 @@ package struct ClientSession: Sendable {
         case .hello(let isExtended):
             if reply.code / 100 == 2 {
                 if isExtended { self.capabilities = Capabilities(reply) }
-                self.phase = .ready
-                return .announceReady
+                return self.introduced()
             }
             // A server that does not know EHLO is greeted the old way (RFC 5321 §3.2).
             if isExtended, reply.code / 100 == 5 {
@@ -226,6 +268,17 @@ package struct ClientSession: Sendable {
                 return .send(self.command("HELO ", self.helloName))
             }
             return self.refuseSession(reply)
+        case .startTLS:
+            if reply.code / 100 == 2 {
+                self.phase = .securing
+                return .startTLS
+            }
+            guard self.encryption == .required else {
+                // RFC 3207 §4: it goes on as if the command had not been given.
+                self.phase = .ready
+                return .announceReady
+            }
+            return self.fail(self.outcome(.deferred, reply, to: self.stage.suffix), canQuit: true)
         case .envelope(let step):
             return self.hear(reply, to: step)
         case .content:
@@ -237,12 +290,38 @@ package struct ClientSession: Sendable {
         case .quitting:
             self.phase = .closed
             return .close
-        case .connecting, .ready, .spent:
+        case .connecting, .securing, .ready, .spent:
             // Nothing was asked: who speaks now is not in step with us, and would be taken for an answer to the next command.
             return self.fail(self.violation(reply), canQuit: false)
         case .closed:
             return .wait
         }
+    }
+
+    /// EHLO or HELO was answered.
+    private mutating func introduced() -> Action {
+        if !self.isSecured, self.encryption == .opportunistic || self.encryption == .required {
+            if self.capabilities.hasStartTLS {
+                self.phase = .startTLS
+                return .send(Array("STARTTLS\r\n".utf8))
+            }
+            if self.encryption == .required { return self.failForWantOfTLS("the server does not offer it") }
+        }
+        self.phase = .ready
+        return .announceReady
+    }
+
+    private mutating func secured() -> Action {
+        guard self.phase == .securing else { return .wait }
+        self.isSecured = true
+        // RFC 3207 §4.2: nothing that the server said before counts any more.
+        self.capabilities = Capabilities()
+        if self.encryption == .implicit {
+            self.phase = .greeting
+            return .wait
+        }
+        self.phase = .hello(isExtended: true)
+        return .send(self.command("EHLO ", self.helloName))
     }
 
     private mutating func hear(_ fault: ReplyFault) -> Action {

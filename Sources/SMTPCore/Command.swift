@@ -18,6 +18,8 @@ package enum Command: Hashable, Sendable {
     case verify(ForwardPath?)
     case expand
     case help
+    /// RFC 3207.
+    case startTLS
 }
 
 /// What MAIL may say about the message to come.

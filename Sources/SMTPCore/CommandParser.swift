@@ -17,6 +17,8 @@ package enum CommandParser {
         }
         var end = line.count
         while end > 0, Self.isBlank(line[end - 1]) { end -= 1 }
+        // The one verb that is longer than four letters.
+        if let rest = Self.rest(line, end, after: Self.startTLS) { return Self.alone(.startTLS, rest) }
         guard end >= 4, end == 4 || Self.isBlank(line[4]) else { return .failure(.unknownCommand) }
         let verb = (0..<4).reduce(UInt32(0)) { $0 << 8 | UInt32(line[$1].uppercased) }
         var start = 4
@@ -38,6 +40,15 @@ package enum CommandParser {
         case 0x4558_504E: return argument.isEmpty ? .failure(.missingArgument) : .success(.expand)  // EXPN
         default: return .failure(.unknownCommand)
         }
+    }
+
+    private static let startTLS: [UInt8] = Array("STARTTLS".utf8)
+
+    /// The argument behind a verb, if that is the verb.
+    private static func rest(_ line: Span<UInt8>, _ end: Int, after verb: [UInt8]) -> Range<Int>? {
+        guard end >= verb.count, end == verb.count || Self.isBlank(line[verb.count]) else { return nil }
+        for index in verb.indices where line[index].uppercased != verb[index] { return nil }
+        return verb.count..<end
     }
 
     private static func isBlank(_ octet: UInt8) -> Bool { octet == ASCII.space || octet == ASCII.tab }

@@ -27,6 +27,18 @@ package struct ServerLimits: Hashable, Sendable {
     }
 }
 
+/// What a session has to do with TLS.
+package enum ServerTLS: Hashable, Sendable {
+    /// Not offered.
+    case none
+    /// STARTTLS is offered (RFC 3207).
+    case offered
+    /// STARTTLS is offered, and there is no mail without it.
+    case required
+    /// TLS comes before the greeting (RFC 8314 §3).
+    case implicit
+}
+
 /// What all sessions of one set of settings share: the limits, and the replies that name the host.
 ///
 /// Made once at start and at each reload; a session keeps those that it began with.
@@ -37,6 +49,8 @@ package final class ServerRules: Sendable {
     let greeting: Reply
     let hello: Reply
     let extendedHello: Reply
+    /// The same with STARTTLS.
+    let extendedHelloBeforeTLS: Reply
     let goodbye: Reply
     let idleTooLong: Reply
     let tooManyFaults: Reply
@@ -50,7 +64,10 @@ package final class ServerRules: Sendable {
         self.limits = limits
         self.greeting = .greeting(hostname)
         self.hello = .hello(hostname)
-        self.extendedHello = .extendedHello(hostname, mailOctetCountMax: limits.mailOctetCountMax, origin: origin)
+        self.extendedHello = .extendedHello(
+            hostname, mailOctetCountMax: limits.mailOctetCountMax, offersTLS: false, origin: origin)
+        self.extendedHelloBeforeTLS = .extendedHello(
+            hostname, mailOctetCountMax: limits.mailOctetCountMax, offersTLS: true, origin: origin)
         self.goodbye = .goodbye(hostname)
         self.idleTooLong = .idleTooLong(hostname)
         self.tooManyFaults = .tooManyFaults(hostname)

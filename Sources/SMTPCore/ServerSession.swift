@@ -25,6 +25,10 @@ package struct ServerSession: Sendable {
         case contentEnded(octetCount: UInt64)
         /// The final dot of content that is refused.
         case contentFaulted(DataFault)
+        /// The handshake that `startTLS` asked for, or that comes before the greeting, is done.
+        case secured
+        /// That handshake has failed: the connection cannot be used any more.
+        case handshakeFailed
         /// Nothing came for as long as the settings allow.
         case idleLimitReached
         /// The program is to end. Fed again after each reply until the session closes.
@@ -42,6 +46,8 @@ package struct ServerSession: Sendable {
         case checkSender(ReversePath, MailParameters)
         case checkRecipient(ForwardPath)
         case verify(ForwardPath)
+        /// Reply, and take what comes as the handshake of TLS. Whatever else the client sent must not be used.
+        case startTLS(Reply)
         /// Reply, and take what comes as content.
         case receiveContent(Reply)
         /// The content is complete: ask for acceptance.
@@ -76,6 +82,8 @@ package struct ServerSession: Sendable {
         case receivingContent
         /// → `idle`, `closed`
         case committing
+        /// The client was told to begin its handshake. → `fresh`, `closed`
+        case securing
         case closed
     }
 
@@ -84,8 +92,15 @@ package struct ServerSession: Sendable {
     private var faultCount = 0
     /// Whether the client said EHLO, not HELO.
     package private(set) var isExtended = false
+    private let tls: ServerTLS
+    /// Whether all that is said is said under TLS.
+    package private(set) var isSecured = false
 
-    package init(rules: ServerRules) { self.rules = rules }
+    package init(rules: ServerRules, tls: ServerTLS = .none) {
+        self.rules = rules
+        self.tls = tls
+        if tls == .implicit { self.phase = .securing }
+    }
 
     package var isClosed: Bool { self.phase == .closed }
 
@@ -93,12 +108,15 @@ package struct ServerSession: Sendable {
     package var isAsking: Bool {
         switch self.phase {
         case .askingSender, .askingRecipient, .verifying, .committing: true
-        case .fresh, .idle, .collecting, .receivingContent, .closed: false
+        case .fresh, .idle, .collecting, .receivingContent, .securing, .closed: false
         }
     }
 
+    /// Whether a handshake is awaited; nothing but its end may be fed now.
+    package var isSecuring: Bool { self.phase == .securing }
+
     /// Whether commands or content may be fed now.
-    package var isOpenToInput: Bool { !self.isClosed && !self.isAsking }
+    package var isOpenToInput: Bool { !self.isClosed && !self.isAsking && !self.isSecuring }
 
     package mutating func receive(_ event: Event) -> Action {
         // Why: timing can bring any event after the end: a verdict, a limit, a stop.
@@ -125,28 +143,40 @@ package struct ServerSession: Sendable {
             precondition(self.phase == .receivingContent)
             self.phase = .idle
             return self.refuse(fault.reply, abandons: true)
+        case .secured:
+            guard self.phase == .securing else { return .wait }
+            // RFC 3207 §4.2: what was known of the client before is forgotten.
+            self.phase = .fresh
+            self.isExtended = false
+            self.isSecured = true
+            return .wait
+        case .handshakeFailed:
+            return self.closeSilently()
         case .idleLimitReached:
+            // In the middle of a handshake there is nobody who could read a reply.
+            if self.phase == .securing { return self.closeSilently() }
             return self.close(self.rules.idleTooLong)
         case .stopRequested:
             return self.stop()
         case .disconnected:
-            self.phase = .closed
-            return .close
+            return self.closeSilently()
         }
     }
 
     // MARK: Commands
 
     private mutating func obey(_ command: Command, isFollowed: Bool) -> Action {
-        precondition(!self.isAsking && self.phase != .receivingContent, "A command was fed while none can be taken.")
+        precondition(
+            self.isOpenToInput && self.phase != .receivingContent, "A command was fed while none can be taken.")
 
         switch command {
-        case .hello, .extendedHello, .data:
+        case .hello, .extendedHello, .data, .startTLS:
             // RFC 2920 §3.1: these must be the last of a group, because what follows depends on their reply.
             // Who sends more at once either does not read replies (a spammer's program) or has
             // been made to by somebody else (an HTTP client that talks to port 25; content smuggled into a
             // session). Like Postfix we give up synchronisation and close. NOOP, VRFY, EXPN and QUIT
-            // must be last as well, but nothing that follows them can be misread, so they pass.
+            // must be last as well, but nothing that follows them can be misread, so they pass. What comes in clear text
+            // behind STARTTLS may be somebody else's, and would be taken for the client's own words under TLS.
             if isFollowed { return self.close(.spokenTooSoon) }
         case .mail, .recipient, .reset, .noOperation, .quit, .verify, .expand, .help:
             break
@@ -154,7 +184,10 @@ package struct ServerSession: Sendable {
 
         switch command {
         case .hello: return self.greet(self.rules.hello, isExtended: false)
-        case .extendedHello: return self.greet(self.rules.extendedHello, isExtended: true)
+        case .extendedHello:
+            return self.greet(
+                self.offersTLS ? self.rules.extendedHelloBeforeTLS : self.rules.extendedHello, isExtended: true)
+        case .startTLS: return self.startTLS()
         case .mail(let path, let parameters): return self.begin(path, parameters)
         case .recipient(let path): return self.addRecipient(path)
         case .data: return self.beginContent()
@@ -178,14 +211,31 @@ package struct ServerSession: Sendable {
         return .reply(reply)
     }
 
+    private var offersTLS: Bool { !self.isSecured && (self.tls == .offered || self.tls == .required) }
+
+    private mutating func startTLS() -> Action {
+        if self.isSecured { return self.refuse(.startTLSAgain) }
+        guard self.offersTLS else { return self.refuse(.startTLSUnknown) }
+        switch self.phase {
+        case .fresh: return self.refuse(.helloFirst)
+        case .collecting: return self.refuse(.startTLSInMail)
+        case .idle: break
+        case .askingSender, .askingRecipient, .verifying, .receivingContent, .committing, .securing, .closed:
+            preconditionFailure("A command was fed while none can be taken.")
+        }
+        self.phase = .securing
+        return .startTLS(.startTLS)
+    }
+
     private mutating func begin(_ path: ReversePath, _ parameters: MailParameters) -> Action {
         switch self.phase {
         case .fresh: return self.refuse(.helloFirst)
         case .collecting: return self.refuse(.mailNested)
         case .idle: break
-        case .askingSender, .askingRecipient, .verifying, .receivingContent, .committing, .closed:
+        case .askingSender, .askingRecipient, .verifying, .receivingContent, .committing, .securing, .closed:
             preconditionFailure("A command was fed while none can be taken.")
         }
+        guard self.tls != .required || self.isSecured else { return self.refuse(.startTLSFirst) }
         // RFC 1870 §6.1: what is declared too large is refused before a single octet of it is sent.
         guard parameters.declaredOctetCount <= self.rules.limits.mailOctetCountMax else {
             return self.refuse(.mailTooLarge)
@@ -220,6 +270,7 @@ package struct ServerSession: Sendable {
     }
 
     private mutating func verify(_ path: ForwardPath?) -> Action {
+        guard self.tls != .required || self.isSecured else { return self.refuse(.startTLSFirst) }
         guard let path else { return .reply(.cannotVerify) }
         if case .collecting(let recipientCount) = self.phase {
             self.phase = .verifying(recipientCount: recipientCount, isGreeted: true)
@@ -259,7 +310,7 @@ package struct ServerSession: Sendable {
         case (.committing, .refused(let reply)):
             self.phase = .idle
             return self.refuse(reply)
-        case (.fresh, _), (.idle, _), (.collecting, _), (.receivingContent, _), (.closed, _):
+        case (.fresh, _), (.idle, _), (.collecting, _), (.receivingContent, _), (.securing, _), (.closed, _):
             preconditionFailure("A verdict was given to a question that nobody asked.")
         }
     }
@@ -286,10 +337,17 @@ package struct ServerSession: Sendable {
         return .replyThenClose(reply)
     }
 
+    private mutating func closeSilently() -> Action {
+        self.phase = .closed
+        return .close
+    }
+
     /// Idle sessions go at once, a mail under way is finished first (the driver limits how long).
     private mutating func stop() -> Action {
         switch self.phase {
         case .fresh, .idle, .verifying(recipientCount: nil, isGreeted: _): self.close(self.rules.shuttingDown)
+        case .securing:
+            self.closeSilently()
         case .askingSender, .collecting, .askingRecipient, .verifying, .receivingContent, .committing, .closed: .wait
         }
     }

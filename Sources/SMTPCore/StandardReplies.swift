@@ -12,12 +12,15 @@ extension Reply {
     /// To HELP (RFC 5321 §4.1.1.8).
     package static let help = Reply(
         214, EnhancedStatus(.success, 0, 0),
-        lines: ["EHLO HELO MAIL RCPT DATA RSET NOOP QUIT VRFY HELP", "See RFC 5321"].map { Array($0.utf8) })
+        lines: ["EHLO HELO MAIL RCPT DATA RSET NOOP QUIT VRFY STARTTLS HELP", "See RFC 5321"].map { Array($0.utf8) })
 
     /// The greeting. RFC 2034 §4 leaves it without a status.
     static func greeting(_ hostname: [UInt8]) -> Reply {
         Reply(220, nil, lines: [hostname + Array(" ESMTP Apus".utf8)])
     }
+
+    /// To STARTTLS (RFC 3207 §4): what comes next is a handshake.
+    static let startTLS = Reply(220, EnhancedStatus(.success, 0, 0), "Ready to start TLS")
 
     static func goodbye(_ hostname: [UInt8]) -> Reply {
         Reply(221, EnhancedStatus(.success, 0, 0), lines: [hostname + Array(" closing connection".utf8)])
@@ -26,11 +29,15 @@ extension Reply {
     /// To HELO (RFC 5321 §4.1.1.1); without a status, as RFC 2034 §4 says.
     static func hello(_ hostname: [UInt8]) -> Reply { Reply(250, nil, lines: [hostname]) }
 
-    /// To EHLO: what is offered (RFC 2920, RFC 1870, RFC 6152, RFC 2034).
+    /// To EHLO: what is offered (RFC 2920, RFC 1870, RFC 3207, RFC 6152, RFC 2034).
     ///
     /// - Parameter origin: what the programs of this machine complete addresses with; for them alone.
-    static func extendedHello(_ hostname: [UInt8], mailOctetCountMax: UInt64, origin: [UInt8]?) -> Reply {
-        let keywords = ["PIPELINING", "SIZE \(mailOctetCountMax)", "8BITMIME", "ENHANCEDSTATUSCODES"]
+    static func extendedHello(
+        _ hostname: [UInt8], mailOctetCountMax: UInt64, offersTLS: Bool, origin: [UInt8]?
+    ) -> Reply {
+        let keywords =
+            ["PIPELINING", "SIZE \(mailOctetCountMax)"] + (offersTLS ? ["STARTTLS"] : [])
+            + ["8BITMIME", "ENHANCEDSTATUSCODES"]
         let local = origin.map { [Array("XORIGIN ".utf8) + $0] } ?? []
         return Reply(250, nil, lines: [hostname] + keywords.map { Array($0.utf8) } + local)
     }
@@ -111,6 +118,12 @@ extension Reply {
     static let argumentMissing = Reply(501, EnhancedStatus(.permanent, 5, 4), "This command has an argument")
     static let parameterValue = Reply(
         501, EnhancedStatus(.permanent, 5, 4), "A parameter has a value that it cannot have")
+    /// To STARTTLS where it was not offered.
+    static let startTLSUnknown = Reply(502, EnhancedStatus(.permanent, 5, 1), "STARTTLS is not offered here")
+    static let startTLSAgain = Reply(503, EnhancedStatus(.permanent, 5, 1), "TLS is active already")
+    static let startTLSInMail = Reply(503, EnhancedStatus(.permanent, 5, 1), "Not within a mail, say RSET first")
+    /// RFC 3207 §4.
+    static let startTLSFirst = Reply(530, EnhancedStatus(.permanent, 7, 0), "Must issue a STARTTLS command first")
     static let helloFirst = Reply(503, EnhancedStatus(.permanent, 5, 1), "Say EHLO or HELO first")
     static let mailNested = Reply(503, EnhancedStatus(.permanent, 5, 1), "A sender was given already")
     static let mailFirst = Reply(503, EnhancedStatus(.permanent, 5, 1), "Give a sender with MAIL first")

@@ -7,6 +7,7 @@ package import MailTypes
 package import NIOCore
 import NIOPosix
 package import SMTPCore
+package import TLSEngine
 import Unix
 
 /// How long each answer of a server is waited for (RFC 5321 §4.5.3.2).
@@ -44,7 +45,8 @@ package struct ClientTimeLimits: Hashable, Sendable {
         switch stage {
         case .connection: self.connection
         case .greeting: self.greeting
-        case .hello: self.hello
+        // Each is an answer to what opens a session.
+        case .hello, .startTLS, .handshake: self.hello
         case .mail: self.mail
         case .recipient: self.recipient
         case .data: self.data
@@ -68,6 +70,35 @@ package protocol ClientConnectionUser: AnyObject {
     func connectionClosed(_ connection: ClientConnection)
 }
 
+/// What a connection has to do with TLS.
+package struct ClientEncryption {
+    package var kind: ClientSession.Encryption
+    package var context: TLSClientContext
+    /// Told to the server, so that it shows the right certificate.
+    package var serverName: String?
+    /// With a strict context, the certificate must be for one of these, or for the address if there is none.
+    package var names: [String]
+    package var address: String
+    /// Of an earlier connection.
+    package var session: TLSSession?
+    /// Called with a session for a later connection.
+    package var keepSession: (TLSSession) -> Void
+
+    package init(
+        kind: ClientSession.Encryption, context: TLSClientContext, serverName: String?, names: [String],
+        address: String,
+        session: TLSSession?, keepSession: @escaping (TLSSession) -> Void
+    ) {
+        self.kind = kind
+        self.context = context
+        self.serverName = serverName
+        self.names = names
+        self.address = address
+        self.session = session
+        self.keepSession = keepSession
+    }
+}
+
 /// One connection to one server, for any number of messages.
 package final class ClientConnection: ChannelInboundHandler {
     package typealias InboundIn = ByteBuffer
@@ -86,6 +117,10 @@ package final class ClientConnection: ChannelInboundHandler {
     private let eventLoop: any EventLoop
     private unowned let user: any ClientConnectionUser
     private var session: ClientSession
+    /// Until it is used.
+    private var encryption: ClientEncryption?
+    /// What the handshake has agreed on; nil in plain text.
+    package private(set) var tls: TLSSummary?
     private var parser: ReplyParser
     private var channel: (any Channel)?
     private var isConnecting = true
@@ -109,14 +144,17 @@ package final class ClientConnection: ChannelInboundHandler {
     /// - Parameter user: must outlive the connection.
     package init(
         number: UInt64, peerName: [UInt8], helloName: [UInt8], timeLimits: ClientTimeLimits,
-        replyLimits: ReplyParser.Limits, user: any ClientConnectionUser, eventLoop: any EventLoop
+        replyLimits: ReplyParser.Limits, encryption: ClientEncryption?, user: any ClientConnectionUser,
+        eventLoop: any EventLoop
     ) {
         self.number = number
         self.peerName = peerName
         self.timeLimits = timeLimits
         self.user = user
         self.eventLoop = eventLoop
-        self.session = ClientSession(helloName: helloName, peerName: peerName)
+        self.encryption = encryption
+        self.session = ClientSession(
+            helloName: helloName, peerName: peerName, encryption: encryption?.kind ?? .none)
         self.parser = ReplyParser(limits: replyLimits)
     }
 
@@ -124,6 +162,8 @@ package final class ClientConnection: ChannelInboundHandler {
     package var isReady: Bool { self.session.isReady && !self.isClosed }
     /// Whether the final dot is under way, so that only the answer is missing.
     package var isAwaitingFinalReply: Bool { self.session.stage == .finalReply }
+    /// Whether the connection was lost to a TLS handshake that failed.
+    package var hasHandshakeFailed: Bool { self.session.hasHandshakeFailed }
     package var transactionCount: Int { self.session.transactionCount }
     package var capabilities: Capabilities { self.session.capabilities }
 
@@ -233,9 +273,27 @@ package final class ClientConnection: ChannelInboundHandler {
         do throws(ReplyFault) {
             while !self.isClosed, let reply = try self.parser.next(octets, from: &index) {
                 self.perform(self.session.receive(.replied(reply)))
+                // What came in clear text behind the answer to STARTTLS may be somebody else's, and would be taken for
+                // answers under TLS.
+                if self.session.stage == .handshake, index < octets.count {
+                    self.perform(self.session.receive(.handshakeFailed("the server sent something before it")))
+                    break
+                }
             }
         } catch {
             self.perform(self.session.receive(.replyFaulted(error)))
+        }
+        self.settle()
+    }
+
+    package func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
+        guard let event = event as? TLSEvent else { return context.fireUserInboundEventTriggered(event) }
+        switch event {
+        case .established(let summary):
+            self.tls = summary
+            self.perform(self.session.receive(.secured))
+        case .failed(let error):
+            self.perform(self.session.receive(.handshakeFailed(error.text)))
         }
         self.settle()
     }
@@ -255,6 +313,7 @@ package final class ClientConnection: ChannelInboundHandler {
         switch action {
         case .wait: break
         case .send(let octets): self.write(octets, promise: nil)
+        case .startTLS: self.startTLS()
         case .announceReady: self.isReadyToTell = true
         case .sendContent:
             self.encoder = DataEncoder()
@@ -264,6 +323,21 @@ package final class ClientConnection: ChannelInboundHandler {
             if self.contentOctetCount == 0 { self.finishContent() } else { self.wantMore() }
         case .conclude(let conclusion): self.conclusionToTell = conclusion
         case .close: self.abandon()
+        }
+    }
+
+    private func startTLS() {
+        guard let channel = self.channel, let encryption = self.encryption else { return self.abandon() }
+        self.encryption = nil
+        do {
+            let engine = try TLSEngine(
+                client: encryption.context, serverName: encryption.serverName, names: encryption.names,
+                address: encryption.address, session: encryption.session)
+            let handler = TLSHandler(engine, isClient: true, keepSession: encryption.keepSession)
+            try channel.pipeline.syncOperations.addHandler(handler, position: .first)
+        } catch {
+            let text = (error as? TLSError)?.text ?? "\(error)"
+            self.perform(self.session.receive(.handshakeFailed(text)))
         }
     }
 

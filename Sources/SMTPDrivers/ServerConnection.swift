@@ -6,8 +6,33 @@
 package import MailTypes
 package import NIOCore
 package import SMTPCore
+package import TLSEngine
 
-/// The one handler in the pipeline of a client's connection.
+/// What a connection has to do with TLS.
+package enum ServerEncryption {
+    case none
+    case offered(TLSServerContext)
+    case required(TLSServerContext)
+    case implicit(TLSServerContext)
+
+    var kind: ServerTLS {
+        switch self {
+        case .none: .none
+        case .offered: .offered
+        case .required: .required
+        case .implicit: .implicit
+        }
+    }
+
+    fileprivate var context: TLSServerContext? {
+        switch self {
+        case .none: nil
+        case .offered(let context), .required(let context), .implicit(let context): context
+        }
+    }
+}
+
+/// The handler of a client's connection; with TLS, a `TLSHandler` is in front of it.
 ///
 /// Replies to a batch of pipelined commands go out in one write, when the batch is used up. An answer that is
 /// still awaited holds the earlier replies of its batch back: the client waits for all of them anyway.
@@ -21,6 +46,8 @@ package final class ServerConnection: ChannelInboundHandler {
     private var intake: (any ServerIntake)?
     private var session: ServerSession
     private var input: ServerInput
+    /// Until it is used.
+    private var encryption: TLSServerContext?
     private var context: ChannelHandlerContext?
     /// What has come and is not used yet; nil for an idle connection.
     private var inbound: ByteBuffer?
@@ -54,12 +81,16 @@ package final class ServerConnection: ChannelInboundHandler {
     private static let lingerTickCount: UInt32 = 3
 
     /// - Parameter intake: must call nothing of the connection before `channelActive`.
-    package init(client: IPAddress, terms: ServerTerms, register: ServerRegister, intake: any ServerIntake) {
+    package init(
+        client: IPAddress, terms: ServerTerms, encryption: ServerEncryption, register: ServerRegister,
+        intake: any ServerIntake
+    ) {
         self.client = client
         self.terms = terms
         self.register = register
         self.intake = intake
-        self.session = ServerSession(rules: terms.rules)
+        self.session = ServerSession(rules: terms.rules, tls: encryption.kind)
+        self.encryption = encryption.context
         self.input = ServerInput(limits: terms.rules.limits)
         self.lastTick = register.tick
     }
@@ -80,6 +111,10 @@ package final class ServerConnection: ChannelInboundHandler {
 
     package func channelActive(context: ChannelHandlerContext) {
         self.lastTick = self.register.tick
+        if self.session.isSecuring {
+            self.startTLS(context)
+            return self.readOn()
+        }
         self.readOn()
         if self.terms.greetingDelay > .zero {
             context.eventLoop.assumeIsolated().scheduleTask(in: self.terms.greetingDelay) { self.greet() }
@@ -98,6 +133,7 @@ package final class ServerConnection: ChannelInboundHandler {
     package func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         self.state.remove(.isReadAsked)
         guard !self.session.isClosed else { return }
+        guard !self.session.isSecuring else { return }
         guard self.state.contains(.isGreeted) else {
             self.perform(self.session.receive(.spokenTooSoon))
             return self.flush()
@@ -114,6 +150,22 @@ package final class ServerConnection: ChannelInboundHandler {
 
     package func channelWritabilityChanged(context: ChannelHandlerContext) {
         if context.channel.isWritable { self.advance() }
+    }
+
+    package func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
+        guard let event = event as? TLSEvent else { return context.fireUserInboundEventTriggered(event) }
+        switch event {
+        case .established(let summary):
+            guard self.session.isSecuring else { return }
+            self.lastTick = self.register.tick
+            self.perform(self.session.receive(.secured))
+            self.intake?.secured(summary)
+            // Over implicit TLS the greeting is still to come.
+            if self.state.contains(.isGreeted) { self.advance() } else { self.greet() }
+        case .failed(let error):
+            if self.session.isSecuring { self.intake?.handshakeFailed(error.text) }
+            self.perform(self.session.receive(.handshakeFailed))
+        }
     }
 
     package func errorCaught(context: ChannelHandlerContext, error: any Error) { context.close(promise: nil) }
@@ -138,7 +190,7 @@ package final class ServerConnection: ChannelInboundHandler {
     /// Ends the session as soon as no mail is under way.
     func stop() {
         self.state.insert(.isStopping)
-        guard self.state.contains(.isGreeted) else {
+        guard self.state.contains(.isGreeted) || self.session.isSecuring else {
             self.context?.close(promise: nil)
             return
         }
@@ -153,6 +205,10 @@ package final class ServerConnection: ChannelInboundHandler {
         } else if self.session.isAsking {
             guard elapsed > self.terms.answerTimeout, let intake = self.intake else { return }
             self.conclude(intake.overdue())
+        } else if self.session.isSecuring {
+            guard elapsed > self.terms.handshakeTimeout else { return }
+            self.intake?.handshakeFailed("the client did not complete the TLS handshake in time")
+            self.perform(self.session.receive(.idleLimitReached))
         } else if elapsed > (self.input.isInContent ? self.terms.dataTimeout : self.terms.commandTimeout) {
             self.perform(self.session.receive(.idleLimitReached))
             self.flush()
@@ -214,7 +270,7 @@ package final class ServerConnection: ChannelInboundHandler {
         switch command {
         case .hello(let name): self.intake?.greeted(name, isExtended: false)
         case .extendedHello(let name): self.intake?.greeted(name, isExtended: true)
-        case .mail, .recipient, .data, .reset, .noOperation, .quit, .verify, .expand, .help: break
+        case .mail, .recipient, .data, .reset, .noOperation, .quit, .verify, .expand, .help, .startTLS: break
         }
         self.perform(self.session.receive(.commandReceived(command, isFollowed: isFollowed)))
     }
@@ -270,6 +326,11 @@ package final class ServerConnection: ChannelInboundHandler {
             case .close:
                 self.context?.close(promise: nil)
                 return
+            case .startTLS(let reply):
+                self.write(reply)
+                self.flush()
+                if let context = self.context { self.startTLS(context) }
+                return
             case .receiveContent(let reply):
                 self.state.remove(.isAborted)
                 self.input.beginContent()
@@ -284,6 +345,21 @@ package final class ServerConnection: ChannelInboundHandler {
                 return
             }
             action = self.session.receive(.verdict(verdict))
+        }
+    }
+
+    /// From here on the client's octets are those of its handshake. None of what it has sent before is left: a session whose
+    /// client sent more behind STARTTLS is closed.
+    private func startTLS(_ context: ChannelHandlerContext) {
+        guard let encryption = self.encryption else { return context.close(promise: nil) }
+        self.encryption = nil
+        self.lastTick = self.register.tick
+        do {
+            let handler = TLSHandler(try TLSEngine(server: encryption), isClient: false)
+            try context.pipeline.syncOperations.addHandler(handler, position: .first)
+        } catch {
+            self.intake?.handshakeFailed("\(error)")
+            self.perform(self.session.receive(.handshakeFailed))
         }
     }
 

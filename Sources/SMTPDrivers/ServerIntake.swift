@@ -2,6 +2,7 @@
 
 package import MailTypes
 package import SMTPCore
+package import TLSEngine
 
 /// What stands behind one SMTP session: it knows the policy and carries the mail away.
 ///
@@ -10,6 +11,10 @@ package import SMTPCore
 package protocol ServerIntake: AnyObject {
     /// The client has said HELO or EHLO.
     func greeted(_ name: [UInt8], isExtended: Bool)
+    /// What comes from now on is encrypted. What the client has called itself is forgotten.
+    func secured(_ summary: TLSSummary)
+    /// There was to be a handshake, and it has failed; `ended` follows.
+    func handshakeFailed(_ reason: String)
     /// MAIL: may this sender begin a mail?
     func checkSender(_ path: ReversePath, _ parameters: MailParameters) -> ServerSession.Verdict?
     /// RCPT: is mail for this recipient taken?

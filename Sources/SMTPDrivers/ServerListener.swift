@@ -25,7 +25,7 @@ package final class ServerListener {
     /// What a new connection gets: the terms of its session and what stands behind it, or a reply that turns
     /// it away.
     package enum Welcome {
-        case session(ServerTerms, any ServerIntake & ServerConnectionHolder)
+        case session(ServerTerms, ServerEncryption, any ServerIntake & ServerConnectionHolder)
         case turnedAway(Reply)
     }
 
@@ -113,9 +113,9 @@ private struct Door {
             throw ChannelError.eof
         }
         switch self.welcome(origin) {
-        case .session(let terms, let intake):
+        case .session(let terms, let encryption, let intake):
             let connection = ServerConnection(
-                client: origin.address, terms: terms, register: self.register, intake: intake)
+                client: origin.address, terms: terms, encryption: encryption, register: self.register, intake: intake)
             intake.connection = connection
             try channel.pipeline.syncOperations.addHandler(connection)
         case .turnedAway(let reply):

@@ -15,14 +15,18 @@ package final class ServerTerms: Sendable {
     /// How long the greeting is held back to see who speaks before it; zero for not at all.
     package let greetingDelay: TimeAmount
 
+    /// How long a TLS handshake may take, all of it.
+    package let handshakeTimeout: TimeAmount
+
     package init(
         rules: ServerRules, commandTimeout: TimeAmount, dataTimeout: TimeAmount, answerTimeout: TimeAmount,
-        greetingDelay: TimeAmount
+        greetingDelay: TimeAmount, handshakeTimeout: TimeAmount
     ) {
         self.rules = rules
         self.commandTimeout = commandTimeout
         self.dataTimeout = dataTimeout
         self.answerTimeout = answerTimeout
         self.greetingDelay = greetingDelay
+        self.handshakeTimeout = handshakeTimeout
     }
 }

@@ -42,6 +42,8 @@ package enum SettingKind: Equatable, Sendable {
     case domainPattern
     /// `user@example.org`, `@example.org`, `@*.example.org`, `<>`.
     case sender
+    /// The SHA-256 of a certificate: 64 hexadecimal digits, with or without colons; handed over in small letters without.
+    case fingerprint
     /// One of these words.
     case word([String])
     /// Known, but of a later version.
@@ -76,7 +78,7 @@ package enum SettingKind: Equatable, Sendable {
         case .later(let text):
             throw Fault(text)
         case .text, .hostname, .domain, .path, .file, .network, .socketAddress, .resolver, .nextHop, .address,
-            .user, .recipient, .delimiter, .mailbox, .domainPattern, .sender, .word:
+            .user, .recipient, .delimiter, .mailbox, .domainPattern, .sender, .fingerprint, .word:
             guard case .string(let text) = value else {
                 throw Self.wrongType(value, "a string", hint: "put it into quotation marks")
             }
@@ -143,6 +145,14 @@ package enum SettingKind: Equatable, Sendable {
                     hint: "write \"user@example.org\", \"@example.org\", \"@*.example.org\" or \"<>\"")
             }
             return text
+        case .fingerprint:
+            let digits = text.lowercased().filter { $0 != ":" }
+            guard digits.utf8.count == 64, digits.allSatisfy(\.isHexDigit) else {
+                throw Fault(
+                    "\"\(text)\" is not the SHA-256 of a certificate",
+                    hint: "openssl x509 -in FILE -noout -fingerprint -sha256 prints it")
+            }
+            return digits
         case .word(let words):
             guard words.contains(text) else {
                 let known = words.map { "\"\($0)\"" }.joined(separator: ", ")

@@ -12,6 +12,7 @@ package struct Settings: Equatable, Sendable {
         package let text: String
         /// `mx` or `submission`.
         package let role: String
+        package let tls: ListenerTLS
         /// Where it stands in the file.
         package let line: Int
     }
@@ -23,6 +24,8 @@ package struct Settings: Equatable, Sendable {
     /// Where `state` stands in the file; 0 if it is not set.
     package let stateLine: Int
     package let listenAddresses: [ListenAddress]
+    /// The first is for clients that name no host, or one that no certificate has.
+    package let certificates: [CertificateFiles]
     package let workerCount: Int
     package let stopTimeout: Duration
     /// Programs of others that run in the place of ours: the path and the arguments.
@@ -39,7 +42,7 @@ package struct Settings: Equatable, Sendable {
         left.file == right.file && left.hostname == right.hostname && left.stateDirectory == right.stateDirectory
             && left.listenAddresses == right.listenAddresses && left.workerCount == right.workerCount
             && left.stopTimeout == right.stopTimeout && left.tables == right.tables
-            && left.replacements == right.replacements
+            && left.replacements == right.replacements && left.certificates == right.certificates
     }
 
     package static let stateDirectoryDefault = "/var/lib/apus"
@@ -77,6 +80,25 @@ package struct Settings: Equatable, Sendable {
         return SettingsReader(file: file, octets: octets).values["state"]?.first?.text ?? Self.stateDirectoryDefault
     }
 
+    /// Those of listeners with their own, that of `[tls]`, then the others.
+    private static func certificates(_ reader: SettingsReader) -> [CertificateFiles] {
+        var certificates: [CertificateFiles] = []
+        func add(_ chain: SettingsReader.Value?, _ key: SettingsReader.Value?, listener: String = "") {
+            guard let chain else { return }
+            certificates.append(
+                CertificateFiles(
+                    listener: listener, chain: chain.text, key: key?.text ?? chain.text, line: chain.line))
+        }
+        for listen in reader.tables("listen") {
+            add(
+                listen.values["certificate"], listen.values["private-key"],
+                listener: listen.values["address"]?.text ?? "")
+        }
+        add(reader.values["tls.certificate"]?.first, reader.values["tls.private-key"]?.first)
+        for table in reader.tables("certificate") { add(table.values["certificate"], table.values["private-key"]) }
+        return certificates
+    }
+
     /// Takes what the reader has found in order.
     private init(_ reader: SettingsReader) {
         self.file = reader.file
@@ -90,8 +112,11 @@ package struct Settings: Equatable, Sendable {
             guard let value = listen.values["address"], let role = listen.values["role"],
                 let address = SocketAddress(text: value.text)
             else { return nil }
-            return ListenAddress(address: address, text: value.text, role: role.text, line: value.line)
+            return ListenAddress(
+                address: address, text: value.text, role: role.text,
+                tls: listen.values["tls"].flatMap { ListenerTLS(rawValue: $0.text) } ?? .offer, line: value.line)
         }
+        self.certificates = Self.certificates(reader)
         let places: [ProgramName: String] = [
             .local: "programs.local", .remote: "programs.remote", .bounce: "programs.bounce",
         ]
@@ -113,8 +138,9 @@ package struct Settings: Equatable, Sendable {
             let limits = DestinationSetting.ranges.compactMap { limit in
                 table.values[limit.name].map { " \(limit.name)=\($0.text)" }
             }
+            let words = limits.joined() + (table.values["tls"].map { " tls=\($0.text)" } ?? "")
             for program in [ProgramName.queue, .remote] {
-                tables[program, default: SettingsTable()].append("destination", match.text + limits.joined())
+                tables[program, default: SettingsTable()].append("destination", match.text + words)
             }
         }
         // What follows from the settings without being one.

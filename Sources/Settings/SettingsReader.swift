@@ -177,6 +177,7 @@ struct SettingsReader {
 
     private mutating func checkTogether() {
         self.checkListeners()
+        self.checkCertificates()
         self.checkDestinations()
         self.checkRetries()
         for key in SettingsSchema.keys {
@@ -218,6 +219,45 @@ struct SettingsReader {
             self.remark(
                 smarthost.line, "remote.smarthost: \"\(smarthost.text)\" is this server itself (line \(line))",
                 hint: "mail would go round in circles")
+        }
+    }
+
+    private mutating func checkCertificates() {
+        let tls = self.values["tls.certificate"]?.first
+        if let key = self.values["tls.private-key"]?.first, tls == nil {
+            self.remark(
+                key.line, "tls.private-key without tls.certificate", hint: "add certificate = \"…/fullchain.pem\"")
+        }
+        let others = self.tables("certificate")
+        if tls == nil, let first = others.first {
+            self.remark(
+                first.line, "[[certificate]] without tls.certificate",
+                hint: "put the certificate that most clients see into [tls]")
+        }
+        for listen in self.tables("listen") {
+            if let key = listen.values["private-key"], listen.values["certificate"] == nil {
+                self.remark(key.line, "listen.private-key without listen.certificate")
+            }
+            guard let word = listen.values["tls"], word.text == "implicit" || word.text == "require", tls == nil,
+                listen.values["certificate"] == nil, !self.unread.contains("tls.certificate")
+            else { continue }
+            self.remark(
+                word.line, "listen.tls = \"\(word.text)\" needs a certificate",
+                hint: "add [tls] with certificate = \"…/fullchain.pem\" and private-key = \"…/privkey.pem\"")
+        }
+        for listen in self.tables("listen") where listen.values["tls"]?.text == "require" {
+            guard listen.values["role"]?.text == "mx", let word = listen.values["tls"] else { continue }
+            self.remark(
+                word.line, "listen.tls = \"require\" refuses mail of servers without TLS",
+                hint: "RFC 3207 forbids it for a server that the world delivers to", weight: .advice)
+        }
+        if let smarthost = self.values["remote.smarthost"]?.first, smarthost.text.hasSuffix(":465"),
+            self.values["remote.tls"]?.first?.text != "implicit",
+            !self.tables("destination").contains(where: { $0.values["tls"]?.text == "implicit" })
+        {
+            self.remark(
+                smarthost.line, "remote.smarthost: servers on port 465 expect TLS before the greeting",
+                hint: "add tls = \"implicit\" to [remote]", weight: .advice)
         }
     }
 

@@ -69,6 +69,7 @@ package enum SettingsReference {
         case .recipient: "mail address or user name"
         case .delimiter: "one character, or none"
         case .mailbox: "mailbox"
+        case .fingerprint: isMany ? "fingerprints" : "fingerprint"
         case .word(let words): words.map { "`\"\($0)\"`" }.joined(separator: ", ")
         case .later: ""
         }

@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import PipeCore
+import TLSEngine
+import Unix
 
 /// The table of all keys. A key stands here once, and nowhere else is said what it can hold.
 extension SettingsSchema {
     private static let year = 31_536_000
 
     package static let keys: [SettingKey] =
-        top + listen + domains + smtp + sendmail + local + remote + destination + dns + queue + bounce + programs
-        + later
+        top + listen + tls + certificate + domains + smtp + sendmail + local + remote + destination + dns + queue
+        + bounce + programs + later
 
     private static let top: [SettingKey] = [
         SettingKey(
@@ -36,6 +38,38 @@ extension SettingsSchema {
             "listen.role", .word(["mx", "submission"]), .required,
             "What the listener is for; the word stands in the log. As long as there is no authentication both follow the "
                 + "same rules: mail for the local domains from everybody, for anywhere from `relay-from`."),
+        SettingKey(
+            "listen.tls", .word(ListenerTLS.allCases.map(\.rawValue)),
+            default: "`offer` if there is a certificate, else `off`",
+            "`offer`: STARTTLS, for who wants it. `require`: no mail without it; for submission, as other servers may not know "
+                + "it. `implicit`: TLS from the first octet, as port 465 has it. `off`: none."),
+        SettingKey(
+            "listen.certificate", .file, default: "`tls.certificate`",
+            "A certificate for this listener alone, in front of those of all."),
+        SettingKey("listen.private-key", .file, default: "in the file of the certificate", "Its private key."),
+    ]
+
+    private static let tls: [SettingKey] = [
+        SettingKey(
+            "tls.certificate", .file, default: "none: no TLS",
+            "The certificate, with those of its issuers behind it, in PEM: `fullchain.pem` of certbot. Apus notices by itself when "
+                + "it changes. [tls.md](tls.md) says who reads it."),
+        SettingKey(
+            "tls.private-key", .file, default: "in the file of the certificate", "Its private key, without a password."),
+        SettingKey(
+            "tls.minimum-version", .word(TLSVersion.allCases.map(\.rawValue)), for: [(.smtpd, "tls-minimum-version")],
+            default: "1.2", "The oldest version that clients may speak."),
+        SettingKey(
+            "tls.handshake-timeout", .duration(1...3_600), for: [(.smtpd, "handshake-timeout")], default: "1 min",
+            "How long a client may take for its handshake; then the connection is closed."),
+    ]
+
+    private static let certificate: [SettingKey] = [
+        SettingKey(
+            "certificate.certificate", .file, .required,
+            "One more certificate, as `tls.certificate`: for the names in it if a client asks for one of them, and beside the "
+                + "others of these names if its key is of another kind (RSA, ECDSA)."),
+        SettingKey("certificate.private-key", .file, default: "in the file of the certificate", "Its private key."),
     ]
 
     private static let domains: [SettingKey] = [
@@ -45,6 +79,11 @@ extension SettingsSchema {
         SettingKey(
             "domains.relay-from", .network, .list, for: [(.smtpd, "relay-from")], default: "none",
             "Clients that may send mail to anywhere: `127.0.0.0/8`, `2001:db8::/32`, or one address."),
+        SettingKey(
+            "domains.relay-certificates", .fingerprint, .list, for: [(.smtpd, "relay-certificate")], default: "none",
+            "Clients that may send mail to anywhere because they show one of these certificates: the SHA-256 of each, as "
+                + "`openssl x509 -noout -fingerprint -sha256` prints it. With any, clients are asked for a certificate."
+        ),
     ]
 
     private static let smtp: [SettingKey] = [
@@ -126,6 +165,15 @@ extension SettingsSchema {
     private static let remote: [SettingKey] =
         [
             SettingKey(
+                "remote.tls", .word(TLSDemand.allCases.map(\.rawValue)), for: [(.remote, "tls")], default: "may",
+                "What is asked of other servers. `may`: STARTTLS if it is offered, whatever the certificate, and plain text "
+                    + "otherwise. `require`: STARTTLS, whatever the certificate. `verify`: STARTTLS, with a certificate for the "
+                    + "name of the host. `implicit`: the same before the greeting, as port 465 has it. `off`: plain text."
+            ),
+            SettingKey(
+                "remote.ca-file", .file, for: [(.remote, "ca-file")], default: "/etc/ssl/certs/ca-certificates.crt",
+                "The authorities whose certificates `verify` and `implicit` believe, in PEM."),
+            SettingKey(
                 "remote.smarthost", .nextHop, for: [(.lookup, "smarthost")], default: "none: MX look-up",
                 "The host that all mail to other servers is handed to: `example.org` (its MX), `[mail.example.org]:587` "
                     + "(that host) or `192.0.2.1:25`."),
@@ -192,6 +240,9 @@ extension SettingsSchema {
             "destination.messages-per-minute-max", .integer(destinationRange("messages-per-minute-max")),
             default: "no limit",
             "Deliveries begun in a minute, spread evenly over it: with 60, one a second. Attempts that fail count too."),
+        SettingKey(
+            "destination.tls", .word(TLSDemand.allCases.map(\.rawValue)), default: "`remote.tls`",
+            "What is asked of these hosts, as with `remote.tls`."),
     ]
 
     private static func destinationRange(_ name: String) -> ClosedRange<Int> {
@@ -287,8 +338,6 @@ extension SettingsSchema {
     ]
 
     private static let later: [SettingKey] = [
-        SettingKey("listen.tls", .later("TLS is not in this version yet"), .optional, "For a later version."),
-        SettingKey("tls", .later("TLS is not in this version yet"), .optional, "For a later version."),
-        SettingKey("dkim", .later("DKIM is not in this version yet"), .optional, "For a later version."),
+        SettingKey("dkim", .later("DKIM is not in this version yet"), .optional, "For a later version.")
     ]
 }

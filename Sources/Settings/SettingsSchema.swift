@@ -62,8 +62,8 @@ package struct SettingKey: Sendable {
 
 /// All keys of apus.toml, in the order of the manual.
 package enum SettingsSchema {
-    /// Written `[[listen]]`, once for each address, and `[[destination]]`, once for each pattern.
-    static let repeatedTables = ["listen", "destination"]
+    /// Written `[[listen]]`, once for each address, `[[certificate]]` and `[[destination]]`, once for each pattern.
+    static let repeatedTables = ["listen", "certificate", "destination"]
 
     /// `smtp.size-max` by default. Two programs must agree on it, so it is handed over even if it is not set.
     static let messageOctetCountDefault = 52_428_800

@@ -9,14 +9,23 @@ package import Unix
 package struct Surroundings {
     /// Addresses that our own running apusd listens on: these being in use is as it should be.
     private let ownAddresses: Set<SocketAddress>
+    /// Whether the question is if Apus can run at all.
+    private let isStarting: Bool
 
-    package init(ownAddresses: Set<SocketAddress> = []) { self.ownAddresses = ownAddresses }
+    /// - Parameter isStarting: an expired certificate is no mistake then, as mail without it would be worse off.
+    package init(ownAddresses: Set<SocketAddress> = [], isStarting: Bool = false) {
+        self.ownAddresses = ownAddresses
+        self.isStarting = isStarting
+    }
 
     /// Everything that would keep Apus from running with these settings here.
     package func remarks(on settings: Settings) -> [Remark] {
         var remarks: [Remark] = []
         self.checkState(settings, &remarks)
         self.checkFiles(settings, &remarks)
+        for certificate in settings.certificates {
+            remarks += certificate.remarks(file: settings.file, now: WallClock.now(), isStarting: self.isStarting)
+        }
         self.checkUsers(settings, &remarks)
         self.checkAddresses(settings, &remarks)
         return remarks.sorted {

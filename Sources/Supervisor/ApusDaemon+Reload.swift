@@ -18,17 +18,20 @@ extension ApusDaemon {
         }
         let own = Set(self.settings.listenAddresses.map(\.address))
         if let fresh = settings {
-            let found = Surroundings(ownAddresses: own).remarks(on: fresh)
+            let found = Surroundings(ownAddresses: own, isStarting: true).remarks(on: fresh)
             remarks += found
             if found.contains(where: { $0.weight == .mistake }) { settings = nil }
         }
         Self.log(remarks)
-        guard let settings, let listeners = self.openListeners(settings) else {
+        guard let settings, let certificates = self.certificates(of: settings),
+            let listeners = self.openListeners(settings)
+        else {
             var line = LogLine("reload-refused")
             line.add("reason", "the settings are wrong, see above; the old ones stay in force")
             line.write()
             return
         }
+        self.certificates.replace(certificates)
         self.take(settings, listeners)
         LogLine("reloaded").write()
     }
@@ -48,7 +51,8 @@ extension ApusDaemon {
                     descriptor = try ListeningSocket.open(address.address, among: all)
                     opened.append(descriptor)
                 }
-                listeners.append(Listener(role: address.role, address: address.text, descriptor: descriptor))
+                listeners.append(
+                    Listener(role: address.role, address: address.text, tls: address.tls, descriptor: descriptor))
             } catch {
                 Self.log([Surroundings.remark(error, address, file: self.configuration)])
                 for descriptor in opened { descriptor.close() }
@@ -71,6 +75,7 @@ extension ApusDaemon {
             let table = self.table(for: part)
             self.tell(part) { process throws(SystemError) in try process.send(settings: table) }
             guard part.program == .smtpd else { continue }
+            self.tellCertificates(part)
             // A listener whose role or spelling has changed is taken away and handed over anew; the socket stays
             // open meanwhile, and who connects waits in it.
             for listener in old where !listeners.contains(listener) {

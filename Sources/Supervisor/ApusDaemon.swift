@@ -5,6 +5,7 @@ import Glibc
 import MailTypes
 import PipeCore
 import Settings
+import TLSEngine
 import Unix
 
 /// apusd: carries out what `Supervision` decides, in one thread and one poll loop.
@@ -24,6 +25,7 @@ package final class ApusDaemon {
     var processes: [Part: PartProcess] = [:]
     private var links = LinkRegister()
     var listeners: [Listener]
+    var certificates: CertificateShelf
 
     private var clients: [OperatorClient] = []
     var gatherings: [UInt32: StatusGathering] = [:]
@@ -59,7 +61,7 @@ package final class ApusDaemon {
         self.settings = settings
         self.installation = try Installation(settings)
 
-        let found = Surroundings().remarks(on: settings)
+        let found = Surroundings(isStarting: true).remarks(on: settings)
         Self.log(found)
         guard !found.contains(where: { $0.weight == .mistake }) else {
             throw Installation.Fault("the settings do not fit this machine, see above")
@@ -70,7 +72,7 @@ package final class ApusDaemon {
                 try SystemError.check(apus_signal_descriptor(numbers, numbers.count), "signalfd"))
             self.operatorSocket = try OperatorSocket(path: self.installation.controlSocketPath)
             self.localListener = Listener(
-                role: "local", address: "unix:\(self.installation.submitSocketPath)",
+                role: "local", address: "unix:\(self.installation.submitSocketPath)", tls: .off,
                 descriptor: try UnixListener.open(self.installation.submitSocketPath, mode: 0o666))
         } catch { throw Installation.Fault(error.text, .system) }
         let all = settings.listenAddresses.map(\.address)
@@ -78,13 +80,17 @@ package final class ApusDaemon {
         for address in settings.listenAddresses {
             do throws(SystemError) {
                 let descriptor = try ListeningSocket.open(address.address, among: all)
-                listeners.append(Listener(role: address.role, address: address.text, descriptor: descriptor))
+                listeners.append(
+                    Listener(role: address.role, address: address.text, tls: address.tls, descriptor: descriptor))
             } catch {
                 Self.log([Surroundings.remark(error, address, file: configuration)])
                 throw Installation.Fault("cannot listen, see above")
             }
         }
         self.listeners = listeners + [self.localListener]
+        do throws(TLSError) {
+            self.certificates = try CertificateShelf(settings.certificates)
+        } catch { throw Installation.Fault(error.text) }
         self.notifier = ServiceNotifier()
         var limits = Supervision.Limits()
         limits.stopTimeout = settings.stopTimeout
@@ -153,7 +159,9 @@ package final class ApusDaemon {
     /// The time until something is due, in milliseconds; -1 for ever.
     private var timeout: CInt {
         var deadlines = self.clients.map(\.deadline) + self.gatherings.values.map(\.deadline)
-        for deadline in [self.supervision.nextDeadline, self.links.nextDeadline, self.nextWatchdog] {
+        for deadline in [
+            self.supervision.nextDeadline, self.links.nextDeadline, self.nextWatchdog, self.certificates.nextDeadline,
+        ] {
             if let deadline { deadlines.append(deadline) }
         }
         guard let first = deadlines.min() else { return -1 }
@@ -194,6 +202,7 @@ package final class ApusDaemon {
         }
         for client in self.clients where client.deadline <= now { self.letGo(client.descriptor) }
         for (number, gathering) in self.gatherings where gathering.deadline <= now { self.finishGathering(number) }
+        self.lookAfterCertificates(now: now)
         if let next = self.nextWatchdog, next <= now, let interval = self.notifier.watchdogInterval {
             self.notifier.alive()
             self.nextWatchdog = now + interval
@@ -309,6 +318,7 @@ package final class ApusDaemon {
             let table = self.table(for: part)
             self.tell(part) { process throws(SystemError) in try process.send(settings: table) }
             guard part.program == .smtpd else { return }
+            self.tellCertificates(part)
             for listener in self.listeners {
                 self.tell(part) { process throws(SystemError) in try process.send(listener) }
             }

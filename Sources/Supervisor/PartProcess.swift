@@ -102,8 +102,23 @@ struct PartProcess {
 
     func send(_ listener: Listener) throws(SystemError) {
         var octets: [UInt8] = []
-        octets.appendFrame(.listen, 0, [Array(listener.role.utf8), Array(listener.address.utf8)])
+        octets.appendFrame(.listen, 0, [listener.role, listener.address, listener.tls.rawValue].map { Array($0.utf8) })
         try self.control?.send(octets, [listener.descriptor])
+    }
+
+    func send(_ certificates: [CertificateFile]) throws(SystemError) {
+        for certificate in certificates {
+            var octets: [UInt8] = []
+            octets.appendFrame(.certificate, 0, [Array(certificate.listener.utf8), Array(certificate.name.utf8)])
+            try self.control?.send(octets, [certificate.descriptor])
+        }
+        try self.send(.certificates)
+    }
+
+    func send(ticketKeys: [[UInt8]]) throws(SystemError) {
+        var octets: [UInt8] = []
+        octets.appendFrame(.tickets, 0, ticketKeys)
+        try self.control?.send(octets)
     }
 
     /// - Parameter number: by which it tells us of the link's end; 0 for a link whose end does not concern us.

@@ -203,7 +203,7 @@ package final class TLSClientContext: TLSContext {
 
     /// For servers of whom nothing is asked but that they encrypt.
     package override init() throws(TLSError) {
-        self.handle = try Self.make(.v1_2, ciphers: TLSContext.lenientCiphers)
+        self.handle = try Self.make(.tls12, ciphers: TLSContext.lenientCiphers)
         self.isStrict = false
         try super.init()
     }
@@ -212,7 +212,7 @@ package final class TLSClientContext: TLSContext {
     ///
     /// - Parameter authorities: the file of the certificates that are believed, in PEM.
     package init(authorities: String) throws(TLSError) {
-        let handle = try Self.make(.v1_2, ciphers: TLSContext.ciphers)
+        let handle = try Self.make(.tls12, ciphers: TLSContext.ciphers)
         guard SSL_CTX_load_verify_file(handle, authorities) == 1 else {
             SSL_CTX_free(handle)
             throw TLSError.drained("\(authorities) cannot be used as a list of authorities")

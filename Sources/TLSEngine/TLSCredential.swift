@@ -38,7 +38,9 @@ package final class TLSPrivateKey {
 package final class TLSCredential {
     /// What an administrator should know of it.
     package enum Finding: Equatable, Sendable {
-        /// Nobody will believe it any more, or not yet, or OpenSSL refuses to use it.
+        /// OpenSSL refuses to use it.
+        case unusable(String)
+        /// Who verifies certificates will not believe it.
         case fault(String)
         case advice(String)
     }
@@ -154,7 +156,7 @@ package final class TLSCredential {
                 .advice("the certificate comes without that of its issuer, which many clients need to verify it"))
         }
         if self.key.kind == "RSA", self.key.bitCount < 2_048 {
-            findings.append(.fault("an RSA key of \(self.key.bitCount) bits is too weak"))
+            findings.append(.unusable("an RSA key of \(self.key.bitCount) bits is too weak"))
         } else if self.names.isEmpty {
             findings.append(.advice("the certificate names no host"))
         }

@@ -25,8 +25,8 @@ package struct TLSError: Error, Equatable, Sendable {
 
 /// The versions that may be spoken.
 package enum TLSVersion: String, Sendable, CaseIterable {
-    case v1_2 = "1.2"
-    case v1_3 = "1.3"
+    case tls12 = "1.2"
+    case tls13 = "1.3"
 
-    var number: CInt { self == .v1_2 ? TLS1_2_VERSION : TLS1_3_VERSION }
+    var number: CInt { self == .tls12 ? TLS1_2_VERSION : TLS1_3_VERSION }
 }

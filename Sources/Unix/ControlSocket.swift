@@ -20,7 +20,7 @@ package struct ControlSocket: Sendable {
     /// How many descriptors come with a frame of that verb.
     package static func descriptorCount(_ verb: Verb) -> Int {
         switch verb {
-        case .listen: 1
+        case .listen, .certificate: 1
         case .link: 2
         default: 0
         }
@@ -79,17 +79,50 @@ extension Descriptor {
     package static let control = Descriptor(3)
 }
 
+/// What a listener does about TLS, if there is a certificate.
+package enum ListenerTLS: String, CaseIterable, Sendable {
+    case off
+    /// STARTTLS.
+    case offer
+    /// STARTTLS, and no mail without it.
+    case require
+    /// Before the greeting (RFC 8314 §3).
+    case implicit
+}
+
+/// A certificate with its chain and its key, as a program is given it.
+package struct CertificateFile: Hashable, Sendable {
+    /// The address of the listener that it is for; empty for all of them.
+    package let listener: String
+    /// Where it came from, for the log.
+    package let name: String
+    /// A file in memory: all of it in PEM.
+    package let descriptor: Descriptor
+
+    /// More than a chain of certificates ever has.
+    package static let octetCountMax = 1 << 20
+
+    package init(listener: String, name: String, descriptor: Descriptor) {
+        self.listener = listener
+        self.name = name
+        self.descriptor = descriptor
+    }
+}
+
 /// A listening socket as a program is given it.
 package struct Listener: Hashable, Sendable {
     /// `mx` or `submission`.
     package let role: String
     /// As in the settings: `127.0.0.1:2525`, `[::]:25`.
     package let address: String
+    /// What clients of it get of TLS.
+    package let tls: ListenerTLS
     package let descriptor: Descriptor
 
-    package init(role: String, address: String, descriptor: Descriptor) {
+    package init(role: String, address: String, tls: ListenerTLS, descriptor: Descriptor) {
         self.role = role
         self.address = address
+        self.tls = tls
         self.descriptor = descriptor
     }
 }
@@ -126,6 +159,10 @@ package enum ControlEvent: Sendable {
     /// All settings, at the start and after a reload.
     case settings(SettingsTable)
     case listen(Listener)
+    /// All certificates, at the start and whenever one of them has changed. Whoever takes them closes the descriptors.
+    case certificates([CertificateFile])
+    /// The keys of session tickets, the newest first.
+    case tickets([[UInt8]])
     /// Stop accepting on this address.
     case unlisten(address: String)
     case link(LinkEnds)
@@ -139,6 +176,7 @@ package enum ControlEvent: Sendable {
 /// Gathers `setting` frames and turns the others into events.
 struct ControlReader: Sendable {
     private var table = SettingsTable()
+    private var certificates: [CertificateFile] = []
 
     mutating func event(_ arrival: ControlSocket.Arrival) throws(FrameFault) -> ControlEvent? {
         let frame = arrival.frame
@@ -152,11 +190,25 @@ struct ControlReader: Sendable {
             defer { self.table = SettingsTable() }
             return .settings(self.table)
         case .listen:
-            try frame.expectFields(2)
+            try frame.expectFields(3)
             return .listen(
                 Listener(
                     role: try Self.text(frame, 0), address: try Self.text(frame, 1),
+                    tls: try frame.value(ListenerTLS(rawValue: try Self.text(frame, 2))),
                     descriptor: arrival.descriptors[0]))
+        case .certificate:
+            try frame.expectFields(2)
+            self.certificates.append(
+                CertificateFile(
+                    listener: try Self.text(frame, 0), name: try Self.text(frame, 1),
+                    descriptor: arrival.descriptors[0]))
+            return nil
+        case .certificates:
+            try frame.expectFields(0)
+            defer { self.certificates = [] }
+            return .certificates(self.certificates)
+        case .tickets:
+            return .tickets((0..<frame.fieldCount).map { Array(frame[$0]) })
         case .unlisten:
             try frame.expectFields(1)
             return .unlisten(address: try Self.text(frame, 0))

@@ -80,6 +80,12 @@ extension Descriptor {
     /// On a file system without locks there is nothing to take.
     package func tryLock() -> Bool { flock(self.number, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK }
 
+    /// A file in memory that nobody can change, for another process to read.
+    package static func memoryFile(_ name: String, _ octets: [UInt8]) throws(SystemError) -> Descriptor {
+        let number = octets.withUnsafeBytes { apus_memory_file(name, $0.baseAddress, $0.count) }
+        return Descriptor(try SystemError.check(number, "memfd_create"))
+    }
+
     /// Reads from a place in the file, without moving; empty at its end.
     package func read(at offset: UInt64, upTo octetCountMax: Int) throws(SystemError) -> [UInt8] {
         var result = 0

@@ -19,6 +19,9 @@ package struct Program: Sendable {
     package private(set) var settings = SettingsTable()
     package private(set) var listeners: [Listener] = []
     package private(set) var links: [LinkEnds] = []
+    /// What apusd gave; by hand there are none.
+    package private(set) var certificates: [CertificateFile] = []
+    package private(set) var ticketKeys: [[UInt8]] = []
     /// Whether apusd started us.
     package let isSupervised: Bool
     /// Arguments that are not of the common ones, for programs with modes of their own.
@@ -139,6 +142,8 @@ package struct Program: Sendable {
             case .settings(let table): self.settings = table
             case .listen(let listener): self.listeners.append(listener)
             case .link(let link): self.links.append(link)
+            case .certificates(let certificates): self.certificates = certificates
+            case .tickets(let keys): self.ticketKeys = keys
             case .start: return
             case .stop: ExitStatus.ok.exit()
             case .unlisten, .status: throw StartFault("apusd sent something out of place before start", .software)

@@ -59,7 +59,8 @@ private let importTable: [String: Set<String>] = {
         // Floor 5: programs.
         "Supervisor": ["Glibc", "CUnix", "MailTypes", "PipeCore", "Unix", "Settings", "TLSEngine"],
         "Receiver": nio.union([
-            "Glibc", "MailTypes", "SMTPCore", "MessageCore", "PipeCore", "Unix", "TLSEngine", "PipeDrivers", "SMTPDrivers",
+            "Glibc", "MailTypes", "SMTPCore", "MessageCore", "PipeCore", "Unix", "TLSEngine", "PipeDrivers",
+            "SMTPDrivers",
         ]),
         "QueueManager": nio.union([
             "Glibc", "Synchronization", "MailTypes", "QueueCore", "PipeCore", "Unix", "PipeDrivers", "LMDBQueueStore",

@@ -390,7 +390,7 @@ struct ClientSessionTests {
                     openVerdictCount = 0
                 case .sendContent:
                     #expect(openVerdictCount > 0)
-                case .wait, .send, .announceReady, .close:
+                case .wait, .send, .startTLS, .announceReady, .close:
                     if case .begin = event, wasReady { openVerdictCount = 2 }
                     // A session never closes over recipients that it has not told of.
                     if session.stage == .closed, event != .quit { #expect(openVerdictCount == 0) }

@@ -82,6 +82,8 @@ private struct Peer {
                 self.say(reply)
                 return self.replies.append("(closed)")
             case .close: return self.replies.append("(closed)")
+            case .startTLS(let reply):
+                return self.say(reply)
             case .receiveContent(let reply):
                 self.contentCount = 0
                 self.input.beginContent()

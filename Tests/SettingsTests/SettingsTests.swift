@@ -121,10 +121,29 @@ private func remarks(_ text: String) -> [String] {
                 "local.aliases = \"aliases\"",
                 "apus.toml:5: local.aliases: \"aliases\" is not an absolute path; begin it with /"
             ),
-            ("[tls]\ncertificate = \"/x\"", "apus.toml:5: TLS is not in this version yet"),
+            (
+                "[tls]\nprivate-key = \"/x\"",
+                "apus.toml:6: tls.private-key without tls.certificate; add certificate = \"…/fullchain.pem\""
+            ),
             (
                 "[[listen]]\naddress = \"[::]:465\"\nrole = \"mx\"\ntls = \"implicit\"",
-                "apus.toml:8: TLS is not in this version yet"
+                "apus.toml:8: listen.tls = \"implicit\" needs a certificate; add [tls] with certificate = \"…/fullchain.pem\" and private-key = \"…/privkey.pem\""
+            ),
+            (
+                "[[certificate]]\ncertificate = \"/x\"",
+                "apus.toml:5: [[certificate]] without tls.certificate; put the certificate that most clients see into [tls]"
+            ),
+            (
+                "domains.relay-certificates = [\"AB:CD\"]",
+                "apus.toml:5: domains.relay-certificates: \"AB:CD\" is not the SHA-256 of a certificate; openssl x509 -in FILE -noout -fingerprint -sha256 prints it"
+            ),
+            (
+                "remote.smarthost = \"[mail.example.org]:465\"",
+                "apus.toml:5: advice: remote.smarthost: servers on port 465 expect TLS before the greeting; add tls = \"implicit\" to [remote]"
+            ),
+            (
+                "remote.tls = \"must\"",
+                "apus.toml:5: remote.tls: \"must\" is not one of \"off\", \"may\", \"require\", \"verify\", \"implicit\""
             ),
             ("hostname = \"other.example\"", "apus.toml:5: hostname is already set in line 1"),
             (

@@ -14,7 +14,7 @@ private func keys(_ mark: UInt8...) -> TLSTicketKeys {
 }
 
 private func server(
-    _ names: [String] = ["ec"], minimum: TLSVersion = .v1_2, tickets: TLSTicketKeys = keys(1), asks: Bool = false
+    _ names: [String] = ["ec"], minimum: TLSVersion = .tls12, tickets: TLSTicketKeys = keys(1), asks: Bool = false
 ) throws -> TLSServerContext {
     let workshop = try workshop()
     return try TLSServerContext(
@@ -150,7 +150,7 @@ private func pair(
 
     @Test("Only what is asked for is spoken")
     func minimum() throws {
-        let pair = try pair(try server(minimum: .v1_3), try TLSClientContext(), names: [])
+        let pair = try pair(try server(minimum: .tls13), try TLSClientContext(), names: [])
         try pair.client.start()
         try pair.run()
         #expect(pair.client.summary?.version == "TLSv1.3")
@@ -267,7 +267,7 @@ private func pair(
         let now = Timestamp(microseconds: UInt64(time()) * 1_000_000)
         #expect(try workshop.credential("ec").findings(now: now) == [])
         #expect(
-            try workshop.credential("weak").findings(now: now) == [.fault("an RSA key of 1024 bits is too weak")])
+            try workshop.credential("weak").findings(now: now) == [.unusable("an RSA key of 1024 bits is too weak")])
         #expect(try workshop.credential("old").findings(now: now).count == 1)
         let later = Timestamp(microseconds: now.microseconds + 801 * 43_200_000_000)
         #expect(

@@ -88,7 +88,7 @@ import Unix
         let (left, right) = try Descriptor.socketPair()
         defer { left.close(); right.close() }
         var octets: [UInt8] = []
-        octets.appendFrame(.listen, 0, [Array("mx".utf8), Array("127.0.0.1:25".utf8)])
+        octets.appendFrame(.listen, 0, [Array("mx".utf8), Array("127.0.0.1:25".utf8), Array("offer".utf8)])
         try ControlSocket(left).send(octets)
         var receiver = ControlSocket(right)
         #expect(try receiver.read())

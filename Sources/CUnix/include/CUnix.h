@@ -74,6 +74,9 @@ int apus_start_writing(int descriptor);
  * megabytes, instead of being given back and asked for again with every message. Before the first thread is made. */
 void apus_keep_freed_memory(void);
 
+/* A file without a name, in memory, that holds these octets; nobody can change it any more. Close-on-exec. */
+int apus_memory_file(const char *name, const void *octets, size_t count);
+
 /* Sets the soft limit of open descriptors to the hard one. */
 int apus_raise_descriptor_limit(void);
 

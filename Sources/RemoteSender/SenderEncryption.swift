@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import DNSCore
+import MailTypes
+import PipeCore
+import SMTPCore
+import SMTPDrivers
+import TLSEngine
+import Unix
+
+/// On which terms a host is spoken to, and what earlier connections to it have left behind.
+///
+/// What a domain publishes about its hosts (DANE, MTA-STS) would be asked here, beside what the settings say of it.
+final class SenderEncryption {
+    /// Sessions of hosts that are kept; each takes one or two KiB.
+    private static let sessionCountMax = 2_000
+
+    private var settings: RemoteSettings
+    private var lenient: TLSClientContext?
+    private var strict: TLSClientContext?
+    /// The file of authorities as it was read.
+    private var authoritiesMark: FileMark?
+    private var sessions: [SessionKey: TLSSession] = [:]
+
+    /// A session counts as verified for the names of its connection only.
+    private struct SessionKey: Hashable {
+        let host: MailExchangers.Candidate
+        let names: [String]
+        let isStrict: Bool
+    }
+
+    init(_ settings: RemoteSettings) { self.settings = settings }
+
+    func reload(_ settings: RemoteSettings) {
+        if settings.authorities != self.settings.authorities {
+            self.strict = nil
+            // What the old authorities have vouched for is not vouched for by the new ones.
+            self.sessions = self.sessions.filter { !$0.key.isStrict }
+        }
+        self.settings = settings
+    }
+
+    /// Nil for plain text. Throws if what is demanded cannot be had on this machine.
+    func terms(
+        _ demand: TLSDemand, _ nextHop: NextHop, _ candidate: MailExchangers.Candidate
+    ) throws(TLSError) -> ClientEncryption? {
+        let kind: ClientSession.Encryption
+        switch demand {
+        case .off: return nil
+        case .may: kind = .opportunistic
+        case .require, .verify: kind = .required
+        case .implicit: kind = .implicit
+        }
+        let isStrict = demand == .verify || demand == .implicit
+        let context = isStrict ? try self.strictContext() : try self.lenientContext()
+        let name = candidate.name.isEmpty ? nil : String(decoding: candidate.name, as: UTF8.self)
+        var names: [String] = []
+        if isStrict {
+            // A certificate for the domain itself is worth more than one for the host that DNS has named for it.
+            if case .domain(let domain) = nextHop.target { names.append(String(decoding: domain, as: UTF8.self)) }
+            if let name, !names.contains(name) { names.append(name) }
+        }
+        let key = SessionKey(host: candidate, names: names, isStrict: isStrict)
+        return ClientEncryption(
+            kind: kind, context: context, serverName: name, names: names,
+            address: String(decoding: candidate.address.octets, as: UTF8.self),
+            session: self.sessions[key], keepSession: { [weak self] in self?.keep($0, key) })
+    }
+
+    private func keep(_ session: TLSSession, _ key: SessionKey) {
+        // Any of them will do: what is lost is a shorter handshake.
+        if self.sessions[key] == nil, self.sessions.count >= Self.sessionCountMax, let other = self.sessions.keys.first
+        {
+            self.sessions[other] = nil
+        }
+        self.sessions[key] = session
+    }
+
+    private func lenientContext() throws(TLSError) -> TLSClientContext {
+        if let context = self.lenient { return context }
+        let context = try TLSClientContext()
+        self.lenient = context
+        return context
+    }
+
+    /// The authorities are read when they are first needed, and anew when the file has changed.
+    private func strictContext() throws(TLSError) -> TLSClientContext {
+        let mark = try? FileMark(self.settings.authorities)
+        if let context = self.strict, mark == self.authoritiesMark { return context }
+        let context = try TLSClientContext(authorities: self.settings.authorities)
+        self.strict = context
+        self.authoritiesMark = mark
+        return context
+    }
+}

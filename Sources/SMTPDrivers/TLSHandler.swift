@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// TLS in the pipeline of a connection, of a server or a client: ciphertext towards the network, plain text towards the
+// session. All that TLS is, is in the engine.
+
+import NIOCore
+package import TLSEngine
+
+/// What the handler tells the session behind it, as a user event.
+package enum TLSEvent: Sendable {
+    case established(TLSSummary)
+    /// The handshake has failed, or a record was not as it must be. The connection is closed after this.
+    case failed(TLSError)
+}
+
+/// The first handler of a connection that is encrypted. Reads go on by themselves until there is something for the session.
+final class TLSHandler: ChannelDuplexHandler {
+    typealias InboundIn = ByteBuffer
+    typealias InboundOut = ByteBuffer
+    typealias OutboundIn = ByteBuffer
+    typealias OutboundOut = ByteBuffer
+
+    private let engine: TLSEngine
+    /// A client begins.
+    private let isClient: Bool
+    /// Called with a session that the server gives, for the next connection.
+    private let keepSession: ((TLSSession) -> Void)?
+    /// The session has asked for octets and has got none since.
+    private var isReadOwed = false
+    /// A read was put off until the other side takes what we have sent.
+    private var isReadHeld = false
+    private var isTold = false
+    private var isOver = false
+
+    init(_ engine: TLSEngine, isClient: Bool, keepSession: ((TLSSession) -> Void)? = nil) {
+        self.engine = engine
+        self.isClient = isClient
+        self.keepSession = keepSession
+    }
+
+    func handlerAdded(context: ChannelHandlerContext) {
+        // A session that asked for octets before it was encrypted asks for these.
+        self.isReadOwed = true
+        guard self.isClient, context.channel.isActive else { return }
+        self.begin(context)
+    }
+
+    func channelActive(context: ChannelHandlerContext) {
+        if self.isClient { self.begin(context) }
+        context.fireChannelActive()
+    }
+
+    private func begin(_ context: ChannelHandlerContext) {
+        do throws(TLSError) { try self.engine.start() } catch { return self.fail(error, context) }
+        self.sendOutput(context)
+        context.flush()
+    }
+
+    // MARK: Coming in
+
+    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        guard !self.isOver else { return }
+        let ciphertext = Self.unwrapInboundIn(data)
+        var plaintext: ByteBuffer?
+        var fault: TLSError?
+        ciphertext.withUnsafeReadableBytes { octets in
+            do throws(TLSError) {
+                try self.engine.receive(octets) { part in
+                    if plaintext == nil {
+                        plaintext = context.channel.allocator.buffer(
+                            capacity: max(part.count, min(ciphertext.readableBytes, 65_536)))
+                    }
+                    plaintext?.writeBytes(part)
+                }
+            } catch { fault = error }
+        }
+        if self.engine.hasOutput {
+            self.sendOutput(context)
+            context.flush()
+        }
+        if let session = self.engine.takeSession() { self.keepSession?(session) }
+        self.tellEstablished(context)
+        if let plaintext, !self.isOver {
+            self.isReadOwed = false
+            context.fireChannelRead(Self.wrapInboundOut(plaintext))
+        }
+        if let fault { return self.fail(fault, context) }
+        if self.engine.state == .ended, !self.isOver { self.end(context) }
+    }
+
+    private func tellEstablished(_ context: ChannelHandlerContext) {
+        guard !self.isTold, let summary = self.engine.summary, self.engine.state != .failed else { return }
+        self.isTold = true
+        context.fireUserInboundEventTriggered(TLSEvent.established(summary))
+    }
+
+    /// The other side has said that it sends no more.
+    private func end(_ context: ChannelHandlerContext) {
+        self.isOver = true
+        context.close(promise: nil)
+    }
+
+    private func fail(_ error: TLSError, _ context: ChannelHandlerContext) {
+        guard !self.isOver else { return }
+        self.isOver = true
+        // The alert, so that the other side knows why.
+        self.sendOutput(context)
+        context.flush()
+        context.fireUserInboundEventTriggered(TLSEvent.failed(error))
+        context.close(promise: nil)
+    }
+
+    func channelReadComplete(context: ChannelHandlerContext) {
+        context.fireChannelReadComplete()
+        self.readOn(context)
+    }
+
+    /// A read that brought no plain text is none for the session, which will not ask again.
+    private func readOn(_ context: ChannelHandlerContext) {
+        guard self.isReadOwed, !self.isOver else { return }
+        // Why: some records are answered (a new key), and whoever does not take the answers could make them pile up.
+        guard context.channel.isWritable else {
+            self.isReadHeld = true
+            return
+        }
+        self.isReadHeld = false
+        context.read()
+    }
+
+    func channelWritabilityChanged(context: ChannelHandlerContext) {
+        if self.isReadHeld { self.readOn(context) }
+        context.fireChannelWritabilityChanged()
+    }
+
+    func channelInactive(context: ChannelHandlerContext) {
+        if !self.isOver {
+            self.isOver = true
+            do throws(TLSError) { try self.engine.receiveEnd() } catch {
+                context.fireUserInboundEventTriggered(TLSEvent.failed(error))
+            }
+        }
+        context.fireChannelInactive()
+    }
+
+    func read(context: ChannelHandlerContext) {
+        self.isReadOwed = true
+        context.read()
+    }
+
+    // MARK: Going out
+
+    func write(context: ChannelHandlerContext, data: NIOAny, promise: EventLoopPromise<Void>?) {
+        let plaintext = Self.unwrapOutboundIn(data)
+        var fault: TLSError?
+        plaintext.withUnsafeReadableBytes { octets in
+            do throws(TLSError) { try self.engine.send(octets) } catch { fault = error }
+        }
+        if let fault {
+            promise?.fail(fault)
+            return
+        }
+        self.sendOutput(context, promise)
+    }
+
+    private func sendOutput(_ context: ChannelHandlerContext, _ promise: EventLoopPromise<Void>? = nil) {
+        guard self.engine.hasOutput else {
+            promise?.succeed()
+            return
+        }
+        self.engine.takeOutput { octets in
+            context.write(Self.wrapOutboundOut(ByteBuffer(bytes: octets)), promise: promise)
+        }
+    }
+
+    func close(context: ChannelHandlerContext, mode: CloseMode, promise: EventLoopPromise<Void>?) {
+        if mode != .input, context.channel.isActive {
+            self.engine.close()
+            self.sendOutput(context)
+            context.flush()
+        }
+        context.close(mode: mode, promise: promise)
+    }
+}
