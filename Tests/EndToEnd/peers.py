@@ -2,6 +2,7 @@
 """The other ends of the end-to-end tests: an SMTP sink that can be told to refuse, and a raw SMTP client."""
 import socket
 import socketserver
+import ssl
 import sys
 import threading
 import time
@@ -11,12 +12,18 @@ class Sink:
     """An SMTP server that keeps what it is sent.
 
     `rules` maps a command word (MAIL, RCPT, DATA, DOT, EHLO, CONNECT) to a function of the command's line that
-    returns a reply line, or None for the usual one. `extensions` are announced after EHLO.
+    returns a reply line, or None for the usual one. `extensions` are announced after EHLO. With `tls`, a context of the
+    ssl module, STARTTLS is one of them; with `implicit` TLS comes first. `secured` has a row for each handshake that was
+    done: the version, and whether a session was resumed.
     """
 
-    def __init__(self, rules=None, extensions=("PIPELINING", "8BITMIME", "SIZE 104857600", "ENHANCEDSTATUSCODES"), port=0):
+    def __init__(self, rules=None, extensions=("PIPELINING", "8BITMIME", "SIZE 104857600", "ENHANCEDSTATUSCODES"), port=0,
+                 tls=None, implicit=False):
         self.rules = rules or {}
         self.extensions = extensions
+        self.tls = tls
+        self.implicit = implicit
+        self.secured = []
         self.messages = []
         self.connections = 0
         self.commands = []
@@ -54,11 +61,21 @@ class Sink:
             self.connections += 1
         try:
             self.talk(handler)
-        except (ConnectionError, BrokenPipeError, TimeoutError):
+        except (ConnectionError, BrokenPipeError, TimeoutError, ssl.SSLError):
             pass
+
+    def secure(self, handler):
+        """TLS from here on; whatever was read before is forgotten."""
+        handler.request = self.tls.wrap_socket(handler.request, server_side=True)
+        handler.rfile = handler.request.makefile("rb")
+        handler.wfile = handler.request.makefile("wb", buffering=0)
+        with self.lock:
+            self.secured.append((handler.request.version(), handler.request.session_reused))
 
     def talk(self, handler):
         handler.request.settimeout(60)
+        if self.implicit:
+            self.secure(handler)
         self.answer(handler, "CONNECT", "", "220 sink.test ESMTP")
         sender, recipients = None, []
         while True:
@@ -76,8 +93,13 @@ class Sink:
                     handler.wfile.write(reply.encode() + b"\r\n")
                     continue
                 lines = ["sink.test"] + list(self.extensions)
+                if self.tls and not self.implicit and not isinstance(handler.request, ssl.SSLSocket):
+                    lines.append("STARTTLS")
                 text = "".join("250%s%s\r\n" % (" " if i == len(lines) - 1 else "-", l) for i, l in enumerate(lines))
                 handler.wfile.write(text.encode())
+            elif word == "STARTTLS" and self.tls:
+                if self.answer(handler, "STARTTLS", line, "220 2.0.0 go ahead").startswith("220"):
+                    self.secure(handler)
             elif word == "HELO":
                 self.answer(handler, "HELO", line, "250 sink.test")
             elif word == "MAIL":
