@@ -32,6 +32,9 @@ TESTS = {
     "defer-4k-s20": ("accept", "accept", "defer", 20, 3000, 4096, False),
     "discard-4k-s20": ("accept", "discard", "discard", 20, 5000, 4096, False),
     "local-4k-s20": ("local", "local", "local", 20, 3000, 4096, False),
+    "tls-ec": ("tls", "tls", "hold", 8, 1000, 1024, False),
+    "tls-rsa": ("tls", "tls", "hold", 8, 1000, 1024, False),
+    "plain-py": ("tls", "tls", "hold", 8, 1000, 1024, False),
     "latency": ("latency", "latency", "relay", 1, 200, 4096, False),
     "idle": ("idle", "idle", "hold", 1000, 0, 0, False),
     "idle-10k": ("idle", "idle", "hold", 10000, 0, 0, False),
@@ -93,8 +96,10 @@ def calibrate():
 class Running:
     """One start of one MTA."""
 
-    def __init__(self, mta, mode, sink, connections=200, keep=False, user=None, patience=20):
+    def __init__(self, mta, mode, sink, connections=200, keep=False, user=None, patience=20, cert=None):
         self.env = Env(mta, sink.port)
+        if cert:
+            self.env.make_cert(cert)
         self.env.runs_as = user
         self.keep = keep
         self.driver = importlib.import_module("drivers." + mta).Driver(self.env)
@@ -116,8 +121,8 @@ class Running:
         finally:
             self.env.close(self.keep)
 
-    def load(self, kind, sessions, messages, length, reuse):
-        """One run; returns a dictionary of figures."""
+    def load(self, kind, sessions, messages, length, reuse, client=None):
+        """One run; returns a dictionary of figures. `client` sends instead of smtp-source and says how long it took."""
         env, cg = self.env, self.env.cgroup
         rcpt = "%s@%s" % (env.user, env.local_domain) if kind == "local" else "rcpt@" + env.sink_domain
         if kind == "local":
@@ -125,7 +130,7 @@ class Running:
         base = self.sink.count()
         m0, c0, t0 = Machine(env.dir), cg.cpu(), time.monotonic()
         r = {}
-        accepted = source(env.port, sessions, messages, length, rcpt, reuse)
+        accepted = client() if client else source(env.port, sessions, messages, length, rcpt, reuse)
         end = accepted
         limit = 120
         if kind == "relay":
@@ -206,17 +211,25 @@ def idle(run, want):
                 cpu_per_1000=round(1000 * (sum(c1) - sum(c0)) / max(1, opened), 3), messages=opened)
 
 
+def tls_client(port, workers, messages, length, tls):
+    """A full handshake and one message on each connection; with "plain" the same without TLS. Returns the seconds."""
+    words = [str(port), str(workers), str(messages), str(length), "tls" if tls else "plain"]
+    done = subprocess.run([sys.executable, os.path.join(HERE, "tlsclient.py"), *words], timeout=120, stdout=subprocess.PIPE, check=True)
+    return float(done.stdout)
+
+
 def one_test(mta, test, runs, scale, keep):
     group, kind, mode, sessions, messages, length, reuse = TESTS[test]
     messages = max(1, int(messages * scale))
     out = []
     fresh = mode in ("hold", "defer") # the queue grows: start each run from an empty one
+    cert = {"tls-ec": "ec", "tls-rsa": "rsa"}.get(test)
     sink = NextHop() if kind == "latency" else Sink("/tmp")
     run = None
     try:
         for i in range(runs):
             if run is None:
-                run = Running(mta, mode, sink, max(200, sessions), keep)
+                run = Running(mta, mode, sink, max(200, sessions), keep, cert=cert)
                 if kind not in ("idle", "latency"):
                     n = 40 if sessions == 1 else 3 * sessions
                     run.load(kind, sessions, n, 4096, reuse)
@@ -225,6 +238,9 @@ def one_test(mta, test, runs, scale, keep):
                 r = idle(run, sessions)
             elif kind == "latency":
                 r = latency(run.env.port, sink, messages, length, "rcpt@" + run.env.sink_domain)
+            elif kind == "tls":
+                r = run.load("accept", 0, messages, length, reuse,
+                             lambda: tls_client(run.env.port, sessions, messages, length, bool(cert)))
             else:
                 r = run.load(kind, sessions, messages, length, reuse)
             r.update(calib=calib, mta=os.environ.get("BENCH_LABEL", mta), test=test, at=int(time.time()))

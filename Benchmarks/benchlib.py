@@ -239,6 +239,16 @@ class Env:
         self.port, self.sink_port = free_port(), sink_port
         self.cgroup = Cgroup(name)
 
+        self.cert = self.key = None
+
+    def make_cert(self, kind):
+        """A certificate for the MTA to show: "ec" (P-256) or "rsa" (2048)."""
+        self.cert, self.key = self.path("cert.pem"), self.path("key.pem")
+        new = ["ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"] if kind == "ec" else ["rsa:2048"]
+        subprocess.run(["openssl", "req", "-x509", "-newkey", *new, "-nodes", "-days", "30", "-subj", "/CN=localhost",
+                        "-keyout", self.key, "-out", self.cert], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        os.chmod(self.key, 0o600)
+
     def path(self, *parts):
         return os.path.join(self.dir, *parts)
 

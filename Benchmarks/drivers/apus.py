@@ -27,6 +27,7 @@ class Driver:
         owner = (e.runs_as, None) if e.runs_as else None
         state = e.mkdir("state", owner)
         users = f'users = ["{e.user}"]\n' if e.runs_as else ""
+        tls = f'[tls]\ncertificate = "{e.cert}"\nprivate-key = "{e.key}"\n' if e.cert else ""
         self.conf = e.write("apus.toml", f"""
 hostname = "mx.bench.test"
 state = "{state}"
@@ -50,7 +51,7 @@ smarthost = "{HOST}:{e.sink_port}"
 
 [queue]
 paused = {"true" if mode == "hold" else "false"}
-""")
+{tls}""")
         self.proc = e.spawn([binary("apusd"), "--config", self.conf])
 
     def stop(self):

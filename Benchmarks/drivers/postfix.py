@@ -39,6 +39,9 @@ class Driver:
             "local_destination_concurrency_limit": "20",
             "message_size_limit": "30000000", "mailbox_size_limit": "0",
         }
+        if e.cert:
+            main.update({"smtpd_tls_security_level": "may", "smtpd_tls_cert_file": e.cert,
+                         "smtpd_tls_key_file": e.key})
         if mode == "hold":
             main["smtpd_recipient_restrictions"] = "check_client_access static:HOLD, permit_mynetworks, reject"
         if mode == "defer":
