@@ -384,10 +384,13 @@ package final class ServerConnection: ChannelInboundHandler {
     /// the reply. After QUIT there are none; otherwise our direction is closed first, and the client is given
     /// a moment to close its own.
     private func close(after reply: Reply) {
-        self.flush()
+        if reply.code != 221 || !self.session.isSecured { self.flush() }
         self.finish(by: reply)
         guard let context = self.context else { return }
         if reply.code == 221 {
+            // Under TLS the reply and the farewell go out together.
+            if let octets = self.outbound { context.write(Self.wrapOutboundOut(octets), promise: nil) }
+            self.outbound = nil
             context.close(promise: nil)
         } else {
             self.state.insert(.isLingering)

@@ -63,6 +63,7 @@ final class TLSHandler: ChannelDuplexHandler {
         let ciphertext = Self.unwrapInboundIn(data)
         var plaintext: ByteBuffer?
         var fault: TLSError?
+        let wasHandshaking = self.engine.state == .handshaking
         ciphertext.withUnsafeReadableBytes { octets in
             do throws(TLSError) {
                 try self.engine.receive(octets) { part in
@@ -76,7 +77,7 @@ final class TLSHandler: ChannelDuplexHandler {
         }
         if self.engine.hasOutput {
             self.sendOutput(context)
-            context.flush()
+            if !wasHandshaking || !self.canWait { context.flush() }
         }
         if let session = self.engine.takeSession() { self.keepSession?(session) }
         self.tellEstablished(context)
@@ -86,6 +87,12 @@ final class TLSHandler: ChannelDuplexHandler {
         }
         if let fault { return self.fail(fault, context) }
         if self.engine.state == .ended, !self.isOver { self.end(context) }
+    }
+
+    /// Whether what has just been put out, the last of a handshake, is nothing but the tickets of TLS 1.3: nobody waits for
+    /// them, and they go with the greeting, or with the answer to what the client says next.
+    private var canWait: Bool {
+        !self.isClient && self.engine.state == .established && self.engine.isTLS13
     }
 
     private func tellEstablished(_ context: ChannelHandlerContext) {
