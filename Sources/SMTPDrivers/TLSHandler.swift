@@ -63,7 +63,6 @@ final class TLSHandler: ChannelDuplexHandler {
         let ciphertext = Self.unwrapInboundIn(data)
         var plaintext: ByteBuffer?
         var fault: TLSError?
-        let wasHandshaking = self.engine.state == .handshaking
         ciphertext.withUnsafeReadableBytes { octets in
             do throws(TLSError) {
                 try self.engine.receive(octets) { part in
@@ -75,24 +74,18 @@ final class TLSHandler: ChannelDuplexHandler {
                 }
             } catch { fault = error }
         }
-        if self.engine.hasOutput {
-            self.sendOutput(context)
-            if !wasHandshaking || !self.canWait { context.flush() }
-        }
+        let hasOutput = self.engine.hasOutput
+        self.sendOutput(context)
         if let session = self.engine.takeSession() { self.keepSession?(session) }
         self.tellEstablished(context)
         if let plaintext, !self.isOver {
             self.isReadOwed = false
             context.fireChannelRead(Self.wrapInboundOut(plaintext))
         }
+        // Why last: tickets go out with the greeting, or with the answer to what came with the end of the handshake.
+        if hasOutput { context.flush() }
         if let fault { return self.fail(fault, context) }
         if self.engine.state == .ended, !self.isOver { self.end(context) }
-    }
-
-    /// Whether what has just been put out, the last of a handshake, is nothing but the tickets of TLS 1.3: nobody waits for
-    /// them, and they go with the greeting, or with the answer to what the client says next.
-    private var canWait: Bool {
-        !self.isClient && self.engine.state == .established && self.engine.isTLS13
     }
 
     private func tellEstablished(_ context: ChannelHandlerContext) {

@@ -191,9 +191,6 @@ package final class TLSEngine {
 
     // MARK: What was agreed
 
-    /// Whether version 1.3 is spoken; known once the handshake is done.
-    package var isTLS13: Bool { SSL_version(self.ssl) == TLS1_3_VERSION }
-
     /// Nil before the handshake is done.
     package var summary: TLSSummary? {
         guard self.state != .handshaking, let cipher = SSL_get_current_cipher(self.ssl) else { return nil }
