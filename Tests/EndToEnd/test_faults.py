@@ -158,7 +158,8 @@ class Want(unittest.TestCase):
                         for pid in pids:
                             give(pid)
                 self.assertTrue(load.goes_on(), apus.log()[-3000:])
-            apus.wait_empty(60)
+            # What has gathered meanwhile is more the longer they stood.
+            apus.wait_empty(60 + 10 * SECONDS)
             found = load.found()
             self.assertEqual([t for t in load.accepted if not found[t]], [])
             # Nobody has died, so nothing was delivered twice either.
