@@ -47,6 +47,8 @@ let package = Package(
         // Floor 0: C.
         .target(name: "CUnix"),
         .systemLibrary(name: "COpenSSL", pkgConfig: "openssl", providers: [.apt(["libssl-dev"])]),
+        .systemLibrary(
+            name: "CCryptography", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev", "libcrypt-dev"])]),
         .systemLibrary(name: "CLMDB", pkgConfig: "lmdb", providers: [.apt(["liblmdb-dev"])]),
 
         // Floor 1: values.
@@ -59,12 +61,14 @@ let package = Package(
         room("PipeCore", ["MailTypes"], pure),
         room("QueueCore", ["MailTypes"], pure),
         room("LookupCore", ["MailTypes"], pure),
+        room("SASLCore", ["MailTypes"], pure),
 
         // Floor 3: hands.
         room("Unix", ["CUnix", "MailTypes", "PipeCore"]),
         room("TLSEngine", ["COpenSSL", "MailTypes"]),
         room("Settings", ["MailTypes", "LookupCore", "PipeCore", "Unix", "TLSEngine"]),
         room("LMDB", ["CLMDB"]),
+        room("Cryptography", ["CCryptography", "SASLCore"]),
 
         // Floor 4: drivers.
         room("PipeDrivers", ["MailTypes", "PipeCore", "Unix"] + nio),
@@ -88,9 +92,11 @@ let package = Package(
         room("LocalSubmitter", ["MailTypes", "SMTPCore", "MessageCore", "Unix"]),
         room("Lookup", ["MailTypes", "LookupCore", "PipeCore", "Unix", "PipeDrivers"] + nio),
         room(
+            "Vault", ["CUnix", "MailTypes", "SASLCore", "PipeCore", "Unix", "Cryptography", "PipeDrivers"] + nio),
+        room(
             "Operator",
             [
-                "MailTypes", "PipeCore", "Unix", "Settings",
+                "MailTypes", "SASLCore", "PipeCore", "Unix", "Settings", "Cryptography",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ]),
 
@@ -102,6 +108,7 @@ let package = Package(
         program("apus-local", "LocalDeliverer"),
         program("apus-bounce", "Bouncer"),
         program("apus-lookup", "Lookup"),
+        program("apus-vault", "Vault"),
         program("apus", "Operator"),
         program("sendmail", "LocalSubmitter"),
 
@@ -132,6 +139,7 @@ let package = Package(
         tests("QueueCoreTests", ["QueueCore", "MailTypes", "Simulation"]),
         tests("LMDBQueueStoreTests", ["LMDBQueueStore", "LMDB", "QueueCore", "MailTypes", "Simulation"]),
         tests("LookupCoreTests", ["LookupCore", "MailTypes"]),
+        tests("SASLCoreTests", ["SASLCore", "Cryptography", "MailTypes"]),
         tests("LocalSubmitterTests", ["LocalSubmitter", "MailTypes"]),
         tests("LocalDelivererTests", ["LocalDeliverer", "MailTypes", "PipeCore", "Unix"]),
         tests("BouncerTests", ["Bouncer", "MailTypes", "PipeCore", "Unix"]),

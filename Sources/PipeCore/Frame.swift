@@ -45,6 +45,8 @@ package enum FrameLimits {
     package static let contentOctetCountMax = 70_000
     package static let fieldOctetCountMax = 2_048
     package static let dataOctetCountMax = 65_536
+    /// A field of the verbs that carry credentials.
+    package static let credentialOctetCountMax = SASLLimits.messageOctetCountMax
     package static let fieldCountMax = 12
     /// What a submitter may send of a message before the first `more`.
     package static let creditOctetCount = 262_144
@@ -85,8 +87,7 @@ package struct Frame: Sendable {
                 channel = number
             } else {
                 guard count < FrameLimits.fieldCountMax else { throw FrameFault(.tooManyFields, verb) }
-                let limit = verb == .data ? FrameLimits.dataOctetCountMax : FrameLimits.fieldOctetCountMax
-                guard end - start <= limit else { throw FrameFault(.fieldTooLong, verb) }
+                guard end - start <= Self.fieldOctetCountMax(verb) else { throw FrameFault(.fieldTooLong, verb) }
                 bounds[2 * count] = UInt32(truncatingIfNeeded: start)
                 bounds[2 * count + 1] = UInt32(truncatingIfNeeded: end)
                 count += 1
@@ -98,6 +99,14 @@ package struct Frame: Sendable {
         self.fieldCount = count
         self.octets = octets
         self.bounds = bounds
+    }
+
+    private static func fieldOctetCountMax(_ verb: Verb?) -> Int {
+        switch verb {
+        case .data: FrameLimits.dataOctetCountMax
+        case .begin, .answer, .challenge: FrameLimits.credentialOctetCountMax
+        default: FrameLimits.fieldOctetCountMax
+        }
     }
 
     /// A field; the caller has looked at `fieldCount`.

@@ -8,6 +8,7 @@ package enum Dialect: String, Sendable, CaseIterable {
     case deliver
     case ask
     case operate
+    case vault
 
     package init?(octets: some Collection<UInt8>) {
         guard let dialect = Dialect.allCases.first(where: { $0.rawValue.utf8.elementsEqual(octets) }) else {

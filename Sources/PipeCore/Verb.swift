@@ -11,6 +11,8 @@ package enum Verb: String, Sendable, CaseIterable {
     case deliver, fate, go, want, outcome, done, noted
     // ask
     case check, resolve, owner, local, remote, unknown, later, target, resolved
+    // vault
+    case mechanisms, begin, answer, cancel, challenge, denied
     // operate
     case count, list, show, flush, hold, release, remove, bounce, row, end, failed
     case filter, reroute, export, `import`, message, recipient, whole, gone, explain, step

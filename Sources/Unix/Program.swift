@@ -40,14 +40,18 @@ package struct Program: Sendable {
         package var mainLink: (dialect: Dialect, peer: String)?
         /// Whether it may go on as root: only apus-local, which needs it to become each recipient's user.
         package var mayBeRoot = false
+        /// Whether it may make sockets that reach beyond this machine.
+        package var mayUseNetwork = true
 
         package init(
-            name: String, purpose: String, mainLink: (dialect: Dialect, peer: String)?, mayBeRoot: Bool = false
+            name: String, purpose: String, mainLink: (dialect: Dialect, peer: String)?, mayBeRoot: Bool = false,
+            mayUseNetwork: Bool = true
         ) {
             self.name = name
             self.purpose = purpose
             self.mainLink = mainLink
             self.mayBeRoot = mayBeRoot
+            self.mayUseNetwork = mayUseNetwork
         }
     }
 
@@ -89,6 +93,14 @@ package struct Program: Sendable {
         } catch { throw StartFault(error.text, .noPermission) }
         guard !Privileges.isRoot || description.mayBeRoot else {
             throw StartFault("will not run as root; give --user NAME or start it through apusd", .noPermission)
+        }
+
+        if !description.mayUseNetwork {
+            do throws(SystemError) {
+                try SystemError.check(apus_forbid_network(), "seccomp")
+            } catch { throw StartFault(error.text, .system) }
+            // What is in the memory of a program without a network may be more than what is in its files.
+            ThisProcess.forbidTracing()
         }
 
         self.signals = try Self.prepareProcess()

@@ -46,12 +46,14 @@ private let importTable: [String: Set<String>] = {
         "PipeCore": ["MailTypes"],
         "QueueCore": ["MailTypes"],
         "LookupCore": ["MailTypes"],
+        "SASLCore": ["MailTypes"],
         "Simulation": ["MailTypes", "QueueCore"],
         // Floor 3: hands.
         "Unix": ["CUnix", "Glibc", "Synchronization", "MailTypes", "PipeCore"],
         "TLSEngine": ["COpenSSL", "MailTypes"],
         "Settings": ["Glibc", "MailTypes", "PipeCore", "Unix", "LookupCore", "TLSEngine"],
         "LMDB": ["CLMDB", "Glibc", "Synchronization"],
+        "Cryptography": ["CCryptography", "SASLCore"],
         // Floor 4: drivers.
         "PipeDrivers": nio.union(["Unix", "MailTypes", "PipeCore"]),
         "SMTPDrivers": nio.union(["Unix", "Glibc", "MailTypes", "SMTPCore", "DNSCore", "TLSEngine"]),
@@ -72,7 +74,12 @@ private let importTable: [String: Set<String>] = {
         "LocalSubmitter": ["Glibc", "MailTypes", "SMTPCore", "MessageCore", "Unix"],
         "Bouncer": ["Glibc", "MailTypes", "MessageCore", "PipeCore", "Unix"],
         "Lookup": nio.union(["Glibc", "MailTypes", "PipeCore", "Unix", "PipeDrivers", "LookupCore"]),
-        "Operator": ["Glibc", "MailTypes", "PipeCore", "Unix", "Settings", "ArgumentParser"],
+        "Vault": nio.union([
+            "Glibc", "CUnix", "MailTypes", "SASLCore", "PipeCore", "Unix", "Cryptography", "PipeDrivers",
+        ]),
+        "Operator": [
+            "Glibc", "MailTypes", "SASLCore", "PipeCore", "Unix", "Settings", "Cryptography", "ArgumentParser",
+        ],
         // Floor 6: executables.
         "apusd": ["Supervisor"],
         "apus-smtpd": ["Receiver"],
@@ -81,6 +88,7 @@ private let importTable: [String: Set<String>] = {
         "apus-local": ["LocalDeliverer"],
         "apus-bounce": ["Bouncer"],
         "apus-lookup": ["Lookup"],
+        "apus-vault": ["Vault"],
         "apus": ["Operator"],
         "sendmail": ["LocalSubmitter"],
         // Not shipped: the world in which the queue is proven.

@@ -50,6 +50,10 @@ int apus_die_with_parent(pid_t parent, int signal_number);
 /* Other processes of the same user may not trace this one. */
 void apus_forbid_tracing(void);
 
+/* From now on neither this process nor what it starts can make a socket of another family than AF_UNIX, or become
+ * more than it is by executing a file. It cannot be undone. */
+int apus_forbid_network(void);
+
 /* open(2) and openat(2) with a mode: variadic in C, so not seen by Swift. */
 int apus_open(const char *path, int flags, mode_t mode);
 int apus_openat(int directory, const char *path, int flags, mode_t mode);

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The dialect `vault` (pipes.md §5): exchanges of credentials, carried from apus-smtpd to apus-vault.
+
+package import MailTypes
+
+/// What an exchange of credentials begins with.
+package struct ExchangeBeginning: Equatable, Sendable {
+    package var mechanism: SASLMechanism
+    package var client: IPAddress
+    package var isEncrypted: Bool
+    /// Data of `tls-exporter` (RFC 9266); empty if there is none.
+    package var exporterBinding: [UInt8] = []
+    /// Data of `tls-server-end-point` (RFC 5929); empty if there is none.
+    package var endPointBinding: [UInt8] = []
+    /// SHA-256 of the client's certificate in DER; empty if it has shown none.
+    package var certificate: [UInt8] = []
+    package var initialResponse: [UInt8]?
+
+    package init(mechanism: SASLMechanism, client: IPAddress, isEncrypted: Bool, initialResponse: [UInt8]?) {
+        self.mechanism = mechanism
+        self.client = client
+        self.isEncrypted = isEncrypted
+        self.initialResponse = initialResponse
+    }
+}
+
+/// From the one who speaks with the client. A channel is one exchange.
+package enum VaultRequest: Equatable, Sendable {
+    case begin(ExchangeBeginning)
+    /// The client's response to a challenge.
+    case answer([UInt8])
+    /// The exchange is given up; there is no answer.
+    case cancel
+
+    package init(_ frame: Frame) throws(FrameFault) {
+        switch frame.verb {
+        case .begin:
+            try frame.expectFields(6...7)
+            guard [0, 32].contains(frame[5].count), frame[3].count <= 128, frame[4].count <= 128,
+                let protection = frame[2].first,
+                frame[2].elementsEqual("tls".utf8) || frame[2].elementsEqual("none".utf8)
+            else { throw FrameFault(.badField, .begin) }
+            var beginning = ExchangeBeginning(
+                mechanism: try frame.value(SASLMechanism(octets: frame[0])),
+                client: try frame.value(IPAddress(octets: Array(frame[1]))), isEncrypted: protection == 0x74,
+                initialResponse: frame.fieldCount == 7 ? Array(frame[6]) : nil)
+            beginning.exporterBinding = Array(frame[3])
+            beginning.endPointBinding = Array(frame[4])
+            beginning.certificate = Array(frame[5])
+            self = .begin(beginning)
+        case .answer:
+            try frame.expectFields(1)
+            self = .answer(Array(frame[0]))
+        case .cancel:
+            try frame.expectFields(0)
+            self = .cancel
+        default: throw FrameFault(.outOfPlace, frame.verb)
+        }
+    }
+
+    package func append(to octets: inout [UInt8], channel: UInt32) {
+        switch self {
+        case .begin(let beginning):
+            var fields = [
+                Array(beginning.mechanism.rawValue.utf8), beginning.client.octets,
+                Array((beginning.isEncrypted ? "tls" : "none").utf8), beginning.exporterBinding,
+                beginning.endPointBinding, beginning.certificate,
+            ]
+            if let response = beginning.initialResponse { fields.append(response) }
+            octets.appendFrame(.begin, channel, fields)
+        case .answer(let response): octets.appendFrame(.answer, channel, [response])
+        case .cancel: octets.appendFrame(.cancel, channel)
+        }
+    }
+}
+
+/// From the one who holds the secrets.
+package enum VaultAnswer: Equatable, Sendable {
+    /// On channel 0, whenever it changes: what can be offered to clients, as far as their connections allow.
+    case mechanisms([SASLMechanism])
+    /// For the client.
+    case challenge([UInt8])
+    /// The end: it is this user.
+    case granted(user: [UInt8])
+    /// The end: it is nobody. The reason is one word, for the log alone.
+    case denied(reason: [UInt8])
+    /// The end: it cannot be told now, for a reason that is for the log.
+    case later(text: [UInt8])
+
+    package init(_ frame: Frame) throws(FrameFault) {
+        switch frame.verb {
+        case .mechanisms:
+            var mechanisms: [SASLMechanism] = []
+            for index in 0..<frame.fieldCount {
+                // What a successor of ours may know and we do not is not offered.
+                if let mechanism = SASLMechanism(octets: frame[index]) { mechanisms.append(mechanism) }
+            }
+            self = .mechanisms(mechanisms)
+            return
+        case .challenge:
+            try frame.expectFields(1)
+            self = .challenge(Array(frame[0]))
+        case .granted:
+            try frame.expectFields(1)
+            guard (1...SASLLimits.userOctetCountMax).contains(frame[0].count) else {
+                throw FrameFault(.badField, .granted)
+            }
+            self = .granted(user: Array(frame[0]))
+        case .denied:
+            try frame.expectFields(1)
+            self = .denied(reason: Array(frame[0]))
+        case .later:
+            try frame.expectFields(1)
+            self = .later(text: Array(frame[0]))
+        default: throw FrameFault(.outOfPlace, frame.verb)
+        }
+    }
+
+    package func append(to octets: inout [UInt8], channel: UInt32) {
+        switch self {
+        case .mechanisms(let mechanisms):
+            octets.appendFrame(.mechanisms, channel, mechanisms.map { Array($0.rawValue.utf8) })
+        case .challenge(let challenge): octets.appendFrame(.challenge, channel, [challenge])
+        case .granted(let user): octets.appendFrame(.granted, channel, [user])
+        case .denied(let reason): octets.appendFrame(.denied, channel, [reason])
+        case .later(let text):
+            octets.appendFrame(.later, channel, [Array(text.prefix(DeliveryOutcome.textOctetCountMax))])
+        }
+    }
+}

@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Cryptography
+import MailTypes
+import NIOCore
+import PipeCore
+import PipeDrivers
+import SASLCore
+import Unix
+
+/// The exchanges of all links, on one event loop. Whatever is slow on purpose is done by `Workers`.
+final class VaultServer: LoopProgram, LinkReceiver {
+    private struct Key: Hashable {
+        let link: ObjectIdentifier
+        let channel: UInt32
+    }
+
+    private let program: Program
+    private let eventLoop: any EventLoop
+    private let cryptography = Cryptography()
+    private var settings: VaultSettings
+    private var source: any CredentialSource
+    private var links: [ObjectIdentifier: Link] = [:]
+    private var exchanges: [Key: Exchange] = [:]
+    private var announced: [SASLMechanism]?
+    private var grantedCount = 0
+    private var deniedCount = 0
+
+    /// More exchanges at once are told to come again.
+    private static let exchangeCountMax = 10_000
+
+    init(_ program: Program, _ settings: VaultSettings, _ eventLoop: any EventLoop) {
+        self.program = program
+        self.settings = settings
+        self.eventLoop = eventLoop
+        self.source = NoSource()
+        self.source = self.makeSource()
+    }
+
+    private func makeSource() -> any CredentialSource {
+        let workers = Workers(eventLoop: self.eventLoop)
+        switch self.settings.source {
+        case .passwordFile(let path): return FileSource(path: path, workers: workers)
+        case .system: return SystemSource(workers: workers)
+        case .checkpassword(let words): return CheckpasswordSource(words: words, workers: workers)
+        case .dovecot(let path):
+            return DovecotSource(path: path, on: self.eventLoop) { [weak self] in self?.announce() }
+        case .none: return NoSource()
+        }
+    }
+
+    func begin() {
+        for ends in self.program.links where ends.dialect == .vault { self.open(ends) }
+    }
+
+    private func open(_ ends: LinkEnds) {
+        let link = Link(ends, program: "apus-vault", receiver: self, on: self.eventLoop)
+        self.links[ObjectIdentifier(link)] = link
+    }
+
+    func handle(_ event: ControlEvent) {
+        switch event {
+        case .settings(let table): self.reload(table)
+        case .link(let ends): self.open(ends)
+        case .status(let channel):
+            self.program.answerStatus(
+                channel,
+                [
+                    ("exchanges", "\(self.exchanges.count)"), ("granted", "\(self.grantedCount)"),
+                    ("denied", "\(self.deniedCount)"), ("links", "\(self.links.count)"),
+                ])
+        // Whoever is in the middle of an exchange is told to come again, as with every loss of the link.
+        case .stop: ExitStatus.ok.exit()
+        case .listen, .unlisten, .start: break
+        }
+    }
+
+    private func reload(_ table: SettingsTable) {
+        do throws(SettingsFault) {
+            let settings = try VaultSettings(table)
+            let isOther = settings.source != self.settings.source
+            self.settings = settings
+            if isOther {
+                self.source.close()
+                self.source = self.makeSource()
+            }
+            self.announce()
+        } catch {
+            var line = LogLine("settings-wrong")
+            line.add("reason", error.description)
+            line.write()
+        }
+    }
+
+    // MARK: Mechanisms
+
+    /// What the settings allow of what the source can do; without settings, what works for everybody.
+    private var mechanisms: [SASLMechanism] {
+        guard let wanted = self.settings.mechanisms else { return self.source.suitableMechanisms }
+        return SASLMechanism.allCases.filter { wanted.contains($0) && self.source.possibleMechanisms.contains($0) }
+    }
+
+    /// Tells all links what can be offered, if that is not what they know.
+    private func announce() {
+        let mechanisms = self.mechanisms
+        guard mechanisms != self.announced else { return }
+        self.announced = mechanisms
+        for link in self.links.values where link.hello != nil { self.tell(link, mechanisms) }
+    }
+
+    private func tell(_ link: Link, _ mechanisms: [SASLMechanism]) {
+        link.send { VaultAnswer.mechanisms(mechanisms).append(to: &$0, channel: 0) }
+    }
+
+    // MARK: Links
+
+    func linkOpened(_ link: Link, hello: Hello) {
+        self.announced = self.mechanisms
+        self.tell(link, self.mechanisms)
+    }
+
+    func linkReceived(_ frame: Frame, from link: Link) {
+        do throws(FrameFault) {
+            let key = Key(link: ObjectIdentifier(link), channel: frame.channel)
+            switch try VaultRequest(frame) {
+            case .begin(let beginning):
+                guard frame.channel != 0, self.exchanges[key] == nil else { throw FrameFault(.badChannel, frame.verb) }
+                self.begin(beginning, key, link)
+            case .answer(let response):
+                // An exchange that has ended while the answer was under way is not a mistake.
+                guard let exchange = self.exchanges[key] else { return }
+                guard !exchange.isBusy else { throw FrameFault(.outOfPlace, frame.verb) }
+                exchange.respond(response)
+            case .cancel:
+                self.exchanges.removeValue(forKey: key)?.cancel()
+            }
+        } catch {
+            link.close(because: error)
+        }
+    }
+
+    private func begin(_ beginning: ExchangeBeginning, _ key: Key, _ link: Link) {
+        self.source.refresh()
+        self.announce()
+        guard self.exchanges.count < Self.exchangeCountMax else {
+            return self.answer(.later(text: Array("too many exchanges at once".utf8)), key, link)
+        }
+        guard self.mechanisms.contains(beginning.mechanism) else {
+            return self.answer(.denied(reason: Array("mechanism".utf8)), key, link)
+        }
+        let exchange = self.source.makeExchange(beginning, self.mechanisms) { [weak self, weak link] answer in
+            guard let self, let link, self.exchanges[key] != nil else { return }
+            self.answer(answer, key, link)
+        }
+        self.exchanges[key] = exchange
+        exchange.begin()
+    }
+
+    private func answer(_ answer: VaultAnswer, _ key: Key, _ link: Link) {
+        switch answer {
+        case .challenge, .mechanisms: break
+        case .granted: self.grantedCount += 1
+        case .denied: self.deniedCount += 1
+        case .later(let text):
+            var line = LogLine("later")
+            line.add("reason", text)
+            line.write()
+        }
+        if case .challenge = answer {} else { self.exchanges[key] = nil }
+        link.send { answer.append(to: &$0, channel: key.channel) }
+    }
+
+    func linkClosed(_ link: Link) {
+        let identifier = ObjectIdentifier(link)
+        self.links[identifier] = nil
+        for key in self.exchanges.keys where key.link == identifier {
+            self.exchanges.removeValue(forKey: key)?.cancel()
+        }
+        // By hand there will be no other link.
+        if self.links.isEmpty, !self.program.isSupervised { ExitStatus.ok.exit() }
+    }
+}
