@@ -10,6 +10,7 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <malloc.h>
+#include <shadow.h>
 #include <signal.h>
 #include <stddef.h>
 #include <string.h>
@@ -217,6 +218,21 @@ int apus_forbid_network(void) {
 #else
     return -ENOSYS;
 #endif
+}
+
+int apus_shadow(const char *user, char *hash, size_t size, long *expiry) {
+    char buffer[16384];
+    struct spwd entry, *found = NULL;
+    int code;
+    do code = getspnam_r(user, &entry, buffer, sizeof buffer, &found);
+    while (code == EINTR);
+    int result = code != 0 && code != ENOENT ? -code : found != NULL && strlen(found->sp_pwdp) < size;
+    if (result == 1) {
+        strcpy(hash, found->sp_pwdp);
+        *expiry = found->sp_expire;
+    }
+    explicit_bzero(buffer, sizeof buffer);
+    return result;
 }
 
 int apus_open(const char *path, int flags, mode_t mode) {

@@ -73,7 +73,7 @@ extension Cryptography {
     /// nil if the setting is none of this system's crypt(3), or the password holds a NUL.
     private static func crypt(_ password: [UInt8], setting: [UInt8]) -> [UInt8]? {
         guard !password.contains(0), !setting.contains(0) else { return nil }
-        var hash = [UInt8](repeating: 0, count: Int(APUS_CRYPT_SIZE.rawValue))
+        var hash = [UInt8](repeating: 0, count: APUS_CRYPT_SIZE)
         let isMade = Self.withCString(password) { password in
             Self.withCString(setting) { setting in
                 // Safety: the buffer has the size that apus_crypt wants, and holds a NUL at the end.
@@ -118,7 +118,7 @@ extension Cryptography {
     private static let iterationCount = 15_000
 
     private func cryptEntry(_ password: [UInt8], prefix: String, cost: UInt) -> [UInt8]? {
-        var setting = [UInt8](repeating: 0, count: Int(APUS_CRYPT_SIZE.rawValue))
+        var setting = [UInt8](repeating: 0, count: APUS_CRYPT_SIZE)
         // Safety: the buffer has the size that crypt_gensalt_rn is told.
         let isMade = setting.withUnsafeMutableBytes {
             apus_crypt_setting(prefix, cost, $0.bindMemory(to: CChar.self).baseAddress) == 1

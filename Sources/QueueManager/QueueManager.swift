@@ -154,6 +154,7 @@ package final class QueueManager {
             let id = AgentLinkID(self.lastAgentLink)
             self.agents[id] = AgentConnection(ends, id, kind, self)
         case .ask: self.lookup.connect(ends)
+        case .vault: self.refuse(ends)
         case .operate:
             let connection = OperatorConnection(ends, self)
             self.operators[ObjectIdentifier(connection)] = connection

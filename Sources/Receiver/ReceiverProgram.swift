@@ -95,7 +95,7 @@ package final class ReceiverProgram: LoopProgram {
         switch ends.dialect {
         case .submit: self.desk.queue.use(ends)
         case .ask: self.desk.lookup.use(ends)
-        case .deliver, .operate:
+        case .deliver, .operate, .vault:
             var line = LogLine("link-unwanted")
             line.add("dialect", ends.dialect.rawValue)
             line.add("peer", ends.peer)

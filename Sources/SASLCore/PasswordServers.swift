@@ -6,6 +6,8 @@ private import MailTypes
 package struct PlainServer: Sendable {
     private var user: [UInt8] = []
 
+    package init() {}
+
     package mutating func receive(_ event: ServerExchange.Event) -> ServerExchange.Action {
         switch event {
         case .begun(nil): return .challenge([])
@@ -30,6 +32,8 @@ package struct PlainServer: Sendable {
 /// LOGIN: the name, then the password.
 package struct LoginServer: Sendable {
     private var user: [UInt8]?
+
+    package init() {}
 
     package mutating func receive(_ event: ServerExchange.Event) -> ServerExchange.Action {
         switch event {
@@ -58,6 +62,8 @@ package struct LoginServer: Sendable {
 
 /// EXTERNAL (RFC 4422 appendix A): the client's certificate says who it is, or who it may be.
 package struct ExternalServer: Sendable {
+    package init() {}
+
     package func receive(_ event: ServerExchange.Event) -> ServerExchange.Action {
         switch event {
         case .begun(nil):

@@ -180,6 +180,7 @@ struct SettingsReader {
         self.checkCertificates()
         self.checkDestinations()
         self.checkRetries()
+        self.checkAuthentication()
         for key in SettingsSchema.keys {
             guard case .words = key.count, let words = self.values[key.path], words.first?.text.hasPrefix("/") != true
             else { continue }
@@ -277,6 +278,16 @@ struct SettingsReader {
                     hint: "add connections-max = 5, for instance", weight: .advice)
             }
         }
+    }
+
+    /// Who is asked about a user cannot be contradicted by somebody else.
+    private mutating func checkAuthentication() {
+        let sources = ["auth.passwords", "auth.system", "auth.checkpassword", "auth.dovecot"].filter { path in
+            self.values[path]?.first.map { $0.text != "false" } == true
+        }
+        guard sources.count > 1, let second = self.values[sources[1]]?.first else { return }
+        self.remark(
+            second.line, "\(sources.joined(separator: " and ")) are set together", hint: "only one of them can be")
     }
 
     private var remotePort: UInt16 { self.values["remote.port"]?.first.flatMap { UInt16($0.text) } ?? 25 }

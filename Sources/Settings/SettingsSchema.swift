@@ -4,6 +4,7 @@
 package enum ProgramName: String, CaseIterable, Sendable {
     case smtpd = "apus-smtpd"
     case lookup = "apus-lookup"
+    case vault = "apus-vault"
     case queue = "apus-queue"
     case remote = "apus-remote"
     case local = "apus-local"

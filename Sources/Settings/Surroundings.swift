@@ -81,6 +81,11 @@ package struct Surroundings {
                 remarks.append(Remark(file: settings.file, line: file.line, "\(file.path) is not a file"))
             } else if let remark = self.unreadable(file.path, status, by: file.program, settings.file, file.line) {
                 remarks.append(remark)
+            } else if file.program == .vault, status.st_mode & 0o007 != 0 {
+                remarks.append(
+                    Remark(
+                        file: settings.file, line: file.line, "\(file.path) can be read or changed by every user",
+                        hint: "chmod o= \(file.path)"))
             } else if file.isAliases {
                 self.checkAliases(file.path, &remarks)
             }
@@ -97,7 +102,7 @@ package struct Surroundings {
 
     private func checkUsers(_ settings: Settings, _ remarks: inout [Remark]) {
         guard Privileges.isRoot else { return }
-        let programs: [ProgramName] = [.smtpd, .lookup, .queue, .remote, .bounce]
+        let programs: [ProgramName] = [.smtpd, .lookup, .vault, .queue, .remote, .bounce]
         let missing = programs.map(\.rawValue).filter { name in
             // A database that cannot be asked is no reason to say that somebody is missing.
             do { return try UserAccount.named(name) == nil } catch { return false }

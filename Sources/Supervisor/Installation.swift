@@ -38,7 +38,7 @@ struct Installation {
     func executable(_ program: ProgramName) -> String { "\(self.executableDirectory)/\(program.rawValue)" }
 
     /// The programs with a user of their own; apus-local is root itself, and becomes each recipient.
-    private static let ownUsers: [ProgramName] = [.smtpd, .lookup, .queue, .remote, .bounce]
+    private static let ownUsers: [ProgramName] = [.smtpd, .lookup, .vault, .queue, .remote, .bounce]
 
     /// Looks and makes; throws what is missing.
     init(_ settings: Settings) throws(Fault) {

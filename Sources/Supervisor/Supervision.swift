@@ -115,15 +115,15 @@ package struct Supervision: Sendable {
     }
 
     /// Who ends in which order: first nothing new comes in, then what is in flight is finished, then the agents go.
-    private static let stopOrder: [[ProgramName]] = [[.smtpd], [.queue], [.lookup, .remote, .local, .bounce]]
+    private static let stopOrder: [[ProgramName]] = [[.smtpd], [.queue], [.lookup, .vault, .remote, .local, .bounce]]
 
     private static let linkTable: [(Dialect, from: ProgramName, to: ProgramName)] = [
-        (.submit, .smtpd, .queue), (.ask, .smtpd, .lookup), (.ask, .queue, .lookup),
+        (.submit, .smtpd, .queue), (.ask, .smtpd, .lookup), (.vault, .smtpd, .vault), (.ask, .queue, .lookup),
         (.deliver, .queue, .remote), (.deliver, .queue, .local), (.deliver, .queue, .bounce),
     ]
 
     /// The order in which they are started: who answers before who asks.
-    private static let startOrder: [ProgramName] = [.lookup, .remote, .local, .bounce, .queue, .smtpd]
+    private static let startOrder: [ProgramName] = [.lookup, .vault, .remote, .local, .bounce, .queue, .smtpd]
 
     package var limits: Limits
     private var workerCount: Int
@@ -193,7 +193,7 @@ package struct Supervision: Sendable {
     /// whom it asks, so that no client is told 451 only for being early; if one of them fails, 451 is the truth.
     private func canStart(_ part: Part) -> Bool {
         if part.program == .smtpd, !self.isReadyAnnounced {
-            return [ProgramName.lookup, .queue].allSatisfy { program in
+            return [ProgramName.lookup, .vault, .queue].allSatisfy { program in
                 guard let record = self.records[Part(program)] else { return true }
                 if case .serving = record.phase { return true }
                 return record.failureCount > 0

@@ -2,6 +2,7 @@
 //
 // Sources that know passwords alone: the accounts of this machine, and programs in the manner of checkpassword.
 
+import CUnix
 import Cryptography
 import Glibc
 import MailTypes
@@ -60,29 +61,16 @@ private struct ShadowEntry {
     /// nil if there is no such user; a throw if the shadow file may not be read or cannot be asked.
     static func named(_ name: String) throws(SystemError) -> ShadowEntry? {
         guard let account = try UserAccount.named(name) else { return nil }
-        var capacity = 4_096
-        while true {
-            var entry = spwd()
-            var found: UnsafeMutablePointer<spwd>?
-            // Safety: the strings of the entry live in this buffer, which outlives their copying.
-            let buffer = UnsafeMutablePointer<CChar>.allocate(capacity: capacity)
-            defer {
-                memset(buffer, 0, capacity)
-                buffer.deallocate()
-            }
-            let code = getspnam_r(name, &entry, buffer, capacity, &found)
-            if code == EINTR { continue }
-            if code == ERANGE, capacity < 1 << 20 {
-                capacity *= 4
-                continue
-            }
-            guard code == 0 || code == ENOENT else { throw SystemError("getspnam", name, code: code) }
-            guard found != nil, let hash = entry.sp_pwdp else { return nil }
-            let today = Int(WallClock.now().seconds / 86_400)
-            return ShadowEntry(
-                hash: Array(String(cString: hash).utf8), isExpired: entry.sp_expire >= 0 && entry.sp_expire <= today,
-                isRoot: account.uid == 0)
+        // Longer than any hash that is taken.
+        var hash = [CChar](repeating: 0, count: 512)
+        var expiry = 0
+        guard try SystemError.check(apus_shadow(name, &hash, hash.count, &expiry), "getspnam", name) == 1 else {
+            return nil
         }
+        let today = Int(WallClock.now().seconds / 86_400)
+        return ShadowEntry(
+            hash: hash.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, isExpired: expiry >= 0 && expiry <= today,
+            isRoot: account.uid == 0)
     }
 }
 

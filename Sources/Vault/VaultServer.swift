@@ -21,7 +21,7 @@ final class VaultServer: LoopProgram, LinkReceiver {
     private var settings: VaultSettings
     private var source: any CredentialSource
     private var links: [ObjectIdentifier: Link] = [:]
-    private var exchanges: [Key: Exchange] = [:]
+    private var exchanges: [Key: any Exchange] = [:]
     private var announced: [SASLMechanism]?
     private var grantedCount = 0
     private var deniedCount = 0

@@ -14,7 +14,7 @@ import time
 from peers import free_port, wait_for
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-PROGRAMS = ["apusd", "apus", "apus-smtpd", "apus-lookup", "apus-queue", "apus-remote", "apus-local", "apus-bounce", "sendmail"]
+PROGRAMS = ["apusd", "apus", "apus-smtpd", "apus-lookup", "apus-vault", "apus-queue", "apus-remote", "apus-local", "apus-bounce", "sendmail"]
 DAEMONS = [p for p in PROGRAMS if p not in ("apus", "apusd", "sendmail")]
 
 

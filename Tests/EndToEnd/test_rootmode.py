@@ -14,7 +14,7 @@ from apus import HERE, Apus, binaries
 from peers import Raw, Sink, slurp, wait_for
 
 ACCOUNTS = os.path.join(HERE, "../../etc/accounts")
-OWN_USERS = ["apus-smtpd", "apus-lookup", "apus-queue", "apus-remote", "apus-bounce"]
+OWN_USERS = ["apus-smtpd", "apus-lookup", "apus-vault", "apus-queue", "apus-remote", "apus-bounce"]
 
 
 def send(port, recipients, subject="hi", sender="a@b.example"):

@@ -6,12 +6,13 @@ import Supervisor
 import Testing
 
 private let lookup = Part(.lookup)
+private let vault = Part(.vault)
 private let remote = Part(.remote)
 private let local = Part(.local)
 private let bounce = Part(.bounce)
 private let queue = Part(.queue)
 private let smtpd = Part(.smtpd)
-private let all = [lookup, remote, local, bounce, queue, smtpd]
+private let all = [lookup, vault, remote, local, bounce, queue, smtpd]
 
 /// All processes serve since second 0.
 private func serving(workerCount: Int = 1, foreign: Set<ProgramName> = []) -> Supervision {
@@ -30,18 +31,19 @@ private func serving(workerCount: Int = 1, foreign: Set<ProgramName> = []) -> Su
         var supervision = Supervision(workerCount: 1)
         #expect(
             supervision.receive(.timePassed, now: .zero) == [
-                .spawn(lookup), .spawn(remote), .spawn(local), .spawn(bounce), .spawn(queue),
+                .spawn(lookup), .spawn(vault), .spawn(remote), .spawn(local), .spawn(bounce), .spawn(queue),
                 .link(LinkPlan(.ask, from: queue, to: lookup)), .link(LinkPlan(.deliver, from: queue, to: remote)),
                 .link(LinkPlan(.deliver, from: queue, to: local)), .link(LinkPlan(.deliver, from: queue, to: bounce)),
-                .start(lookup), .start(remote), .start(local), .start(bounce), .start(queue),
+                .start(lookup), .start(vault), .start(remote), .start(local), .start(bounce), .start(queue),
             ])
-        for part in [lookup, remote, local, bounce] {
+        for part in [lookup, vault, remote, local, bounce] {
             #expect(supervision.receive(.ready(part), now: .seconds(1)) == [])
         }
         #expect(
             supervision.receive(.ready(queue), now: .seconds(1)) == [
                 .spawn(smtpd), .link(LinkPlan(.submit, from: smtpd, to: queue)),
-                .link(LinkPlan(.ask, from: smtpd, to: lookup)), .start(smtpd),
+                .link(LinkPlan(.ask, from: smtpd, to: lookup)), .link(LinkPlan(.vault, from: smtpd, to: vault)),
+                .start(smtpd),
             ])
         #expect(supervision.receive(.ready(smtpd), now: .seconds(1)) == [.announceReady])
         #expect(supervision.nextDeadline == nil)
@@ -51,7 +53,7 @@ private func serving(workerCount: Int = 1, foreign: Set<ProgramName> = []) -> Su
     func startWithoutQueue() {
         var supervision = Supervision(workerCount: 1)
         _ = supervision.receive(.timePassed, now: .zero)
-        for part in [lookup, remote, local, bounce] { _ = supervision.receive(.ready(part), now: .zero) }
+        for part in [lookup, vault, remote, local, bounce] { _ = supervision.receive(.ready(part), now: .zero) }
         #expect(supervision.receive(.exited(queue), now: .seconds(1)).contains(.spawn(smtpd)))
     }
 
@@ -60,7 +62,14 @@ private func serving(workerCount: Int = 1, foreign: Set<ProgramName> = []) -> Su
         arguments: [
             (lookup, [LinkPlan(.ask, from: smtpd, to: lookup), LinkPlan(.ask, from: queue, to: lookup)]),
             (remote, [LinkPlan(.deliver, from: queue, to: remote)]),
-            (smtpd, [LinkPlan(.submit, from: smtpd, to: queue), LinkPlan(.ask, from: smtpd, to: lookup)]),
+            (vault, [LinkPlan(.vault, from: smtpd, to: vault)]),
+            (
+                smtpd,
+                [
+                    LinkPlan(.submit, from: smtpd, to: queue), LinkPlan(.ask, from: smtpd, to: lookup),
+                    LinkPlan(.vault, from: smtpd, to: vault),
+                ]
+            ),
             (
                 queue,
                 [
@@ -136,9 +145,11 @@ private func serving(workerCount: Int = 1, foreign: Set<ProgramName> = []) -> Su
         #expect(supervision.receive(.exited(second), now: .seconds(101)) == [.stop(queue)])
         #expect(
             supervision.receive(.exited(queue), now: .seconds(102)) == [
-                .stop(lookup), .stop(remote), .stop(local), .stop(bounce),
+                .stop(lookup), .stop(vault), .stop(remote), .stop(local), .stop(bounce),
             ])
-        for part in [lookup, remote, local] { #expect(supervision.receive(.exited(part), now: .seconds(103)) == []) }
+        for part in [lookup, vault, remote, local] {
+            #expect(supervision.receive(.exited(part), now: .seconds(103)) == [])
+        }
         #expect(supervision.receive(.exited(bounce), now: .seconds(103)) == [.finish])
     }
 
@@ -150,7 +161,9 @@ private func serving(workerCount: Int = 1, foreign: Set<ProgramName> = []) -> Su
         #expect(supervision.receive(.stop, now: .seconds(100)) == [.stop(smtpd)])
         #expect(supervision.receive(.exited(queue), now: .seconds(100)) == [])
         #expect(
-            supervision.receive(.exited(smtpd), now: .seconds(101)) == [.stop(lookup), .stop(local), .stop(bounce)])
+            supervision.receive(.exited(smtpd), now: .seconds(101)) == [
+                .stop(lookup), .stop(vault), .stop(local), .stop(bounce),
+            ])
     }
 
     @Test("Stopping never takes longer than its limit")
@@ -166,7 +179,7 @@ private func serving(workerCount: Int = 1, foreign: Set<ProgramName> = []) -> Su
         #expect(supervision.nextDeadline == .seconds(130))
         #expect(
             supervision.receive(.timePassed, now: .seconds(130)) == [
-                .kill(lookup), .kill(remote), .kill(local), .kill(bounce),
+                .kill(lookup), .kill(vault), .kill(remote), .kill(local), .kill(bounce),
             ])
     }
 

@@ -54,6 +54,10 @@ void apus_forbid_tracing(void);
  * more than it is by executing a file. It cannot be undone. */
 int apus_forbid_network(void);
 
+/* What shadow(5) keeps of a user's password, into `hash`, and the day on which the account expires, or -1. Returns 1, or
+ * 0 if there is no such entry. */
+int apus_shadow(const char *user, char *hash, size_t size, long *expiry);
+
 /* open(2) and openat(2) with a mode: variadic in C, so not seen by Swift. */
 int apus_open(const char *path, int flags, mode_t mode);
 int apus_openat(int directory, const char *path, int flags, mode_t mode);
