@@ -24,6 +24,8 @@ struct ServerBody {
 
     static func run(_ script: inout FuzzScript) throws(Breach) {
         var body = ServerBody(script: script)
+        body.session.authentication = AuthenticationOffer(
+            mechanisms: SASLMechanism.allCases, allowsClearText: true, hasBinding: true, hasCertificate: true)
         try body.perform(body.session.receive(.connected))
         body.commandCount += 1
         var buffer: [UInt8] = []
@@ -34,7 +36,9 @@ struct ServerBody {
             index = 0
             buffer += piece
             try body.advance(buffer, &index)
-            guard body.input.isInContent || buffer.count - index < 600 else { throw Breach(text: "a line is hoarded") }
+            guard body.input.isInContent || buffer.count - index < SASLLimits.lineOctetCountMax + 600 else {
+                throw Breach(text: "a line is hoarded")
+            }
             switch body.script.next(64) {
             case 1: try body.perform(body.session.receive(.stopRequested))
             case 2: try body.perform(body.session.receive(.idleLimitReached))
@@ -65,6 +69,14 @@ struct ServerBody {
             case .commandFault(let fault):
                 self.commandCount += 1
                 try self.perform(self.session.receive(.commandFaulted(fault)))
+            case .response(let range):
+                self.commandCount += 1
+                let isFollowed = index < buffer.count
+                try self.perform(
+                    self.session.receive(.responseReceived(Array(buffer[range]), isFollowed: isFollowed)))
+            case .responseFault(let fault):
+                self.commandCount += 1
+                try self.perform(self.session.receive(.responseFaulted(fault)))
             case .content(let range):
                 try hold(!range.isEmpty && range.upperBound <= buffer.count, "no progress in content")
                 self.contentOctetCount += range.count
@@ -89,6 +101,7 @@ struct ServerBody {
             try hold(path.octets.allSatisfy(\.isPrintable), "a forward-path is not printable")
         case .hello(let name), .extendedHello(let name):
             try hold(!name.isEmpty && name.count <= 255, "a name has \(name.count) octets")
+        case .authenticate(let name, _): try hold(!name.isEmpty && name.count <= 20, "a mechanism without limit")
         case .data, .reset, .noOperation, .quit, .verify, .expand, .help, .startTLS: break
         }
     }
@@ -113,6 +126,16 @@ struct ServerBody {
             try hold(self.acceptedCount <= 3, "too many recipients")
             try self.perform(self.session.receive(.verdict(verdict)))
         case .verify: try self.perform(self.session.receive(.verdict(self.verdict())))
+        case .authenticate, .respond:
+            try hold(!self.hasSender, "AUTH within a mail")
+            try self.perform(
+                self.session.receive(
+                    self.script.next(3) == 1 ? .challenged(Array("who?".utf8)) : .verdict(self.verdict())))
+        case .receiveResponse(let reply):
+            try hold(reply.code == 334, "a response was asked for with \(reply.code)")
+            try self.send(reply)
+            self.input.beginResponse()
+        case .giveUpCredentialsThenReply(let reply): try self.send(reply)
         case .startTLS(let reply):
             try hold(!self.isSecured && !self.hasSender, "TLS where it cannot begin")
             try self.send(reply)

@@ -34,6 +34,7 @@ private final class LookupServer: LoopProgram, LinkReceiver {
     private var settings: LookupSettings
     private var aliases: AliasSource
     private var users: SystemUsers
+    private var senders: SenderSource
     private var resolver: RecipientResolver
     private var links: [ObjectIdentifier: Link] = [:]
     private var questionCount = 0
@@ -44,8 +45,10 @@ private final class LookupServer: LoopProgram, LinkReceiver {
         self.eventLoop = eventLoop
         self.aliases = AliasSource(path: settings.aliasesPath)
         self.users = SystemUsers(listed: settings.users)
+        self.senders = SenderSource(path: settings.sendersPath)
         self.resolver = RecipientResolver(rules: settings.rules, aliases: AliasFile())
         self.renew()
+        self.refresh()
     }
 
     func begin() {
@@ -64,6 +67,9 @@ private final class LookupServer: LoopProgram, LinkReceiver {
                 let settings = try LookupSettings(table)
                 if settings.aliasesPath != self.settings.aliasesPath {
                     self.aliases = AliasSource(path: settings.aliasesPath)
+                }
+                if settings.sendersPath != self.settings.sendersPath {
+                    self.senders = SenderSource(path: settings.sendersPath)
                 }
                 self.settings = settings
                 self.users = SystemUsers(listed: settings.users)
@@ -100,6 +106,7 @@ private final class LookupServer: LoopProgram, LinkReceiver {
     }
 
     private func refresh() {
+        self.senders.refresh(uptime: ThisProcess.uptime, now: WallClock.now())
         if self.aliases.refresh(uptime: ThisProcess.uptime, now: WallClock.now()) { self.renew() }
     }
 
@@ -131,6 +138,7 @@ private final class LookupServer: LoopProgram, LinkReceiver {
             answer.append(to: &octets, channel: channel)
         case .resolve(let path):
             self.answer(self.resolver.resolve(path, in: &self.users), path, channel, &octets)
+        case .sender(let path, let user): self.sender(path, user).append(to: &octets, channel: channel)
         case .owner(let path, let uid): self.owner(path, uid).append(to: &octets, channel: channel)
         case .explain(let path):
             let (steps, resolution) = self.resolver.explain(path, in: &self.users)
@@ -154,6 +162,11 @@ private final class LookupServer: LoopProgram, LinkReceiver {
             } catch { return self.later(path, error.text) }
         }
         return .remote
+    }
+
+    private func sender(_ path: ForwardPath, _ user: [UInt8]) -> AskAnswer {
+        guard let table = self.senders.table else { return self.later(path, "the table of senders cannot be read") }
+        return self.resolver.maySend(user.lowercasedOctets, as: path, table) ? .local : .remote
     }
 
     private func answer(

@@ -16,6 +16,7 @@ package import PipeCore
 /// | `postmaster` | an address or a local name |
 /// | `user` | a recipient who exists; any number; without any, the users of the system exist |
 /// | `trusted-user` | a user of this machine who may send as anybody; any number |
+/// | `senders` | the path of the file that says which addresses users may send as; without it, their own |
 /// | `single-user` | the user as whom everything runs, if not as root |
 package struct LookupSettings: Sendable {
     package let rules: RecipientResolver.Rules
@@ -23,6 +24,7 @@ package struct LookupSettings: Sendable {
     /// In lower case; nil: the users of the system.
     package let users: Set<[UInt8]>?
     package let trustedUsers: [String]
+    package let sendersPath: String?
 
     package init(_ table: SettingsTable) throws(SettingsFault) {
         let hostname = Array(try table.required("hostname").utf8)
@@ -48,6 +50,7 @@ package struct LookupSettings: Sendable {
         self.aliasesPath = table.text("aliases")
         let users = try table.values("user", "the name of a user", Self.user)
         self.users = users.isEmpty ? nil : Set(users)
+        self.sendersPath = table.text("senders")
         self.trustedUsers = table.texts("trusted-user")
     }
 

@@ -140,6 +140,23 @@ package struct RecipientResolver: Sendable {
         return [name, Array(name[..<index])]
     }
 
+    /// Whether a user who has authenticated himself may send as an address: what the table says, and without a line for
+    /// him, as his name at the local domains, with or without a tag, or as his name if that is an address.
+    ///
+    /// - Parameter user: in lower case.
+    package func maySend(_ user: [UInt8], as path: ForwardPath, _ table: SenderTable) -> Bool {
+        guard case .address(let address) = path else { return false }
+        if let isAllowed = table.allows(user, address) { return isAllowed }
+        if self.ownerNames(of: path).contains(user) { return true }
+        guard user.contains(ASCII.at) else { return false }
+        if address.octets.lowercasedOctets == user { return true }
+        let local = address.localPart.lowercasedOctets
+        guard let delimiter = self.rules.delimiter, let index = local.firstIndex(of: delimiter), index > 0 else {
+            return false
+        }
+        return Array(local[..<index]) + [ASCII.at] + address.domain.lowercasedOctets == user
+    }
+
     /// Whether mail for this address stays here.
     func localName(of address: MailAddress) -> [UInt8]? {
         if case .local(let name) = self.place(of: .address(address)) { name } else { nil }

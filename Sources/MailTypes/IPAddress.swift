@@ -18,6 +18,14 @@ package enum IPAddress: Hashable, Sendable {
         }
     }
 
+    /// Whether it is an address of this machine for itself: 127.0.0.0/8, `::1`.
+    package var isLoopback: Bool {
+        switch self {
+        case .v4(let bits): bits >> 24 == 127
+        case .v6(let high, let low): high == 0 && low == 1
+        }
+    }
+
     /// `0.0.0.0` or `::`.
     package var isUnspecified: Bool {
         switch self {

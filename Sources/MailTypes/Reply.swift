@@ -28,6 +28,16 @@ package struct Reply: Hashable, Sendable {
         self.init(code, status, lines: [Array(text.utf8)])
     }
 
+    /// A 334 of AUTH (RFC 4954 §4), which is longer than other replies may be.
+    ///
+    /// - Parameter text: base64.
+    package init(challenge text: [UInt8]) {
+        self.code = 334
+        self.status = nil
+        self.lines = [[UInt8](printable: text[...])]
+        self.octets = Self.octets(334, nil, self.lines)
+    }
+
     /// 4xx or 5xx.
     package var isRefusal: Bool { self.code >= 400 }
 

@@ -18,6 +18,8 @@ package struct ReceivedField: Sendable {
         case esmtp = "ESMTP"
         /// The client said EHLO under TLS.
         case esmtps = "ESMTPS"
+        /// The client said EHLO and has authenticated.
+        case esmtpa = "ESMTPA"
         /// The client said EHLO under TLS and has authenticated.
         case esmtpsa = "ESMTPSA"
     }
@@ -47,6 +49,8 @@ package struct ReceivedField: Sendable {
     package let hostname: [UInt8]
     package let transport: Transport
     package let encryption: Encryption?
+    /// Whether the field says where the message came from.
+    package let tellsClient: Bool
     /// Given only if there is exactly one recipient: naming several would show each to the others
     /// (RFC 5321 §7.6).
     package let recipient: ForwardPath?
@@ -54,8 +58,9 @@ package struct ReceivedField: Sendable {
 
     package init(
         helloName: [UInt8], client: IPAddress, uid: UInt32? = nil, hostname: [UInt8], transport: Transport,
-        encryption: Encryption? = nil, recipient: ForwardPath?, date: Timestamp
+        encryption: Encryption? = nil, tellsClient: Bool = true, recipient: ForwardPath?, date: Timestamp
     ) {
+        self.tellsClient = tellsClient
         self.uid = uid
         self.helloName = helloName
         self.client = client
@@ -78,12 +83,16 @@ package struct ReceivedField: Sendable {
             octets.append(text: ")\r\n\tid ")
             return octets
         }
-        octets.append(text: "Received: from ")
-        self.appendHelloName(to: &octets)
-        octets.append(text: " ([")
-        if case .v6 = self.client { octets.append(text: "IPv6:") }
-        octets.append(contentsOf: self.client.octets)
-        octets.append(text: "])\r\n\tby ")
+        octets.append(text: "Received: ")
+        if self.tellsClient {
+            octets.append(text: "from ")
+            self.appendHelloName(to: &octets)
+            octets.append(text: " ([")
+            if case .v6 = self.client { octets.append(text: "IPv6:") }
+            octets.append(contentsOf: self.client.octets)
+            octets.append(text: "])\r\n\t")
+        }
+        octets.append(text: "by ")
         octets.append(contentsOf: self.hostname)
         octets.append(text: " with ")
         octets.append(text: self.transport.rawValue)

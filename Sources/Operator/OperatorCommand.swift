@@ -12,6 +12,7 @@ struct OperatorCommand: ParsableCommand {
         commandName: "apus", abstract: "Checks and operates Apus, the mail transfer agent.",
         subcommands: [
             CheckCommand.self, StatusCommand.self, QueueCommand.self, ExplainCommand.self, SettingsCommand.self,
+            PasswordCommand.self,
         ])
 
 }

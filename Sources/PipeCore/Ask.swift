@@ -14,16 +14,23 @@ package enum AskQuestion: Equatable, Sendable {
     case explain(ForwardPath)
     /// May the user of this number send as this address?
     case owner(ForwardPath, uid: UInt32)
+    /// May the user of this name, who has authenticated himself, send as this address?
+    case sender(ForwardPath, user: [UInt8])
 
     package init(_ frame: Frame) throws(FrameFault) {
-        guard [.check, .resolve, .explain, .owner].contains(frame.verb) else {
+        guard [.check, .resolve, .explain, .owner, .sender].contains(frame.verb) else {
             throw FrameFault(.outOfPlace, frame.verb)
         }
-        try frame.expectFields(frame.verb == .owner ? 2 : 1)
+        try frame.expectFields(frame.verb == .owner || frame.verb == .sender ? 2 : 1)
         let path = try frame.value(ForwardPath(octets: frame[0]))
         switch frame.verb {
         case .check: self = .check(path)
         case .explain: self = .explain(path)
+        case .sender:
+            guard (1...SASLLimits.userOctetCountMax).contains(frame[1].count) else {
+                throw FrameFault(.badField, .sender)
+            }
+            self = .sender(path, user: Array(frame[1]))
         case .owner:
             self = .owner(path, uid: UInt32(truncatingIfNeeded: try frame.number(1, limit: UInt64(UInt32.max))))
         default: self = .resolve(path)
@@ -38,10 +45,12 @@ package enum AskQuestion: Equatable, Sendable {
         case .resolve(let asked): (verb, path) = (.resolve, asked)
         case .explain(let asked): (verb, path) = (.explain, asked)
         case .owner(let asked, _): (verb, path) = (.owner, asked)
+        case .sender(let asked, _): (verb, path) = (.sender, asked)
         }
         let start = octets.beginFrame(verb, channel)
         octets.appendField(path.octets)
         if case .owner(_, let uid) = self { octets.appendField(number: uid) }
+        if case .sender(_, let user) = self { octets.appendField(user) }
         octets.endFrame(start)
     }
 }

@@ -83,8 +83,9 @@ package enum VaultAnswer: Equatable, Sendable {
     case challenge([UInt8])
     /// The end: it is this user.
     case granted(user: [UInt8])
-    /// The end: it is nobody. The reason is one word, for the log alone.
-    case denied(reason: [UInt8])
+    /// The end: it is nobody. The reason is one word, for the log alone; the user is whom the client wanted to be, empty
+    /// if that is not known.
+    case denied(reason: [UInt8], user: [UInt8])
     /// The end: it cannot be told now, for a reason that is for the log.
     case later(text: [UInt8])
 
@@ -108,8 +109,9 @@ package enum VaultAnswer: Equatable, Sendable {
             }
             self = .granted(user: Array(frame[0]))
         case .denied:
-            try frame.expectFields(1)
-            self = .denied(reason: Array(frame[0]))
+            try frame.expectFields(2)
+            guard frame[1].count <= SASLLimits.userOctetCountMax else { throw FrameFault(.badField, .denied) }
+            self = .denied(reason: Array(frame[0]), user: Array(frame[1]))
         case .later:
             try frame.expectFields(1)
             self = .later(text: Array(frame[0]))
@@ -123,7 +125,7 @@ package enum VaultAnswer: Equatable, Sendable {
             octets.appendFrame(.mechanisms, channel, mechanisms.map { Array($0.rawValue.utf8) })
         case .challenge(let challenge): octets.appendFrame(.challenge, channel, [challenge])
         case .granted(let user): octets.appendFrame(.granted, channel, [user])
-        case .denied(let reason): octets.appendFrame(.denied, channel, [reason])
+        case .denied(let reason, let user): octets.appendFrame(.denied, channel, [reason, user])
         case .later(let text):
             octets.appendFrame(.later, channel, [Array(text.prefix(DeliveryOutcome.textOctetCountMax))])
         }

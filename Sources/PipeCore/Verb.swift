@@ -10,7 +10,7 @@ package enum Verb: String, Sendable, CaseIterable {
     // deliver
     case deliver, fate, go, want, outcome, done, noted
     // ask
-    case check, resolve, owner, local, remote, unknown, later, target, resolved
+    case check, resolve, owner, sender, local, remote, unknown, later, target, resolved
     // vault
     case mechanisms, begin, answer, cancel, challenge, denied
     // operate

@@ -85,6 +85,11 @@ final class LookupClient: LinkReceiver {
         self.ask(.owner(path, uid: uid), remembering: nil, for: asker)
     }
 
+    /// Whether a user who has authenticated himself may send as an address: `local` if so, `remote` if not.
+    func checkSender(_ path: ForwardPath, user: [UInt8], for asker: any Asker) -> Asked {
+        self.ask(.sender(path, user: user), remembering: nil, for: asker)
+    }
+
     private func ask(_ question: AskQuestion, remembering path: [UInt8]?, for asker: any Asker) -> Asked {
         guard let link = self.link else { return .answered(.unavailable) }
         var channel = self.nextChannel

@@ -64,7 +64,7 @@ final class ReceiverCertificates {
     ) throws(TLSError) -> TLSServerContext {
         try TLSServerContext(
             credentials, minimum: settings.minimumVersion, tickets: self.ticketKeys,
-            asksForCertificate: !settings.relayCertificates.isEmpty)
+            asksForCertificate: !settings.relayCertificates.isEmpty || settings.authentication.asksForCertificate)
     }
 
     /// What a client of that listener gets; nil if it cannot be what the listener is for.

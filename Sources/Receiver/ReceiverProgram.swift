@@ -30,10 +30,13 @@ package final class ReceiverProgram: LoopProgram {
         self.program = program
         self.eventLoop = eventLoop
         do throws(SettingsFault) {
+            let settings = try ReceiverSettings(program.settings, isByHand: !program.isSupervised)
             self.desk = ReceptionDesk(
-                settings: try ReceiverSettings(program.settings, isByHand: !program.isSupervised),
+                settings: settings,
                 register: ServerRegister(eventLoop: eventLoop), queue: QueueClient(eventLoop: eventLoop),
                 lookup: LookupClient(eventLoop: eventLoop), certificates: ReceiverCertificates(),
+                authentication: AuthenticationDesk(
+                    vault: VaultClient(eventLoop: eventLoop), eventLoop: eventLoop, terms: settings.authentication),
                 processNumber: UInt32(bitPattern: getpid()))
         } catch {
             Self.log(error)
@@ -95,7 +98,8 @@ package final class ReceiverProgram: LoopProgram {
         switch ends.dialect {
         case .submit: self.desk.queue.use(ends)
         case .ask: self.desk.lookup.use(ends)
-        case .deliver, .operate, .vault:
+        case .vault: self.desk.authentication.vault.use(ends)
+        case .deliver, .operate:
             var line = LogLine("link-unwanted")
             line.add("dialect", ends.dialect.rawValue)
             line.add("peer", ends.peer)
@@ -109,6 +113,7 @@ package final class ReceiverProgram: LoopProgram {
     private func reload(_ table: SettingsTable) {
         do throws(SettingsFault) {
             self.desk.settings = try ReceiverSettings(table, isByHand: !self.program.isSupervised)
+            self.desk.authentication.replace(self.desk.settings.authentication)
             LogLine("settings-replaced").write()
         } catch {
             Self.log(error)
@@ -175,6 +180,9 @@ package final class ReceiverProgram: LoopProgram {
             ("tls-sessions", "\(self.desk.totals.encryptedCount)"),
             ("refusals", "\(self.desk.totals.refusalCount)"),
             ("queue-link", self.desk.queue.isAvailable ? "up" : "away"),
+            ("authenticated", "\(self.desk.authentication.grantedCount)"),
+            ("auth-failed", "\(self.desk.authentication.failedCount)"),
+            ("vault-link", self.desk.authentication.vault.isAvailable ? "up" : "away"),
             ("lookup-link", self.desk.lookup.isAvailable ? "up" : "away"),
         ]
     }

@@ -26,6 +26,7 @@ final class ReceiverSettings: Sendable {
     let relayCertificates: Set<String>
     /// Only for a program that is run by hand; apusd hands certificates over.
     let certificates: [String]
+    let authentication: AuthenticationDesk.Terms
     /// Only for a program that is run by hand; apusd hands listening sockets over.
     let listen: [ListenAddress]
 
@@ -33,7 +34,10 @@ final class ReceiverSettings: Sendable {
         "hostname", "relay-from", "size-max", "recipients-max", "line-length-max", "command-length-max", "errors-max",
         "sessions-max", "sessions-per-client-max", "command-timeout", "data-timeout", "answer-timeout",
         "stop-timeout", "greeting-delay", "listen", "origin", "local-senders", "tls-minimum-version",
-        "handshake-timeout", "relay-certificate", "certificate",
+        "handshake-timeout", "relay-certificate", "certificate", "auth-loopback-without-tls",
+        "auth-client-certificates", "auth-failure-delay", "auth-failures-per-session-max",
+        "auth-failures-per-client-max", "auth-failures-per-user-max", "auth-failure-time",
+        "client-address-in-received", "messages-per-hour-max", "recipients-per-hour-max",
     ]
 
     /// - Parameter isByHand: a name that we do not know is a slip then, and refused.
@@ -73,11 +77,32 @@ final class ReceiverSettings: Sendable {
         let senders = table.text("local-senders", default: "any")
         guard ["any", "own"].contains(senders) else { throw SettingsFault("local-senders", "must be any or own") }
         self.localSendersAreOwn = senders == "own"
+        self.authentication = try Self.authentication(table)
         self.stopTimeout = try Self.time(table, "stop-timeout", in: 0...3_600, default: 30)
         self.relayNetworks = try table.values("relay-from", "a network such as 192.0.2.0/24") { Network(text: $0) }
         self.sessionCountMax = try table.integer("sessions-max", in: 1...1_000_000, default: 10_000)
         self.sessionCountPerClientMax = try table.integer("sessions-per-client-max", in: 1...1_000_000, default: 50)
         self.listen = try table.values("listen", "ADDRESS:PORT ROLE TLS") { ListenAddress($0) }
+    }
+
+    private static func authentication(_ table: SettingsTable) throws(SettingsFault) -> AuthenticationDesk.Terms {
+        var terms = AuthenticationDesk.Terms()
+        terms.loopbackWithoutTLS = try table.boolean("auth-loopback-without-tls", default: false)
+        terms.failureDelay = try Self.time(table, "auth-failure-delay", in: 0...60, default: 2)
+        terms.failureCountPerSessionMax = try table.integer("auth-failures-per-session-max", in: 1...100, default: 3)
+        terms.failureCountPerClientMax = try table.integer("auth-failures-per-client-max", in: 1...100_000, default: 10)
+        terms.failureCountPerUserMax = try table.integer("auth-failures-per-user-max", in: 1...100_000, default: 50)
+        terms.failureSpan = try table.duration("auth-failure-time", in: 1...604_800, default: .seconds(600))
+        terms.asksForCertificate = try table.boolean("auth-client-certificates", default: false)
+        terms.tellsClientAddress = try table.boolean("client-address-in-received", default: true)
+        if table.text("messages-per-hour-max") != nil {
+            terms.messageCountPerHourMax = try table.integer("messages-per-hour-max", in: 1...1_000_000, default: 1)
+        }
+        if table.text("recipients-per-hour-max") != nil {
+            terms.recipientCountPerHourMax = try table.integer(
+                "recipients-per-hour-max", in: 1...10_000_000, default: 1)
+        }
+        return terms
     }
 
     private static func time(

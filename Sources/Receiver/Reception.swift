@@ -16,22 +16,25 @@ import Unix
 /// It is the memory of the session too, in the log and in the Received field.
 final class Reception: ServerIntake, ServerConnectionHolder {
     var connection: ServerConnection?
-    private let desk: ReceptionDesk
-    private let settings: ReceiverSettings
-    private let client: IPAddress
+    let desk: ReceptionDesk
+    let settings: ReceiverSettings
+    let client: IPAddress
     /// The user of this machine whose program it is, on the local socket.
-    private let uid: UInt32?
+    let uid: UInt32?
     private var mayRelay: Bool
     /// What the handshake has agreed on; nil in plain text.
-    private var tls: TLSSummary?
+    private(set) var tls: TLSSummary?
     /// Whether the listener is for the mail programs of our own clients (RFC 6409), not for other servers.
-    private let isSubmission: Bool
-    private let sessionID: [UInt8]
+    let isSubmission: Bool
+    let sessionID: [UInt8]
     private let begin = WallClock.now()
     private var helloName: [UInt8] = []
     private var isExtended = false
+    /// Who the client is; nil as long as it has not said so.
+    var user: [UInt8]?
+    var authenticationFailureCount = 0
     private var mail: Mail?
-    private var question: Question?
+    var question: Question?
     private var messageCount = 0
     private var refusalCount = 0
 
@@ -47,13 +50,19 @@ final class Reception: ServerIntake, ServerConnectionHolder {
         /// The queue has ended the submission before its commit. The rest of the content is read and dropped.
         var refusal: Reply?
         var receivedCounter = ReceivedCounter()
+        /// Of a message for submission.
+        var fieldPresence = FieldPresence()
     }
 
     /// What is awaited.
-    private enum Question {
+    enum Question {
         case sender(channel: UInt32)
         case recipient(ForwardPath, channel: UInt32)
         case verify(channel: UInt32)
+        /// The vault's answer, or the client's to its challenge.
+        case credentials(SASLMechanism, channel: UInt32)
+        /// The time until the client is told.
+        case delay(ServerSession.Verdict)
         case commit
     }
 
@@ -80,8 +89,12 @@ final class Reception: ServerIntake, ServerConnectionHolder {
         self.isExtended = isExtended
     }
 
+    /// Whether mail for anywhere is taken.
+    private var isTrusted: Bool { self.mayRelay || self.user != nil }
+
     func secured(_ summary: TLSSummary) {
         self.tls = summary
+        self.user = nil
         self.helloName = []
         self.isExtended = false
         if let peer = summary.peer, self.settings.relayCertificates.contains(peer.fingerprint) { self.mayRelay = true }
@@ -105,23 +118,39 @@ final class Reception: ServerIntake, ServerConnectionHolder {
 
     func checkSender(_ path: ReversePath, _ parameters: MailParameters) -> ServerSession.Verdict? {
         self.mail = Mail(reversePath: path, parameters: parameters)
-        if self.isSubmission, !self.mayRelay { return .refused(.submissionDenied(client: self.client)) }
+        if self.isSubmission, !self.isTrusted {
+            // Without a way to say who it is there is no use in asking for it.
+            let isAnyUserKnown = !self.authenticationOffer.mechanisms.isEmpty
+            return .refused(isAnyUserKnown ? .authenticationRequired : .submissionDenied(client: self.client))
+        }
         guard self.desk.queue.isAvailable else { return .refused(.queueUnavailable) }
+        if let user = self.user {
+            if let refusal = self.desk.authentication.messageRefusal(user, self.authenticationTerms) {
+                return .refused(refusal)
+            }
+            // The null reverse-path is everybody's: for receipts and the like.
+            guard case .address(let address) = path else { return .accepted(.senderAccepted) }
+            return self.judgeSender(self.desk.lookup.checkSender(.address(address), user: user, for: self))
+        }
         guard let uid = self.uid, self.settings.localSendersAreOwn, case .address(let address) = path else {
             return .accepted(.senderAccepted)
         }
-        switch self.desk.lookup.checkOwner(.address(address), uid: uid, for: self) {
-        case .answered(let check): return Self.judgeSender(check)
+        return self.judgeSender(self.desk.lookup.checkOwner(.address(address), uid: uid, for: self))
+    }
+
+    private func judgeSender(_ asked: LookupClient.Asked) -> ServerSession.Verdict? {
+        switch asked {
+        case .answered(let check): return self.judgeSender(check)
         case .waiting(let channel):
             self.question = .sender(channel: channel)
             return nil
         }
     }
 
-    private static func judgeSender(_ check: RecipientCheck) -> ServerSession.Verdict {
+    private func judgeSender(_ check: RecipientCheck) -> ServerSession.Verdict {
         switch check {
         case .local: .accepted(.senderAccepted)
-        case .remote, .unknown: .refused(.senderForeign)
+        case .remote, .unknown: .refused(self.user == nil ? .senderForeign : .senderNotOwned)
         case .later, .unavailable: .refused(.lookupUnavailable)
         }
     }
@@ -142,7 +171,7 @@ final class Reception: ServerIntake, ServerConnectionHolder {
 
     func verify(_ path: ForwardPath) -> ServerSession.Verdict? {
         // RFC 5321 §7.3: to strangers we say nothing about who exists.
-        guard self.mayRelay else { return .accepted(.cannotVerify) }
+        guard self.isTrusted else { return .accepted(.cannotVerify) }
         switch self.desk.lookup.check(path, for: self) {
         case .answered(let check): return Self.verified(check)
         case .waiting(let channel):
@@ -171,6 +200,11 @@ final class Reception: ServerIntake, ServerConnectionHolder {
         case .sender(let channel):
             self.desk.lookup.cancel(channel)
             return .refused(.lookupUnavailable)
+        case .credentials(_, let channel):
+            self.desk.authentication.vault.cancel(channel)
+            return .refused(.authenticationUnavailable)
+        case .delay(let verdict):
+            return verdict
         case .commit, nil:
             // The queue may still take it: then the client sends it twice, which is better than not at all.
             self.abandonSubmission()
@@ -186,7 +220,7 @@ final class Reception: ServerIntake, ServerConnectionHolder {
         case .local:
             return self.take(path)
         case .remote:
-            if self.mayRelay { return self.take(path) }
+            if self.isTrusted { return self.take(path) }
             return self.refuse(path, .relayingDenied(client: self.client, domain: Self.domain(path)))
         case .unknown(let status, let text):
             if Self.isPostmaster(path) { return self.take(path) }
@@ -221,6 +255,12 @@ final class Reception: ServerIntake, ServerConnectionHolder {
         guard var mail = self.mail else { return .refused(.queueUnavailable) }
         defer { self.mail = mail }
         if let refusal = mail.refusal { return self.refuse(path, refusal) }
+        if let user = self.user {
+            if let refusal = self.desk.authentication.recipientRefusal(user, self.authenticationTerms) {
+                return self.refuse(path, refusal)
+            }
+            self.desk.authentication.noteRecipient(of: user)
+        }
         if mail.submission == nil {
             mail.submission = self.desk.queue.begin(
                 MailRequest(
@@ -246,6 +286,10 @@ final class Reception: ServerIntake, ServerConnectionHolder {
             octets.append(text: "client=" as StaticString)
             self.client.append(to: &octets)
         }
+        if let user = self.user {
+            octets.append(text: " user=" as StaticString)
+            octets += [UInt8](printable: user[...])
+        }
         octets.append(text: " helo=" as StaticString)
         octets += [UInt8](printable: self.helloName[...])
         if let tls = self.tls {
@@ -267,6 +311,7 @@ final class Reception: ServerIntake, ServerConnectionHolder {
     func takeContent(_ octets: Span<UInt8>) {
         guard self.mail?.refusal == nil, self.mail?.submission != nil else { return }
         self.mail?.receivedCounter.receive(octets)
+        if self.isSubmission { self.mail?.fieldPresence.receive(octets) }
         if var submission = self.mail?.submission {
             self.desk.queue.send(octets, for: &submission)
             self.mail?.submission = submission
@@ -281,21 +326,49 @@ final class Reception: ServerIntake, ServerConnectionHolder {
             self.abandonSubmission()
             return .refused(.mailLoop)
         }
+        var additions: [UInt8] = []
+        if self.isSubmission {
+            if mail.fieldPresence.count(of: .from) > 1 {
+                self.abandonSubmission()
+                return .refused(.fromTwice)
+            }
+            additions = self.additions(to: mail)
+        }
         let field = ReceivedField(
             helloName: self.helloName, client: self.client, uid: self.uid, hostname: self.settings.terms.rules.hostname,
             transport: self.transport, encryption: self.encryption,
+            tellsClient: self.user == nil || self.authenticationTerms.tellsClientAddress,
             recipient: mail.recipientCount == 1 ? mail.recipient : nil, date: WallClock.now())
         self.question = .commit
         self.desk.queue.send(
-            .commit(CommitRequest(octetCount: submission.octetCount, prefix: field.prefix, suffix: field.suffix)),
+            .commit(
+                CommitRequest(octetCount: submission.octetCount, prefix: field.prefix, suffix: field.suffix + additions)
+            ),
             for: submission)
         return nil
+    }
+
+    /// What a mail program has left out (RFC 6409 §8).
+    private func additions(to mail: Mail) -> [UInt8] {
+        var sender: [UInt8]?
+        if case .address(let address) = mail.reversePath { sender = address.octets }
+        var messageID = self.sessionID
+        messageID.append(ASCII.dot)
+        messageID.append(decimal: self.messageCount + 1)
+        messageID.append(ASCII.at)
+        messageID += self.settings.terms.rules.hostname
+        return mail.fieldPresence.additions(date: WallClock.now(), sender: sender, messageID: messageID)
     }
 
     /// RFC 3848 has no word for HELO under TLS; what the encryption was stands in the field all the same.
     private var transport: ReceivedField.Transport {
         guard self.isExtended else { return .smtp }
-        return self.tls == nil ? .esmtp : .esmtps
+        return switch (self.tls != nil, self.user != nil) {
+        case (false, false): .esmtp
+        case (false, true): .esmtpa
+        case (true, false): .esmtps
+        case (true, true): .esmtpsa
+        }
     }
 
     private var encryption: ReceivedField.Encryption? {
@@ -317,7 +390,7 @@ final class Reception: ServerIntake, ServerConnectionHolder {
 
     // MARK: Log
 
-    private func line(_ event: StaticString) -> LogLine {
+    func line(_ event: StaticString) -> LogLine {
         var line = LogLine(event)
         line.add("session", self.sessionID)
         if let uid = self.uid { line.add("uid", uid) } else { line.add("client", self.client) }
@@ -361,6 +434,7 @@ final class Reception: ServerIntake, ServerConnectionHolder {
         var line = self.line("queued")
         line.add("id", id)
         line.add("helo", self.helloName)
+        if let user = self.user { line.add("user", user) }
         line.add(path: "from", mail.reversePath.octets)
         line.add("recipients", mail.recipientCount)
         line.add("size", octetCount)
@@ -372,7 +446,8 @@ final class Reception: ServerIntake, ServerConnectionHolder {
         switch self.question {
         case .recipient(_, let channel), .verify(let channel), .sender(let channel):
             self.desk.lookup.cancel(channel)
-        case .commit, nil: break
+        case .credentials(_, let channel): self.desk.authentication.vault.cancel(channel)
+        case .delay, .commit, nil: break
         }
         self.question = nil
         self.connection = nil
@@ -392,8 +467,8 @@ extension Reception: Asker {
         switch question {
         case .recipient(let path, _): self.connection?.conclude(self.judge(path, check))
         case .verify: self.connection?.conclude(Self.verified(check))
-        case .sender: self.connection?.conclude(Self.judgeSender(check))
-        case .commit: self.question = question
+        case .sender: self.connection?.conclude(self.judgeSender(check))
+        case .commit, .credentials, .delay: self.question = question
         }
     }
 }
@@ -416,6 +491,7 @@ extension Reception: Submitter {
         case .answered(.queued(let id)):
             if let mail = self.mail { self.logQueued(id, mail, octetCount) }
             self.messageCount += 1
+            if let user = self.user { self.desk.authentication.noteMessage(of: user) }
             self.desk.totals.messageCount += 1
             self.mail = nil
             verdict = .accepted(.queued(id))

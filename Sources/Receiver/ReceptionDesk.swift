@@ -19,19 +19,21 @@ final class ReceptionDesk {
     let queue: QueueClient
     let lookup: LookupClient
     let certificates: ReceiverCertificates
+    let authentication: AuthenticationDesk
     var totals = Totals()
     private var lastSessionMicroseconds: UInt64 = 0
     private let processNumber: UInt64
 
     init(
         settings: ReceiverSettings, register: ServerRegister, queue: QueueClient, lookup: LookupClient,
-        certificates: ReceiverCertificates, processNumber: UInt32
+        certificates: ReceiverCertificates, authentication: AuthenticationDesk, processNumber: UInt32
     ) {
         self.settings = settings
         self.register = register
         self.queue = queue
         self.lookup = lookup
         self.certificates = certificates
+        self.authentication = authentication
         self.processNumber = UInt64(processNumber) & 0xFFFFF
     }
 

@@ -19,6 +19,8 @@ package enum Command: Hashable, Sendable {
     case expand
     case help
     /// RFC 3207.
+    /// AUTH with the name of a mechanism, as the client wrote it.
+    case authenticate([UInt8], ServerSession.InitialResponse)
     case startTLS
 }
 
@@ -41,6 +43,8 @@ package enum CommandFault: Error, Hashable, Sendable {
     /// An octet that is not printable ASCII. Without SMTPUTF8 no command has one.
     case notPrintable
     case unknownCommand
+    /// AUTH without a mechanism, or with more than a response behind it.
+    case authenticateSyntax
     /// HELO or EHLO without a name, or with an overlong one.
     case helloSyntax
     /// MAIL without `FROM:<…>`.

@@ -36,6 +36,7 @@ package enum CommandParser {
         case 0x5155_4954: return Self.alone(.quit, argument)  // QUIT
         case 0x4E4F_4F50: return .success(.noOperation)  // NOOP
         case 0x4845_4C50: return .success(.help)  // HELP
+        case 0x4155_5448: return Self.authenticate(line, argument)  // AUTH
         case 0x5652_4659: return Self.verify(line, argument)  // VRFY
         case 0x4558_504E: return argument.isEmpty ? .failure(.missingArgument) : .success(.expand)  // EXPN
         default: return .failure(.unknownCommand)
@@ -66,6 +67,14 @@ package enum CommandParser {
             return .failure(.helloSyntax)
         }
         return .success(command(Self.copy(line, argument)))
+    }
+
+    /// RFC 4954 §4.
+    private static func authenticate(_ line: Span<UInt8>, _ argument: Range<Int>) -> Result<Command, CommandFault> {
+        let words = Self.copy(line, argument).split(whereSeparator: Self.isBlank)
+        guard (1...2).contains(words.count), words[0].count <= 20 else { return .failure(.authenticateSyntax) }
+        let response: ServerSession.InitialResponse = words.count == 2 ? .base64(Array(words[1])) : .none
+        return .success(.authenticate(Array(words[0]), response))
     }
 
     // MARK: MAIL and RCPT
@@ -158,6 +167,7 @@ package enum CommandParser {
 
     private static let size: [UInt8] = Array("SIZE".utf8)
     private static let body: [UInt8] = Array("BODY".utf8)
+    private static let auth: [UInt8] = Array("AUTH".utf8)
 
     /// Reads ` KEYWORD=VALUE`, any number of them (RFC 5321 §4.1.2, Mail-parameters).
     private static func read(
@@ -165,6 +175,7 @@ package enum CommandParser {
     ) -> CommandFault? {
         var isSizeSeen = false
         var isBodySeen = false
+        var isAuthSeen = false
         var index = range.lowerBound
         while index < range.upperBound {
             if Self.isBlank(line[index]) {
@@ -191,11 +202,30 @@ package enum CommandParser {
                 }
                 isBodySeen = true
                 parameters.bodyType = bodyType
+            } else if keyword.equalsIgnoringCase(Self.auth) {
+                // RFC 4954 §5: who first submitted the message. Nobody here trusts others to say so, so it counts as
+                // `<>`, but has to be what the grammar wants.
+                guard !isAuthSeen, Self.isXtext(value) else { return .parameterValue }
+                isAuthSeen = true
             } else {
                 return .unknownParameter
             }
         }
         return nil
+    }
+
+    /// RFC 3461 §4, not empty: printable but for `=`, and `+` only in front of two hexadecimal digits.
+    private static func isXtext(_ value: ArraySlice<UInt8>) -> Bool {
+        guard !value.isEmpty, value.count <= 500 else { return false }
+        var rest = value
+        while let octet = rest.popFirst() {
+            guard (0x21...0x7E).contains(octet), octet != ASCII.equals else { return false }
+            guard octet == 0x2B else { continue }
+            for _ in 0..<2 {
+                guard let digit = rest.popFirst(), digit.isDigit || (0x41...0x46).contains(digit) else { return false }
+            }
+        }
+        return true
     }
 
     private static func isNamed(_ bodyType: BodyType, _ value: ArraySlice<UInt8>) -> Bool {

@@ -35,8 +35,8 @@ package struct LineFramer: Sendable {
         case hungry
     }
 
-    /// The longest line, CR LF included.
-    private let lineOctetCountMax: Int
+    /// The longest line, CR LF included. Changed between lines only.
+    package var lineOctetCountMax: Int
     /// How many octets behind the index are already known to hold no end of a line.
     private var scannedCount = 0
     private var isSwallowing = false

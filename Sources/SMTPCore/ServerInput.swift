@@ -11,6 +11,9 @@ package struct ServerInput: Sendable {
     package enum Token: Hashable, Sendable {
         case command(Command)
         case commandFault(CommandFault)
+        /// A line of an exchange of credentials, as places in the octets given, without CR LF.
+        case response(Range<Int>)
+        case responseFault(LineFault)
         /// Content, as places in the octets given. Empty if the limit of the call leaves no room.
         case content(Range<Int>)
         /// The final dot of a message that may be taken.
@@ -24,6 +27,8 @@ package struct ServerInput: Sendable {
     private let limits: ServerLimits
     private var framer: LineFramer
     private var decoder: DataDecoder?
+    /// The next line answers a challenge.
+    private var isResponseNext = false
 
     package init(limits: ServerLimits) {
         self.limits = limits
@@ -34,6 +39,12 @@ package struct ServerInput: Sendable {
     package mutating func beginContent() {
         self.decoder = DataDecoder(
             mailOctetCountMax: self.limits.mailOctetCountMax, lineOctetCountMax: self.limits.dataLineOctetCountMax)
+    }
+
+    /// The next line is no command: it answers a challenge, and may be longer (RFC 4954 §4).
+    package mutating func beginResponse() {
+        self.isResponseNext = true
+        self.framer.lineOctetCountMax = SASLLimits.lineOctetCountMax
     }
 
     package var isInContent: Bool { self.decoder != nil }
@@ -47,6 +58,7 @@ package struct ServerInput: Sendable {
     /// - Parameter contentCountMax: the longest piece of content that can be taken now.
     package mutating func next(_ octets: Span<UInt8>, at index: inout Int, contentCountMax: Int) -> Token {
         guard self.decoder == nil else { return self.nextContent(octets, at: &index, contentCountMax) }
+        if self.isResponseNext { return self.nextResponse(octets, at: &index) }
         switch self.framer.next(octets, at: &index) {
         case .hungry: return .hungry
         case .fault(let fault): return .commandFault(.line(fault))
@@ -55,6 +67,18 @@ package struct ServerInput: Sendable {
             case .success(let command): return .command(command)
             case .failure(let fault): return .commandFault(fault)
             }
+        }
+    }
+
+    private mutating func nextResponse(_ octets: Span<UInt8>, at index: inout Int) -> Token {
+        let step = self.framer.next(octets, at: &index)
+        if step == .hungry { return .hungry }
+        self.isResponseNext = false
+        self.framer.lineOctetCountMax = self.limits.commandLineOctetCountMax
+        switch step {
+        case .hungry: return .hungry
+        case .fault(let fault): return .responseFault(fault)
+        case .line(let range): return .response(range)
         }
     }
 

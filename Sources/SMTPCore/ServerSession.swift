@@ -7,8 +7,8 @@ package import MailTypes
 
 /// A session as a machine: each event gives exactly one action.
 ///
-/// An action that asks something (`checkSender`, `checkRecipient`, `verify`, `commit`) is answered by a
-/// `verdict` before any other command is fed; the octets of a pipelining client wait in the driver's buffer.
+/// An action that asks something (`checkSender`, `checkRecipient`, `verify`, `authenticate`, `respond`, `commit`) is
+/// answered by a `verdict` (those about credentials maybe by `challenged`) before any other command is fed; the octets of a pipelining client wait in the driver's buffer.
 /// That fixes the order of the replies.
 package struct ServerSession: Sendable {
     /// What happens to a session.
@@ -21,6 +21,11 @@ package struct ServerSession: Sendable {
         case commandFaulted(CommandFault)
         /// The answer to the question that the last action asked.
         case verdict(Verdict)
+        /// What the client has to be shown before it can go on with its credentials.
+        case challenged([UInt8])
+        /// A line that answers a challenge, without its CR LF.
+        case responseReceived([UInt8], isFollowed: Bool)
+        case responseFaulted(LineFault)
         /// The final dot, after so many octets of content without fault.
         case contentEnded(octetCount: UInt64)
         /// The final dot of content that is refused.
@@ -46,6 +51,14 @@ package struct ServerSession: Sendable {
         case checkSender(ReversePath, MailParameters)
         case checkRecipient(ForwardPath)
         case verify(ForwardPath)
+        /// Ask whether these credentials are right, or what the client has to be shown.
+        case authenticate(SASLMechanism, initialResponse: [UInt8]?)
+        /// Likewise, with what the client has answered.
+        case respond([UInt8])
+        /// Reply, and take what comes as one line that answers it.
+        case receiveResponse(Reply)
+        /// Nobody is asked any more about the credentials; then reply.
+        case giveUpCredentialsThenReply(Reply)
         /// Reply, and take what comes as the handshake of TLS. Whatever else the client sent must not be used.
         case startTLS(Reply)
         /// Reply, and take what comes as content.
@@ -68,7 +81,7 @@ package struct ServerSession: Sendable {
     private enum Phase: Equatable {
         /// Not greeted yet, or no HELO yet. → `idle`, `closed`
         case fresh
-        /// No mail in progress. → `askingSender`, `verifying`, `closed`
+        /// No mail in progress. → `askingSender`, `verifying`, `askingCredentials`, `securing`, `closed`
         case idle
         /// → `collecting`, `idle`, `closed`
         case askingSender
@@ -78,6 +91,10 @@ package struct ServerSession: Sendable {
         case askingRecipient(recipientCount: Int)
         /// VRFY within a mail or outside of one (nil), or before HELO. → what it was before, `closed`
         case verifying(recipientCount: Int?, isGreeted: Bool)
+        /// Somebody is asked about the client's credentials. → `expectingResponse`, `idle`, `closed`
+        case askingCredentials
+        /// 334 was sent. → `askingCredentials`, `idle`, `closed`
+        case expectingResponse
         /// 354 was sent. → `committing`, `idle`, `closed`
         case receivingContent
         /// → `idle`, `closed`
@@ -95,6 +112,10 @@ package struct ServerSession: Sendable {
     private let tls: ServerTLS
     /// Whether all that is said is said under TLS.
     package private(set) var isSecured = false
+    /// How the client may say who it is. Brought up to date by the driver before EHLO and AUTH are fed.
+    package var authentication = AuthenticationOffer()
+    /// Whether it has said so.
+    package private(set) var isAuthenticated = false
 
     package init(rules: ServerRules, tls: ServerTLS = .none) {
         self.rules = rules
@@ -107,8 +128,8 @@ package struct ServerSession: Sendable {
     /// Whether a question waits for its verdict: no command may be fed now.
     package var isAsking: Bool {
         switch self.phase {
-        case .askingSender, .askingRecipient, .verifying, .committing: true
-        case .fresh, .idle, .collecting, .receivingContent, .securing, .closed: false
+        case .askingSender, .askingRecipient, .verifying, .askingCredentials, .committing: true
+        case .fresh, .idle, .collecting, .expectingResponse, .receivingContent, .securing, .closed: false
         }
     }
 
@@ -135,6 +156,16 @@ package struct ServerSession: Sendable {
             return self.refuse(fault.reply)
         case .verdict(let verdict):
             return self.conclude(verdict)
+        case .challenged(let challenge):
+            guard self.phase == .askingCredentials else { return .wait }
+            self.phase = .expectingResponse
+            return .receiveResponse(.challenge(challenge))
+        case .responseReceived(let line, let isFollowed):
+            precondition(self.phase == .expectingResponse)
+            return self.takeResponse(line, isFollowed: isFollowed)
+        case .responseFaulted(let fault):
+            precondition(self.phase == .expectingResponse)
+            return self.giveUpCredentials(fault == .tooLong ? .responseTooLong : .notBase64)
         case .contentEnded(let octetCount):
             precondition(self.phase == .receivingContent)
             self.phase = .committing
@@ -148,6 +179,7 @@ package struct ServerSession: Sendable {
             // RFC 3207 §4.2: what was known of the client before is forgotten.
             self.phase = .fresh
             self.isExtended = false
+            self.isAuthenticated = false
             self.isSecured = true
             return .wait
         case .handshakeFailed:
@@ -167,10 +199,11 @@ package struct ServerSession: Sendable {
 
     private mutating func obey(_ command: Command, isFollowed: Bool) -> Action {
         precondition(
-            self.isOpenToInput && self.phase != .receivingContent, "A command was fed while none can be taken.")
+            self.isOpenToInput && self.phase != .receivingContent && self.phase != .expectingResponse,
+            "A command was fed while none can be taken.")
 
         switch command {
-        case .hello, .extendedHello, .data, .startTLS:
+        case .hello, .extendedHello, .data, .startTLS, .authenticate:
             // RFC 2920 §3.1: these must be the last of a group, because what follows depends on their reply.
             // Who sends more at once either does not read replies (a spammer's program) or has
             // been made to by somebody else (an HTTP client that talks to port 25; content smuggled into a
@@ -184,9 +217,8 @@ package struct ServerSession: Sendable {
 
         switch command {
         case .hello: return self.greet(self.rules.hello, isExtended: false)
-        case .extendedHello:
-            return self.greet(
-                self.offersTLS ? self.rules.extendedHelloBeforeTLS : self.rules.extendedHello, isExtended: true)
+        case .extendedHello: return self.greet(self.extendedHello, isExtended: true)
+        case .authenticate(let name, let response): return self.authenticate(name, response)
         case .startTLS: return self.startTLS()
         case .mail(let path, let parameters): return self.begin(path, parameters)
         case .recipient(let path): return self.addRecipient(path)
@@ -211,6 +243,14 @@ package struct ServerSession: Sendable {
         return .reply(reply)
     }
 
+    private var extendedHello: Reply {
+        let reply = self.offersTLS ? self.rules.extendedHelloBeforeTLS : self.rules.extendedHello
+        let mechanisms = self.authentication.offered(isSecured: self.isSecured)
+        guard !mechanisms.isEmpty else { return reply }
+        let line = "AUTH " + mechanisms.map(\.rawValue).joined(separator: " ")
+        return Reply(250, nil, lines: reply.lines + [Array(line.utf8)])
+    }
+
     private var offersTLS: Bool { !self.isSecured && (self.tls == .offered || self.tls == .required) }
 
     private mutating func startTLS() -> Action {
@@ -220,19 +260,65 @@ package struct ServerSession: Sendable {
         case .fresh: return self.refuse(.helloFirst)
         case .collecting: return self.refuse(.startTLSInMail)
         case .idle: break
-        case .askingSender, .askingRecipient, .verifying, .receivingContent, .committing, .securing, .closed:
+        case .askingSender, .askingRecipient, .verifying, .askingCredentials, .expectingResponse, .receivingContent,
+            .committing, .securing, .closed:
             preconditionFailure("A command was fed while none can be taken.")
         }
         self.phase = .securing
         return .startTLS(.startTLS)
     }
 
+    // MARK: Credentials (RFC 4954)
+
+    private mutating func authenticate(_ name: [UInt8], _ response: InitialResponse) -> Action {
+        guard !self.authentication.mechanisms.isEmpty else { return self.refuse(.authenticateUnknown) }
+        if self.isAuthenticated { return self.refuse(.authenticatedAlready) }
+        switch self.phase {
+        case .fresh: return self.refuse(.helloFirst)
+        case .collecting: return self.refuse(.authenticateInMail)
+        // HELO announces nothing.
+        case .idle where !self.isExtended: return self.refuse(.helloFirst)
+        case .idle: break
+        case .askingSender, .askingRecipient, .verifying, .askingCredentials, .expectingResponse, .receivingContent,
+            .committing, .securing, .closed:
+            preconditionFailure("A command was fed while none can be taken.")
+        }
+        guard self.tls != .required || self.isSecured else { return self.refuse(.encryptionNeeded) }
+        guard let mechanism = SASLMechanism(octets: name) else { return self.refuse(.mechanismUnknown) }
+        if let fault = self.authentication.fault(of: mechanism, isSecured: self.isSecured) { return self.refuse(fault) }
+        guard let initialResponse = response.decoded() else { return self.refuse(.notBase64) }
+        self.phase = .askingCredentials
+        return .authenticate(mechanism, initialResponse: initialResponse)
+    }
+
+    private mutating func takeResponse(_ line: [UInt8], isFollowed: Bool) -> Action {
+        // What follows would have been sent without knowing whether the client is let in.
+        if isFollowed { return self.close(.spokenTooSoon) }
+        if line == [0x2A] { return self.giveUpCredentials(.authenticationCancelled) }
+        guard let response = Base64.decode(line), response.count <= SASLLimits.messageOctetCountMax else {
+            return self.giveUpCredentials(.notBase64)
+        }
+        self.phase = .askingCredentials
+        return .respond(response)
+    }
+
+    private mutating func giveUpCredentials(_ reply: Reply) -> Action {
+        self.phase = .idle
+        switch self.refuse(reply) {
+        case .reply(let reply): return .giveUpCredentialsThenReply(reply)
+        case let action: return action
+        }
+    }
+
+    // MARK: Mail
+
     private mutating func begin(_ path: ReversePath, _ parameters: MailParameters) -> Action {
         switch self.phase {
         case .fresh: return self.refuse(.helloFirst)
         case .collecting: return self.refuse(.mailNested)
         case .idle: break
-        case .askingSender, .askingRecipient, .verifying, .receivingContent, .committing, .securing, .closed:
+        case .askingSender, .askingRecipient, .verifying, .askingCredentials, .expectingResponse, .receivingContent,
+            .committing, .securing, .closed:
             preconditionFailure("A command was fed while none can be taken.")
         }
         guard self.tls != .required || self.isSecured else { return self.refuse(.startTLSFirst) }
@@ -302,6 +388,13 @@ package struct ServerSession: Sendable {
         case (.verifying(let recipientCount, let isGreeted), .refused(let reply)):
             self.phase = Self.phase(recipientCount, isGreeted: isGreeted)
             return self.refuse(reply)
+        case (.askingCredentials, .accepted(let reply)):
+            self.phase = .idle
+            self.isAuthenticated = true
+            return .reply(reply)
+        case (.askingCredentials, .refused(let reply)):
+            self.phase = .idle
+            return self.refuse(reply)
         case (.committing, .accepted(let reply)):
             self.phase = .idle
             // Somebody whose mail is taken is no nuisance, whatever went wrong before it.
@@ -310,7 +403,8 @@ package struct ServerSession: Sendable {
         case (.committing, .refused(let reply)):
             self.phase = .idle
             return self.refuse(reply)
-        case (.fresh, _), (.idle, _), (.collecting, _), (.receivingContent, _), (.securing, _), (.closed, _):
+        case (.fresh, _), (.idle, _), (.collecting, _), (.expectingResponse, _), (.receivingContent, _), (.securing, _),
+            (.closed, _):
             preconditionFailure("A verdict was given to a question that nobody asked.")
         }
     }
@@ -345,10 +439,13 @@ package struct ServerSession: Sendable {
     /// Idle sessions go at once, a mail under way is finished first (the driver limits how long).
     private mutating func stop() -> Action {
         switch self.phase {
-        case .fresh, .idle, .verifying(recipientCount: nil, isGreeted: _): self.close(self.rules.shuttingDown)
+        case .fresh, .idle, .expectingResponse, .verifying(recipientCount: nil, isGreeted: _):
+            self.close(self.rules.shuttingDown)
         case .securing:
             self.closeSilently()
-        case .askingSender, .collecting, .askingRecipient, .verifying, .receivingContent, .committing, .closed: .wait
+        case .askingSender, .collecting, .askingRecipient, .verifying, .askingCredentials, .receivingContent,
+            .committing, .closed:
+            .wait
         }
     }
 }

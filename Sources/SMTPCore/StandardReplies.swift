@@ -12,7 +12,9 @@ extension Reply {
     /// To HELP (RFC 5321 §4.1.1.8).
     package static let help = Reply(
         214, EnhancedStatus(.success, 0, 0),
-        lines: ["EHLO HELO MAIL RCPT DATA RSET NOOP QUIT VRFY STARTTLS HELP", "See RFC 5321"].map { Array($0.utf8) })
+        lines: ["EHLO HELO MAIL RCPT DATA RSET NOOP QUIT VRFY STARTTLS AUTH HELP", "See RFC 5321"].map {
+            Array($0.utf8)
+        })
 
     /// The greeting. RFC 2034 §4 leaves it without a status.
     static func greeting(_ hostname: [UInt8]) -> Reply {
@@ -175,6 +177,7 @@ extension CommandFault {
         case .line(.bareLineFeed): .commandBareLineFeed
         case .line(.nul), .notPrintable: .commandNotPrintable
         case .unknownCommand: .commandUnknown
+        case .authenticateSyntax: .authenticateSyntax
         case .helloSyntax: .helloSyntax
         case .mailSyntax: .mailSyntax
         case .recipientSyntax: .recipientSyntax

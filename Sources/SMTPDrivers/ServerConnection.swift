@@ -174,11 +174,22 @@ package final class ServerConnection: ChannelInboundHandler {
 
     // MARK: What the intake calls
 
+    /// Whether a question waits for its answer.
+    package var isAsking: Bool { self.session.isAsking }
+
     /// Answers the question that the intake left open.
     package func conclude(_ verdict: ServerSession.Verdict) {
         guard !self.session.isClosed else { return }
         self.lastTick = self.register.tick
         self.perform(self.session.receive(.verdict(verdict)))
+        self.advance()
+    }
+
+    /// Answers the question about the client's credentials with what it has to be shown.
+    package func challenge(_ octets: [UInt8]) {
+        guard !self.session.isClosed else { return }
+        self.lastTick = self.register.tick
+        self.perform(self.session.receive(.challenged(octets)))
         self.advance()
     }
 
@@ -251,6 +262,13 @@ package final class ServerConnection: ChannelInboundHandler {
             case .commandFault(let fault):
                 self.lastTick = self.register.tick
                 self.perform(self.session.receive(.commandFaulted(fault)))
+            case .response(let range):
+                self.lastTick = self.register.tick
+                let line = range.map { octets[$0] }
+                self.perform(self.session.receive(.responseReceived(line, isFollowed: index < octets.count)))
+            case .responseFault(let fault):
+                self.lastTick = self.register.tick
+                self.perform(self.session.receive(.responseFaulted(fault)))
             case .content(let range):
                 if range.isEmpty { return index }
                 intake.takeContent(octets.extracting(range))
@@ -269,7 +287,10 @@ package final class ServerConnection: ChannelInboundHandler {
     private func obey(_ command: Command, isFollowed: Bool) {
         switch command {
         case .hello(let name): self.intake?.greeted(name, isExtended: false)
-        case .extendedHello(let name): self.intake?.greeted(name, isExtended: true)
+        case .extendedHello(let name):
+            self.intake?.greeted(name, isExtended: true)
+            self.session.authentication = self.intake?.authenticationOffer ?? AuthenticationOffer()
+        case .authenticate: self.session.authentication = self.intake?.authenticationOffer ?? AuthenticationOffer()
         case .mail, .recipient, .data, .reset, .noOperation, .quit, .verify, .expand, .help, .startTLS: break
         }
         self.perform(self.session.receive(.commandReceived(command, isFollowed: isFollowed)))
@@ -331,6 +352,12 @@ package final class ServerConnection: ChannelInboundHandler {
                 self.flush()
                 if let context = self.context { self.startTLS(context) }
                 return
+            case .receiveResponse(let reply):
+                self.input.beginResponse()
+                return self.write(reply)
+            case .giveUpCredentialsThenReply(let reply):
+                self.intake?.giveUpCredentials()
+                return self.write(reply)
             case .receiveContent(let reply):
                 self.state.remove(.isAborted)
                 self.input.beginContent()
@@ -338,6 +365,9 @@ package final class ServerConnection: ChannelInboundHandler {
             case .checkSender(let path, let parameters): verdict = self.intake?.checkSender(path, parameters)
             case .checkRecipient(let path): verdict = self.intake?.checkRecipient(path)
             case .verify(let path): verdict = self.intake?.verify(path)
+            case .authenticate(let mechanism, let response):
+                verdict = self.intake?.authenticate(mechanism, initialResponse: response)
+            case .respond(let response): verdict = self.intake?.respond(response)
             case .commit(let octetCount): verdict = self.intake?.commit(octetCount: octetCount)
             }
             guard let verdict else {

@@ -15,6 +15,14 @@ package protocol ServerIntake: AnyObject {
     func secured(_ summary: TLSSummary)
     /// There was to be a handshake, and it has failed; `ended` follows.
     func handshakeFailed(_ reason: String)
+    /// How the client may say who it is, as things are now.
+    var authenticationOffer: AuthenticationOffer { get }
+    /// AUTH: are these credentials right? `ServerConnection.challenge` is an answer too.
+    func authenticate(_ mechanism: SASLMechanism, initialResponse: [UInt8]?) -> ServerSession.Verdict?
+    /// The same question, with what the client has answered to a challenge.
+    func respond(_ response: [UInt8]) -> ServerSession.Verdict?
+    /// The client has ended the exchange of credentials.
+    func giveUpCredentials()
     /// MAIL: may this sender begin a mail?
     func checkSender(_ path: ReversePath, _ parameters: MailParameters) -> ServerSession.Verdict?
     /// RCPT: is mail for this recipient taken?

@@ -14,6 +14,10 @@ package struct TLSSummary: Equatable, Sendable {
     package let isVerified: Bool
     /// The certificate of the other side, if it has shown one.
     package let peer: Peer?
+    /// What mechanisms of authentication bind to: `tls-exporter` (RFC 9266), of TLS 1.3. Empty if there is none.
+    package let exporterBinding: [UInt8]
+    /// `tls-server-end-point` (RFC 5929 §4), at a server. Empty if there is none.
+    package let endPointBinding: [UInt8]
 
     package struct Peer: Equatable, Sendable {
         /// The common name of its subject; whatever its issuer has written there.
@@ -200,7 +204,33 @@ package final class TLSEngine {
             cipher: String(cString: SSL_CIPHER_standard_name(cipher)),
             isResumed: SSL_session_reused(self.ssl) == 1,
             isVerified: self.isStrict && SSL_get_verify_result(self.ssl) == CLong(X509_V_OK),
-            peer: certificate.map { TLSSummary.Peer(name: commonName($0), fingerprint: fingerprint($0)) })
+            peer: certificate.map { TLSSummary.Peer(name: commonName($0), fingerprint: fingerprint($0)) },
+            exporterBinding: self.exporterBinding, endPointBinding: self.endPointBinding)
+    }
+
+    private var exporterBinding: [UInt8] {
+        guard SSL_version(self.ssl) == TLS1_3_VERSION else { return [] }
+        let label = Array("EXPORTER-Channel-Binding".utf8)
+        var octets = [UInt8](repeating: 0, count: 32)
+        // Safety: the label is as long as it is said to be; it is octets to OpenSSL, char or not.
+        let result = label.withUnsafeBytes { label in
+            SSL_export_keying_material(
+                self.ssl, &octets, octets.count, label.bindMemory(to: CChar.self).baseAddress, label.count, nil, 0, 0)
+        }
+        return result == 1 ? octets : []
+    }
+
+    /// The digest of our certificate, by the hash of its signature, or SHA-256 where that is MD5 or SHA-1.
+    private var endPointBinding: [UInt8] {
+        guard SSL_is_server(self.ssl) == 1, let certificate = SSL_get_certificate(self.ssl) else { return [] }
+        var hash: CInt = 0
+        guard X509_get_signature_info(certificate, &hash, nil, nil, nil) == 1, hash != NID_undef else { return [] }
+        let isWeak = hash == NID_md5 || hash == NID_sha1
+        guard let method = isWeak ? EVP_sha256() : EVP_get_digestbyname(OBJ_nid2sn(hash)) else { return [] }
+        var digest = [UInt8](repeating: 0, count: Int(EVP_MAX_MD_SIZE))
+        var count: CUnsignedInt = 0
+        guard X509_digest(certificate, method, &digest, &count) == 1 else { return [] }
+        return Array(digest.prefix(Int(count)))
     }
 
     /// The newest session that the server has given, once.

@@ -65,6 +65,8 @@ final class OwnExchange: Exchange {
     private var server: ServerExchange?
     private var answer: ((VaultAnswer) -> Void)?
     private var responseCount = 0
+    /// Whom the client wants to be.
+    private var user: [UInt8] = []
     private(set) var isBusy = false
 
     init(
@@ -99,6 +101,7 @@ final class OwnExchange: Exchange {
         case .challenge(let challenge):
             self.answer?(.challenge(challenge))
         case .checkPassword(let user, let password):
+            self.user = user
             self.isBusy = true
             self.checker.check(user: user, password: password) { verdict in
                 self.isBusy = false
@@ -109,9 +112,11 @@ final class OwnExchange: Exchange {
                 }
             }
         case .findKeys(let user):
+            self.user = user
             guard let keys = self.checker.keys(of: user) else { return self.end(.deny(.credentials)) }
             self.feed(.keysFound(keys))
         case .findOwner(let claimed):
+            self.user = claimed ?? []
             let certificate = self.beginning.certificate
             let owner = certificate.isEmpty ? nil : self.checker.owner(of: certificate, claimed: claimed)
             self.feed(.ownerFound(owner))
@@ -123,7 +128,7 @@ final class OwnExchange: Exchange {
     private func end(_ action: ServerExchange.Action) {
         switch action {
         case .grant(let user): self.finish(.granted(user: user))
-        case .deny(let denial): self.finish(.denied(reason: Array(denial.rawValue.utf8)))
+        case .deny(let denial): self.finish(.denied(reason: Array(denial.rawValue.utf8), user: self.user))
         case .challenge, .checkPassword, .findKeys, .findOwner: preconditionFailure("This is no end.")
         }
     }

@@ -266,7 +266,7 @@ final class DovecotExchange: Exchange {
         self.responseCount += 1
         guard self.responseCount <= SASLLimits.responseCountMax else {
             self.source.cancel(number)
-            return self.end(.denied(reason: Array(Denial.malformed.rawValue.utf8)))
+            return self.end(.denied(reason: Array(Denial.malformed.rawValue.utf8), user: []))
         }
         self.isBusy = true
         self.source.go(on: number, response)
@@ -299,7 +299,8 @@ final class DovecotExchange: Exchange {
                 self.end(
                     .later(text: Array("Dovecot: \(line.value("reason")?.printableText ?? "temporary failure")".utf8)))
             } else {
-                self.end(.denied(reason: Array(Denial.credentials.rawValue.utf8)))
+                let user = line.value("user").flatMap { CredentialText.user($0) } ?? []
+                self.end(.denied(reason: Array(Denial.credentials.rawValue.utf8), user: user))
             }
         }
         return true

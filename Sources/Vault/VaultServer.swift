@@ -71,7 +71,7 @@ final class VaultServer: LoopProgram, LinkReceiver {
                 ])
         // Whoever is in the middle of an exchange is told to come again, as with every loss of the link.
         case .stop: ExitStatus.ok.exit()
-        case .listen, .unlisten, .start: break
+        case .listen, .unlisten, .certificates, .tickets, .start: break
         }
     }
 
@@ -146,7 +146,7 @@ final class VaultServer: LoopProgram, LinkReceiver {
             return self.answer(.later(text: Array("too many exchanges at once".utf8)), key, link)
         }
         guard self.mechanisms.contains(beginning.mechanism) else {
-            return self.answer(.denied(reason: Array("mechanism".utf8)), key, link)
+            return self.answer(.denied(reason: Array("mechanism".utf8), user: []), key, link)
         }
         let exchange = self.source.makeExchange(beginning, self.mechanisms) { [weak self, weak link] answer in
             guard let self, let link, self.exchanges[key] != nil else { return }

@@ -4,6 +4,7 @@
 //
 //     # a comment
 //     cuts: no                        run whole only: the transcript is about what comes in one piece
+//     auth: clear                     every mechanism is known, and may be used in clear text; tls: only under TLS
 //     limits: recipients=2            others: errors, size, line
 //     C: what the client says         consecutive lines come in one piece; \n \r \0 \t \\ \xHH are octets
 //     c: the same without CR LF       for what is not a line
@@ -30,9 +31,13 @@ private struct Peer {
     var replies: [String] = []
     var told: [String] = []
 
-    init(limits: ServerLimits) {
+    init(limits: ServerLimits, authentication: String) {
         let rules = ServerRules(hostname: Array("mx.example.org".utf8), limits: limits)
         self.session = ServerSession(rules: rules)
+        if authentication != "none" {
+            self.session.authentication = AuthenticationOffer(
+                mechanisms: SASLMechanism.allCases, allowsClearText: authentication == "clear")
+        }
         self.input = ServerInput(limits: limits)
         self.perform(self.session.receive(.connected))
     }
@@ -47,6 +52,10 @@ private struct Peer {
                 let isFollowed = index < pending.count
                 self.perform(self.session.receive(.commandReceived(command, isFollowed: isFollowed)))
             case .commandFault(let fault): self.perform(self.session.receive(.commandFaulted(fault)))
+            case .response(let range):
+                let isFollowed = index < pending.count
+                self.perform(self.session.receive(.responseReceived(Array(pending[range]), isFollowed: isFollowed)))
+            case .responseFault(let fault): self.perform(self.session.receive(.responseFaulted(fault)))
             case .content(let range): self.contentCount += range.count
             case .contentEnd(let count):
                 #expect(count == UInt64(self.contentCount), "the count is that of what was given")
@@ -82,6 +91,22 @@ private struct Peer {
                 self.say(reply)
                 return self.replies.append("(closed)")
             case .close: return self.replies.append("(closed)")
+            case .receiveResponse(let reply):
+                self.input.beginResponse()
+                return self.say(reply)
+            case .giveUpCredentialsThenReply(let reply):
+                self.told.append("give up")
+                return self.say(reply)
+            case .authenticate(let mechanism, let response):
+                self.told.append("auth \(mechanism.rawValue) \(response.map { "[\($0.printableText)]" } ?? "none")")
+                guard let response else {
+                    action = self.session.receive(.challenged(Array("who?".utf8)))
+                    continue
+                }
+                verdict = Self.judge(response)
+            case .respond(let response):
+                self.told.append("respond [\(response.printableText)]")
+                verdict = Self.judge(response)
             case .startTLS(let reply):
                 return self.say(reply)
             case .receiveContent(let reply):
@@ -107,6 +132,16 @@ private struct Peer {
                     : .accepted(.queued(MessageID(rawValue: 7)))
             }
             action = self.session.receive(.verdict(verdict))
+        }
+    }
+
+    /// `right`, `later`; all else is wrong.
+    private static func judge(_ response: [UInt8]) -> ServerSession.Verdict {
+        switch response.printableText {
+        case "right": .accepted(.authenticated)
+        case "later": .refused(.authenticationUnavailable)
+        case "often": .refused(.authenticationFailedTooOften)
+        default: .refused(.authenticationFailed)
         }
     }
 
@@ -137,6 +172,7 @@ private struct Transcript {
 
     var steps: [Step] = []
     var isCut = true
+    var authentication = "none"
     var limits: [String: Int] = ["recipients": 100, "errors": 20, "size": 10_000, "line": 998]
 
     init(_ text: String) {
@@ -148,6 +184,7 @@ private struct Transcript {
             }
             let value = String(parts[1].drop { $0 == " " })
             switch parts[0] {
+            case "auth": self.authentication = value
             case "cuts": self.isCut = value != "no"
             case "limits":
                 for word in value.split(separator: " ") {
@@ -207,7 +244,7 @@ private struct Transcript {
             limits: ServerLimits(
                 mailOctetCountMax: UInt64(self.limits["size"] ?? 0), recipientCountMax: self.limits["recipients"] ?? 0,
                 faultCountMax: self.limits["errors"] ?? 0, commandLineOctetCountMax: 1_024,
-                dataLineOctetCountMax: self.limits["line"] ?? 0))
+                dataLineOctetCountMax: self.limits["line"] ?? 0), authentication: self.authentication)
         for (number, step) in self.steps.enumerated() {
             switch step {
             case .client(let octets):

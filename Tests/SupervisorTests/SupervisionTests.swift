@@ -200,7 +200,8 @@ private func serving(workerCount: Int = 1, foreign: Set<ProgramName> = []) -> Su
         #expect(
             supervision.receive(.workerCount(2), now: .seconds(1)) == [
                 .spawn(second), .link(LinkPlan(.submit, from: second, to: queue)),
-                .link(LinkPlan(.ask, from: second, to: lookup)), .start(second),
+                .link(LinkPlan(.ask, from: second, to: lookup)), .link(LinkPlan(.vault, from: second, to: vault)),
+                .start(second),
             ])
         #expect(supervision.receive(.workerCount(1), now: .seconds(2)) == [.stop(second)])
         #expect(supervision.receive(.exited(second), now: .seconds(3)) == [])

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Who the client is: its credentials go to apus-vault and come back as a name (RFC 4954).
+
+import MailTypes
+import NIOCore
+import PipeCore
+import SMTPCore
+import SMTPDrivers
+import TLSEngine
+import Unix
+
+extension Reception {
+    /// Users are for submission alone: other servers have none, and passwords have no business at port 25.
+    var authenticationOffer: AuthenticationOffer {
+        guard self.isSubmission, self.uid == nil else { return AuthenticationOffer() }
+        return AuthenticationOffer(
+            mechanisms: self.desk.authentication.vault.mechanisms,
+            allowsClearText: self.authenticationTerms.loopbackWithoutTLS && self.client.isLoopback,
+            hasBinding: self.tls.map { !$0.exporterBinding.isEmpty || !$0.endPointBinding.isEmpty } ?? false,
+            hasCertificate: self.tls?.peer != nil)
+    }
+
+    var authenticationTerms: AuthenticationDesk.Terms { self.settings.authentication }
+
+    func authenticate(_ mechanism: SASLMechanism, initialResponse: [UInt8]?) -> ServerSession.Verdict? {
+        let desk = self.desk.authentication
+        guard !desk.failures.isBlocked(self.client, now: ThisProcess.uptime) else {
+            self.logAuthentication(failure: "blocked", user: [], mechanism)
+            return .refused(.authenticationBlocked)
+        }
+        var beginning = ExchangeBeginning(
+            mechanism: mechanism, client: self.client, isEncrypted: self.tls != nil, initialResponse: initialResponse)
+        if let tls = self.tls {
+            beginning.exporterBinding = tls.exporterBinding
+            beginning.endPointBinding = tls.endPointBinding
+            beginning.certificate = tls.peer.map { Self.octets(hexadecimal: $0.fingerprint) } ?? []
+        }
+        guard let channel = desk.vault.begin(beginning, for: self) else {
+            self.logAuthentication(failure: "unavailable", user: [], mechanism)
+            return .refused(.authenticationUnavailable)
+        }
+        self.question = .credentials(mechanism, channel: channel)
+        return nil
+    }
+
+    func respond(_ response: [UInt8]) -> ServerSession.Verdict? {
+        guard case .credentials(let mechanism, let channel)? = self.question else {
+            // The vault was lost while the client thought.
+            return .refused(.authenticationUnavailable)
+        }
+        self.question = .credentials(mechanism, channel: channel)
+        self.desk.authentication.vault.answer(response, on: channel)
+        return nil
+    }
+
+    func giveUpCredentials() {
+        guard case .credentials(_, let channel)? = self.question else { return }
+        self.question = nil
+        self.desk.authentication.vault.cancel(channel)
+    }
+
+    private static func octets(hexadecimal text: String) -> [UInt8] {
+        let digits = Array(text.utf8)
+        return stride(from: 0, to: digits.count - 1, by: 2).compactMap {
+            UInt8(String(decoding: digits[$0...($0 + 1)], as: UTF8.self), radix: 16)
+        }
+    }
+
+    // MARK: Answers
+
+    private func granted(_ user: [UInt8], _ mechanism: SASLMechanism) {
+        let desk = self.desk.authentication
+        let now = ThisProcess.uptime
+        // Somebody guesses as this user from everywhere: whether he has guessed right is not told.
+        if desk.failures.isBlocked(self.client, user: user, now: now) {
+            return self.failed("blocked", user: user, mechanism, reply: .authenticationBlocked)
+        }
+        desk.failures.noteSuccess(self.client, user: user, now: now)
+        desk.grantedCount += 1
+        self.user = user
+        var line = self.line("authenticated")
+        line.add("user", user)
+        line.add("mechanism", mechanism.rawValue)
+        line.write()
+        self.connection?.conclude(.accepted(.authenticated))
+    }
+
+    private func denied(_ reason: [UInt8], user: [UInt8], _ mechanism: SASLMechanism) {
+        let desk = self.desk.authentication
+        let now = ThisProcess.uptime
+        let isBlocked = !user.isEmpty && desk.failures.isBlocked(self.client, user: user, now: now)
+        desk.failures.noteFailure(self.client, user: user.isEmpty ? nil : user, now: now)
+        self.failed(
+            isBlocked ? "blocked" : reason.printableText, user: user, mechanism,
+            reply: isBlocked ? .authenticationBlocked : .authenticationFailed)
+    }
+
+    /// Holds the answer back: a second or two are nothing to a person and much to a program that guesses.
+    private func failed(_ reason: String, user: [UInt8], _ mechanism: SASLMechanism, reply: Reply) {
+        self.logAuthentication(failure: reason, user: user, mechanism)
+        self.desk.authentication.failedCount += 1
+        self.authenticationFailureCount += 1
+        let isLast = self.authenticationFailureCount >= self.authenticationTerms.failureCountPerSessionMax
+        let verdict = ServerSession.Verdict.refused(isLast ? .authenticationFailedTooOften : reply)
+        self.question = .delay(verdict)
+        self.desk.authentication.eventLoop.assumeIsolated().scheduleTask(in: self.authenticationTerms.failureDelay) {
+            guard case .delay(let verdict)? = self.question else { return }
+            self.question = nil
+            self.connection?.conclude(verdict)
+        }
+    }
+
+    /// The form that etc/fail2ban/apus.conf reads.
+    private func logAuthentication(failure reason: String, user: [UInt8], _ mechanism: SASLMechanism) {
+        var line = LogLine("auth-failed")
+        line.add("client", self.client)
+        line.add("user", user)
+        line.add("mechanism", mechanism.rawValue)
+        line.add("reason", reason)
+        line.add("session", self.sessionID)
+        line.write()
+    }
+}
+
+extension Reception: CredentialCarrier {
+    func vaultAnswered(_ answer: VaultAnswer?) {
+        guard case .credentials(let mechanism, _)? = self.question else { return }
+        switch answer {
+        case .challenge(let challenge):
+            // The client's turn: the question stays, as it holds the channel.
+            self.connection?.challenge(challenge)
+        case .granted(let user):
+            self.question = nil
+            self.granted(user, mechanism)
+        case .denied(let reason, let user):
+            self.question = nil
+            self.denied(reason, user: user, mechanism)
+        case .later(let text):
+            self.question = nil
+            self.logAuthentication(failure: text.printableText, user: [], mechanism)
+            self.connection?.conclude(.refused(.authenticationUnavailable))
+        case .mechanisms, nil:
+            self.question = nil
+            self.vaultLost()
+        }
+    }
+
+    /// The client may be thinking about a challenge; it learns of the loss when it has answered.
+    private func vaultLost() {
+        guard self.connection?.isAsking == true else { return }
+        self.connection?.conclude(.refused(.authenticationUnavailable))
+    }
+}

@@ -1,0 +1,628 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who is who: apus-vault, AUTH, and the rules for mail that users hand in."""
+import base64
+import os
+import pwd
+import re
+import shutil
+import smtplib
+import socket
+import ssl
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+from apus import HERE, Apus, binaries
+from certificates import Authority
+from peers import Raw, Sink, free_port, slurp, wait_for
+from pipes import Part
+from saslclient import SCRAM, b64, scram
+
+MESSAGE = "From: <alice@apus.test>\r\nTo: <bob@elsewhere.test>\r\nSubject: mine\r\n\r\nHello.\r\n"
+DOVECOT = shutil.which("dovecot", path=os.environ.get("PATH", "") + ":/usr/sbin")
+
+
+def plain(user, password, authzid=""):
+    return b64(f"{authzid}\0{user}\0{password}".encode())
+
+
+class Users(unittest.TestCase):
+    """One Apus for the class, with a listener for submission; `auth` and `submission` are of its settings."""
+
+    auth = ""
+    submission = ""
+    users = {"alice": ("secret", None), "bob": ("hunter2", "sha512")}
+    relays = False
+
+    @classmethod
+    def setUpClass(cls):
+        folder = tempfile.mkdtemp(prefix="apus-auth-")
+        cls.addClassCleanup(shutil.rmtree, folder, True)
+        cls.authority = Authority(folder)
+        certificate, key = cls.authority.issue("mx", "mx.apus.test", "127.0.0.1")
+        cls.sink = Sink()
+        cls.addClassCleanup(cls.sink.close)
+        cls.port, cls.smtps = free_port(), free_port()
+        cls.apus = Apus(
+            smarthost=f"127.0.0.1:{cls.sink.port}", domains="" if cls.relays else "")
+        cls.passwords = os.path.join(cls.apus.root, "passwords")
+        cls.senders = os.path.join(cls.apus.root, "senders")
+        cls.apus.write_settings(extra=f"""
+[[listen]]
+address = "127.0.0.1:{cls.port}"
+role = "submission"
+[[listen]]
+address = "127.0.0.1:{cls.smtps}"
+role = "submission"
+tls = "implicit"
+[tls]
+certificate = "{certificate}"
+private-key = "{key}"
+[auth]
+{cls.source()}
+failure-delay = 0
+{cls.auth}
+[submission]
+{cls.submission}
+""")
+        if not cls.relays:
+            # The tests come from 127.0.0.1, and have to be strangers.
+            with open(cls.apus.config) as f:
+                text = f.read().replace('relay-from = ["127.0.0.1/32"]', "")
+            with open(cls.apus.config, "w") as f:
+                f.write(text)
+        cls.prepare()
+        cls.apus.own()
+        cls.addClassCleanup(cls.apus.close)
+        cls.apus.start()
+        assert wait_for(lambda: b"AUTH" in cls.greeting(), 10), cls.apus.log()
+
+    @classmethod
+    def source(cls):
+        return f'passwords = "{cls.passwords}"'
+
+    @classmethod
+    def prepare(cls):
+        open(cls.passwords, "w").close()
+        os.chmod(cls.passwords, 0o600)
+        cls.apus.own()
+        for user, (password, scheme) in cls.users.items():
+            cls.passwd(user, password, scheme)
+
+    @classmethod
+    def passwd(cls, user, password, scheme=None, *words):
+        done = subprocess.run(
+            [os.path.join(binaries(), "apus"), "passwd", user, "--stdin", "--file", cls.passwords,
+             *(["--scheme", scheme] if scheme else []), *words],
+            input=password + "\n", capture_output=True, text=True, timeout=30, cwd="/", **cls.apus.identity())
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    @classmethod
+    def context(cls, **words):
+        return ssl.create_default_context(cafile=cls.authority.path("ca.pem"))
+
+    @classmethod
+    def greeting(cls):
+        with smtplib.SMTP_SSL("127.0.0.1", cls.smtps, timeout=20, context=cls.context()) as smtp:
+            return smtp.ehlo()[1]
+
+    def secured(self, context=None):
+        smtp = smtplib.SMTP_SSL("127.0.0.1", self.smtps, timeout=30, context=context or self.context())
+        self.addCleanup(smtp.close)
+        smtp.ehlo()
+        return smtp
+
+    def login(self, user="alice", password="secret"):
+        smtp = self.secured()
+        smtp.login(user, password)
+        return smtp
+
+
+class PasswordFile(Users):
+    def test_passwords_are_asked_for_under_tls_alone(self):
+        with smtplib.SMTP("127.0.0.1", self.port, timeout=20) as smtp:
+            self.assertNotIn(b"AUTH", smtp.ehlo()[1])
+            self.assertEqual(smtp.docmd("AUTH", "PLAIN " + plain("alice", "secret"))[0], 538)
+            smtp._host = "mx.apus.test"
+            smtp.starttls(context=self.context())
+            self.assertIn(b"AUTH PLAIN LOGIN", smtp.ehlo()[1])
+            self.assertEqual(smtp.docmd("AUTH", "PLAIN " + plain("alice", "secret"))[0], 235)
+
+    def test_the_port_for_other_servers_has_no_auth(self):
+        with smtplib.SMTP("127.0.0.1", self.apus.port, timeout=20) as smtp:
+            smtp._host = "mx.apus.test"
+            smtp.starttls(context=self.context())
+            self.assertNotIn(b"AUTH", smtp.ehlo()[1])
+            self.assertEqual(smtp.docmd("AUTH", "PLAIN " + plain("alice", "secret"))[0], 502)
+
+    def test_smtplib_logs_in_and_the_field_and_the_log_say_who_it_was(self):
+        with self.login() as smtp:
+            smtp.sendmail("alice@apus.test", ["bob@elsewhere.test"], MESSAGE)
+        self.assertTrue(wait_for(lambda: any(b"Subject: mine" in m["data"] for m in self.sink.messages), 20))
+        self.assertTrue(any(b"with ESMTPSA" in m["data"] for m in self.sink.messages))
+        self.assertTrue(self.apus.logged("authenticated", "user=alice", "mechanism=PLAIN"))
+        self.assertTrue(self.apus.logged("queued", "user=alice", "from=<alice@apus.test>"))
+
+    def test_swaks_knows_both_mechanisms(self):
+        for mechanism in ("PLAIN", "LOGIN"):
+            for user, password, status in (("alice", "secret", 0), ("bob", "hunter2", 0), ("alice", "hunter2", 28)):
+                done = subprocess.run(
+                    ["swaks", "--server", f"127.0.0.1:{self.port}", "-tls", "--auth", mechanism, "--auth-user", user,
+                     "--auth-password", password, "--from", f"{user}@apus.test", "--to", "x@elsewhere.test"],
+                    capture_output=True, text=True, timeout=60)
+                self.assertEqual(done.returncode, status, done.stdout + done.stderr)
+
+    def test_curl_logs_in_over_smtps(self):
+        with tempfile.NamedTemporaryFile("w") as f:
+            f.write(MESSAGE)
+            f.flush()
+            for password, status in (("secret", 0), ("wrong", 67)):
+                done = subprocess.run(
+                    ["curl", "-sS", "--url", f"smtps://127.0.0.1:{self.smtps}", "--cacert", self.authority.path("ca.pem"),
+                     "--user", f"alice:{password}", "--mail-from", "alice@apus.test", "--mail-rcpt", "x@elsewhere.test",
+                     "--upload-file", f.name], capture_output=True, text=True, timeout=60)
+                self.assertEqual(done.returncode, status, done.stderr)
+
+    def test_a_wrong_password_and_an_unknown_user_get_the_same_words_and_take_the_same_time(self):
+        replies, times = set(), {}
+        for user in ("alice", "nobody-of-that-name"):
+            smtp = self.secured()
+            begin = time.monotonic()
+            replies.add(smtp.docmd("AUTH", "PLAIN " + plain(user, "wrong")))
+            times[user] = time.monotonic() - begin
+        self.assertEqual([code for code, text in replies], [535], replies)
+        self.assertTrue(self.apus.logged("auth-failed", "user=alice", "mechanism=PLAIN", "reason=credentials"))
+
+    def test_a_lost_exchange_can_be_begun_again(self):
+        smtp = self.secured()
+        self.assertEqual(smtp.docmd("AUTH", "LOGIN")[0], 334)
+        self.assertEqual(smtp.docmd("*")[0], 501)
+        self.assertEqual(smtp.docmd("AUTH", "LOGIN")[0], 334)
+        self.assertEqual(smtp.docmd("x" * 20_000)[:1], (500,))
+        self.assertEqual(smtp.docmd("AUTH", "LOGIN " + b64(b"alice")), (334, b64(b"Password:").encode()))
+        self.assertEqual(smtp.docmd(b64(b"secret"))[0], 235)
+        self.assertEqual(smtp.docmd("AUTH", "LOGIN")[0], 503)
+
+    def test_who_has_not_authenticated_is_told_to(self):
+        smtp = self.secured()
+        self.assertEqual(smtp.mail("alice@apus.test")[0], 530)
+        self.assertIn(b"5.7.0", smtp.mail("alice@apus.test")[1])
+
+    def test_a_user_sends_as_himself_alone(self):
+        smtp = self.login()
+        self.assertEqual(smtp.mail("bob@apus.test")[0], 553)
+        self.assertEqual(smtp.mail("alice@elsewhere.test")[0], 553)
+        self.assertEqual(smtp.mail("Alice+tag@apus.test")[0], 250)
+        self.assertEqual(smtp.rset()[0], 250)
+        self.assertEqual(smtp.mail("")[0], 250)
+
+    def test_what_a_message_lacks_is_added(self):
+        with self.login() as smtp:
+            smtp.sendmail("alice@apus.test", ["bare@elsewhere.test"], "Subject: bare\r\n\r\nx\r\n")
+        self.assertTrue(wait_for(lambda: any(b"Subject: bare" in m["data"] for m in self.sink.messages), 20))
+        data = [m["data"] for m in self.sink.messages if b"Subject: bare" in m["data"]][0]
+        for name in (b"Date", b"From", b"Message-ID", b"Received", b"Subject"):
+            self.assertEqual(len(re.findall(rb"(?m)^%s:" % name, data)), 1, data)
+        self.assertIn(b"\nFrom: <alice@apus.test>\r\n", data)
+
+    def test_two_authors_are_refused(self):
+        with self.login() as smtp, self.assertRaises(smtplib.SMTPDataError) as caught:
+            smtp.sendmail("alice@apus.test", ["x@elsewhere.test"], "From: a@b.example\r\nFrom: c@d.example\r\n\r\nx\r\n")
+        self.assertEqual(caught.exception.smtp_code, 550)
+
+    def test_a_new_password_counts_without_a_restart(self):
+        self.passwd("carol", "first")
+        self.assertTrue(wait_for(lambda: self.attempt("carol", "first") == 235, 15, 1.1))
+        self.passwd("carol", "second")
+        self.assertTrue(wait_for(lambda: self.attempt("carol", "second") == 235, 15, 1.1))
+        self.passwd("carol", "", None, "--delete")
+        self.assertTrue(wait_for(lambda: self.attempt("carol", "second") == 535, 15, 1.1))
+
+    def attempt(self, user, password):
+        with smtplib.SMTP_SSL("127.0.0.1", self.smtps, timeout=30, context=self.context()) as smtp:
+            smtp.ehlo()
+            return smtp.docmd("AUTH", "PLAIN " + plain(user, password))[0]
+
+    def test_the_filter_for_fail2ban_reads_the_failures_and_nobody_forges_one(self):
+        smtp = self.secured()
+        smtp.docmd("AUTH", "PLAIN " + plain('x" client=192.0.2.1 user="y', "wrong"))
+        text = slurp(os.path.join(HERE, "../../etc/fail2ban/apus.conf"))
+        text = text if isinstance(text, str) else text.decode()
+        pattern = re.search(r"(?m)^failregex = (.*)$", text)[1].replace("<HOST>", r"(?P<host>\S+)")
+        lines = self.apus.logged("auth-failed")
+        self.assertTrue(lines)
+        for line in lines:
+            found = re.match(pattern, line)
+            if "reason=" in line and "credentials" in line:
+                self.assertTrue(found, line)
+            if found:
+                self.assertEqual(found["host"], "127.0.0.1", line)
+
+    def test_the_vault_may_die(self):
+        self.apus.kill("apus-vault")
+        self.assertIn(self.attempt("alice", "secret"), (235, 454))
+        self.assertTrue(wait_for(lambda: self.attempt("alice", "secret") == 235, 20))
+
+    def test_status_counts(self):
+        self.attempt("alice", "secret")
+        out = self.apus.tool("status", "--json")[1]
+        self.assertIn("apus-vault", out)
+        self.assertIn("authenticated", out)
+
+
+class Limits(Users):
+    auth = "failures-per-session-max = 2\nfailures-per-client-max = 5\nfailure-time = 4"
+    submission = "messages-per-hour-max = 2\nrecipients-per-hour-max = 5\nclient-address-in-received = false\n"
+
+    @classmethod
+    def prepare(cls):
+        super().prepare()
+        with open(cls.senders, "w") as f:
+            f.write("bob: *\nalice: @apus.test\n")
+        cls.apus.write_settings()  # the settings of the class, with the table
+        with open(cls.apus.config) as f:
+            text = f.read().replace('relay-from = ["127.0.0.1/32"]', "").replace(
+                "[submission]\n", f'[submission]\nsenders = "{cls.senders}"\n')
+        with open(cls.apus.config, "w") as f:
+            f.write(text)
+
+    def test_a_session_ends_with_its_last_failure_and_a_client_waits(self):
+        seen = []
+        for _ in range(3):
+            smtp = self.secured()
+            for _ in range(2):
+                seen.append(smtp.docmd("AUTH", "PLAIN " + plain("alice", "wrong"))[0])
+        self.assertEqual(seen, [535, 421, 535, 421, 535, 454])
+        self.assertEqual(self.secured().docmd("AUTH", "PLAIN " + plain("alice", "secret"))[0], 454)
+        self.assertTrue(self.apus.logged("auth-failed", "client=127.0.0.1", "reason=blocked"))
+        time.sleep(4.1)
+        self.assertEqual(self.secured().docmd("AUTH", "PLAIN " + plain("alice", "secret"))[0], 235)
+
+    def test_the_table_says_who_sends_as_whom_and_rates_and_privacy_hold(self):
+        self.assertTrue(wait_for(lambda: self.tried("bob", "hunter2"), 10, 1))
+        smtp = self.login("bob", "hunter2")
+        smtp.sendmail("who@ever.test", ["a@elsewhere.test", "b@elsewhere.test"], "Subject: private\r\n\r\nx\r\n")
+        smtp.sendmail("bob@apus.test", ["c@elsewhere.test"], MESSAGE)
+        code, text = smtp.mail("bob@apus.test")
+        self.assertEqual((code, text[:5]), (450, b"4.7.1"))
+        smtp = self.login("alice", "secret")
+        self.assertEqual(smtp.mail("anything@apus.test")[0], 250)
+        self.assertEqual([smtp.rcpt(f"r{n}@elsewhere.test")[0] for n in range(6)], [250] * 5 + [450])
+        self.assertEqual(self.login("alice").mail("who@ever.test")[0], 450)
+        self.assertTrue(wait_for(lambda: any(b"private" in m["data"] for m in self.sink.messages), 20))
+        data = [m["data"] for m in self.sink.messages if b"private" in m["data"]][0]
+        self.assertNotIn(b"127.0.0.1", data)
+        self.assertIn(b"Received: by mx.apus.test with ESMTPSA", data)
+
+    def tried(self, user, password):
+        return self.secured().docmd("AUTH", "PLAIN " + plain(user, password))[0] == 235
+
+
+class Scram(Users):
+    auth = "client-certificates = true"
+    users = {"alice": ("secret", "scram-sha-256"), "bob": ("hunter2", None)}
+
+    @classmethod
+    def prepare(cls):
+        super().prepare()
+        cls.authority.issue("alices", "alice.test")
+        cls.authority.issue("strangers", "stranger.test")
+        print_ = cls.authority.fingerprint("alices")
+        with open(cls.passwords, "a") as f:
+            f.write(f"alice:{{CERTIFICATE}}{print_}\n")
+
+    def binding(self, smtp):
+        import hashlib
+        return hashlib.sha256(smtp.sock.getpeercert(True)).digest()
+
+    def test_scram_is_offered_where_everybody_can_use_it_and_proves_both_sides(self):
+        self.assertIn(b"AUTH SCRAM-SHA-256-PLUS SCRAM-SHA-256 PLAIN LOGIN", self.greeting())
+        for user, password in (("alice", "secret"), ("bob", "hunter2"), ("Alice", "secret")):
+            code, text, verified = scram(self.secured(), "SCRAM-SHA-256", SCRAM(user, password))
+            self.assertEqual((code, verified), (235, True), text)
+        self.assertTrue(self.apus.logged("authenticated", "user=bob", "mechanism=SCRAM-SHA-256"))
+        # The same entries serve the other mechanisms.
+        self.login().quit()
+
+    def test_a_wrong_password_and_an_unknown_user_look_the_same(self):
+        seen = {}
+        for user, password in (("alice", "wrong"), ("ghost", "secret"), ("ghost", "secret")):
+            client = SCRAM(user, password)
+            self.assertEqual(scram(self.secured(), "SCRAM-SHA-256", client)[0], 535)
+            seen.setdefault(user, set()).add((client.iterations, len(client.salt), client.salt))
+        self.assertEqual(len(seen["ghost"]), 1, "a user who does not exist has one salt, as others have")
+        self.assertEqual({s[:2] for s in seen["ghost"]}, {s[:2] for s in seen["alice"]})
+
+    def test_the_connection_is_bound_to(self):
+        smtp = self.secured()
+        client = SCRAM("alice", "secret", "p=tls-server-end-point,", self.binding(smtp))
+        self.assertEqual(scram(smtp, "SCRAM-SHA-256-PLUS", client)[0::2], (235, True))
+        smtp = self.secured()
+        client = SCRAM("alice", "secret", "p=tls-server-end-point,", b"x" * 32)
+        self.assertEqual(scram(smtp, "SCRAM-SHA-256-PLUS", client)[0], 535)
+        client = SCRAM("alice", "secret", "y,")
+        self.assertEqual(scram(self.secured(), "SCRAM-SHA-256", client)[0], 535, "a downgrade")
+        self.assertTrue(self.apus.logged("auth-failed", "reason=binding"))
+
+    def test_scram_may_be_used_without_tls(self):
+        with smtplib.SMTP("127.0.0.1", self.port, timeout=20) as smtp:
+            self.assertIn(b"AUTH SCRAM-SHA-256\n", smtp.ehlo()[1] + b"\n")
+            self.assertEqual(scram(smtp, "SCRAM-SHA-256", SCRAM("alice", "secret"))[0::2], (235, True))
+
+    def with_certificate(self, name):
+        context = self.context()
+        context.load_cert_chain(self.authority.path(name + ".pem"), self.authority.path(name + ".key"))
+        return self.secured(context)
+
+    def test_a_certificate_says_who_it_is(self):
+        smtp = self.with_certificate("alices")
+        self.assertIn(b"EXTERNAL", smtp.ehlo()[1])
+        self.assertEqual(smtp.docmd("AUTH", "EXTERNAL =")[0], 235)
+        self.assertEqual(smtp.mail("alice@apus.test")[0], 250)
+        self.assertEqual(self.with_certificate("alices").docmd("AUTH", "EXTERNAL " + b64(b"bob"))[0], 535)
+        self.assertEqual(self.with_certificate("strangers").docmd("AUTH", "EXTERNAL =")[0], 535)
+        self.assertNotIn(b"EXTERNAL", self.secured().ehlo()[1])
+
+
+class Checkpassword(Users):
+    """The program inherits what apus-vault may do; so it can try for it."""
+
+    @classmethod
+    def source(cls):
+        return f'checkpassword = ["{cls.program()}", "argument"]\nloopback-without-tls = true'
+
+    @classmethod
+    def program(cls):
+        return os.path.join(cls.apus.root, "checkpassword")
+
+    @classmethod
+    def prepare(cls):
+        with open(cls.program(), "w") as f:
+            f.write(f"""#!{shutil.which("python3", path="/usr/bin:/usr/local/bin") or sys.executable}
+import os, socket, subprocess, sys
+user, password, stamp = os.read(3, 512).split(b"\\0")[:3]
+assert sys.argv[1] == "argument" and stamp.startswith(b"Y")
+if user == b"broken":
+    sys.exit(111)
+if user == b"network":
+    tries = [(socket.AF_INET, socket.SOCK_STREAM), (socket.AF_INET6, socket.SOCK_DGRAM), (socket.AF_NETLINK, socket.SOCK_RAW)]
+    for family, kind in tries:
+        try:
+            socket.socket(family, kind)
+            sys.exit(0)
+        except OSError:
+            pass
+    socket.socket(socket.AF_UNIX)
+    sys.exit(1)
+if (user, password) != (b"alice", b"secret"):
+    sys.exit(1)
+os.execv(sys.argv[2], sys.argv[2:])
+""")
+        os.chmod(cls.program(), 0o755)
+
+    def code(self, user, password):
+        return self.secured().docmd("AUTH", "PLAIN " + plain(user, password))[0]
+
+    def test_the_program_decides(self):
+        self.assertEqual([self.code("alice", p) for p in ("secret", "wrong")], [235, 535])
+        self.assertEqual(self.code("broken", "x"), 454)
+        self.assertTrue(self.apus.logged("apus-vault", "later", "status 111"))
+
+    def test_neither_apus_vault_nor_what_it_starts_can_open_an_internet_socket(self):
+        self.assertEqual(self.code("network", "x"), 535, "a socket could be made")
+        pid, = self.apus.pids("apus-vault")
+        status = slurp(f"/proc/{pid}/status")
+        status = status if isinstance(status, str) else status.decode()
+        self.assertRegex(status, r"(?m)^Seccomp:\t2$")
+        self.assertRegex(status, r"(?m)^NoNewPrivs:\t1$")
+
+    def test_on_this_machine_a_password_may_be_shown_without_tls_if_the_settings_say_so(self):
+        with smtplib.SMTP("127.0.0.1", self.port, timeout=20) as smtp:
+            smtp.login("alice", "secret")
+
+
+@unittest.skipUnless(DOVECOT and os.geteuid() == 0, "needs dovecot-core, and root to start it")
+class Dovecot(Users):
+    @classmethod
+    def source(cls):
+        return f'dovecot = "{cls.apus.root}/dovecot-run/auth-client"'
+
+    @classmethod
+    def prepare(cls):
+        cls.run = os.path.join(cls.apus.root, "dovecot-run")
+        cls.config = os.path.join(cls.apus.root, "dovecot.conf")
+        os.makedirs(cls.run)
+        with open(os.path.join(cls.apus.root, "dovecot-users"), "w") as f:
+            f.write("alice:{PLAIN}secret\n")
+        with open(cls.config, "w") as f:
+            f.write(f"""
+protocols =
+base_dir = {cls.run}
+state_dir = {cls.run}
+log_path = {cls.apus.root}/dovecot.log
+auth_mechanisms = plain login scram-sha-256 oauthbearer xoauth2
+auth_failure_delay = 0
+default_internal_user = {cls.apus.user}
+default_internal_group = {subprocess.run(["id", "-gn", cls.apus.user], capture_output=True, text=True).stdout.strip()}
+default_login_user = {cls.apus.user}
+ssl = no
+passdb {{
+  driver = passwd-file
+  args = {cls.apus.root}/dovecot-users
+}}
+userdb {{
+  driver = static
+  args = uid=1 gid=1 home=/nonexistent
+}}
+service auth {{
+  unix_listener auth-client {{
+    mode = 0666
+  }}
+}}
+""")
+        cls.start_dovecot()
+
+    @classmethod
+    def start_dovecot(cls):
+        # The folders of the tests belong to nobody; Dovecot wants its own ones to be root's.
+        os.chmod(cls.apus.root, 0o755)
+        cls.dovecot = subprocess.Popen([DOVECOT, "-F", "-c", cls.config], stdin=subprocess.DEVNULL)
+        cls.addClassCleanup(cls.stop_dovecot)
+        path = os.path.join(cls.run, "auth-client")
+        assert wait_for(lambda: os.path.exists(path), 20), slurp(cls.apus.root + "/dovecot.log")
+
+    @classmethod
+    def stop_dovecot(cls):
+        if cls.dovecot.poll() is None:
+            cls.dovecot.terminate()
+            cls.dovecot.wait(20)
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+
+    def code(self, user, password):
+        return self.secured().docmd("AUTH", "PLAIN " + plain(user, password))[0]
+
+    def test_dovecot_decides_and_while_it_is_away_nobody_is_told_that_he_is_wrong(self):
+        self.assertTrue(wait_for(lambda: b"OAUTHBEARER" in self.greeting(), 20), self.apus.log())
+        self.assertIn(b"AUTH SCRAM-SHA-256 OAUTHBEARER XOAUTH2 PLAIN LOGIN", self.greeting())
+        self.assertEqual([self.code("alice", p) for p in ("secret", "wrong")], [235, 535])
+        self.assertTrue(self.apus.logged("auth-failed", "user=alice", "reason=credentials"))
+        code, text, verified = scram(self.secured(), "SCRAM-SHA-256", SCRAM("alice", "secret"))
+        self.assertEqual((code, verified), (235, True), text)
+        with self.login() as smtp:
+            smtp.sendmail("alice@apus.test", ["bob@elsewhere.test"], MESSAGE)
+
+        self.stop_dovecot()
+        self.assertTrue(wait_for(lambda: self.apus.logged("dovecot-away"), 20))
+        self.assertEqual(self.code("alice", "secret"), 454)
+        self.assertEqual(self.code("alice", "wrong"), 454)
+        self.start_dovecot()
+        self.assertTrue(wait_for(lambda: self.code("alice", "secret") == 235, 20))
+
+
+class ByHand(unittest.TestCase):
+    """apus-vault alone, as pipes.md has it."""
+
+    def vault(self, **settings):
+        identity = Apus.identity_of(pwd.getpwnam("nobody").pw_uid) if os.geteuid() == 0 else {}
+        part = Part(os.path.join(binaries(), "apus-vault"), settings, "vault", **identity)
+        self.addCleanup(part.kill)
+        return part
+
+    def file(self, mode=0o600):
+        folder = tempfile.mkdtemp(prefix="apus-vault-")
+        self.addCleanup(shutil.rmtree, folder, True)
+        os.chmod(folder, 0o755)
+        path = os.path.join(folder, "passwords")
+        subprocess.run(
+            [os.path.join(binaries(), "apus"), "passwd", "alice", "--stdin", "--scheme", "sha512", "--file", path],
+            input=b"secret\n", check=True, capture_output=True)
+        if os.geteuid() == 0:
+            os.chown(path, pwd.getpwnam("nobody").pw_uid, -1)
+        os.chmod(path, mode)
+        return path
+
+    def begin(self, part, channel, mechanism="PLAIN", response=None):
+        fields = [mechanism, "192.0.2.1", "tls", "", "", ""]
+        part.send("begin", channel, *(fields if response is None else fields + [response]))
+
+    def test_it_answers_over_its_pipe(self):
+        part = self.vault(passwords=self.file())
+        self.assertEqual(part.receive(), [b"mechanisms", b"0", b"PLAIN", b"LOGIN"])
+        self.begin(part, 1, response=b"\0alice\0secret")
+        self.assertEqual(part.receive(), [b"granted", b"1", b"alice"])
+        self.begin(part, 2, response=b"\0alice\0wrong")
+        self.assertEqual(part.receive(), [b"denied", b"2", b"credentials", b"alice"])
+        self.begin(part, 3, "LOGIN")
+        self.assertEqual(part.receive(), [b"challenge", b"3", b"Username:"])
+        part.send("answer", 3, "Alice")
+        self.assertEqual(part.receive(), [b"challenge", b"3", b"Password:"])
+        part.send("cancel", 3)
+        part.send("answer", 3, "secret")
+        self.begin(part, 3, "SCRAM-SHA-256")
+        self.assertEqual(part.receive(), [b"denied", b"3", b"mechanism", b""])
+        self.assertEqual(part.close(), 0)
+
+    def test_what_breaks_the_rules_ends_the_link(self):
+        for verb, fields in (("begin", ["PLAIN"]), ("check", ["a@b.example"]), ("begin", ["X", "192.0.2.1", "tls", "", "", ""]),
+                             ("begin", ["PLAIN", "nowhere", "tls", "", "", ""]), ("begin", ["PLAIN", "192.0.2.1", "tls", "", "", "abc"])):
+            part = self.vault(passwords=self.file())
+            self.assertEqual(part.receive()[0], b"mechanisms")
+            part.send(verb, 1, *fields)
+            self.assertIsNone(part.receive(), (verb, fields))
+            self.assertIn("link-fault", part.logged())
+
+    def test_a_file_that_others_can_read_is_not_used(self):
+        part = self.vault(passwords=self.file(mode=0o644))
+        part.receive()
+        self.begin(part, 1, response=b"\0alice\0secret")
+        self.assertEqual(part.receive()[:2], [b"later", b"1"])
+        self.assertIn("passwords-unusable", part.logged())
+
+    def test_many_attempts_at_once_are_bounded_and_each_is_answered(self):
+        part = self.vault(passwords=self.file())
+        part.receive()
+        for channel in range(1, 301):
+            self.begin(part, channel, response=b"\0alice\0wrong")
+        answers = [part.receive(120) for _ in range(300)]
+        self.assertEqual({int(a[1]) for a in answers}, set(range(1, 301)))
+        self.assertEqual({a[0] for a in answers}, {b"denied", b"later"})
+
+    def test_only_one_source_can_be_set(self):
+        done = subprocess.run(
+            [os.path.join(binaries(), "apus-vault"), "--setting", "passwords=/x", "--setting", "system=true",
+             *(["--user", "nobody"] if os.geteuid() == 0 else [])], stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        self.assertEqual(done.returncode, 78, done.stderr)
+
+
+@unittest.skipUnless(os.geteuid() == 0, "needs root")
+class AsRoot(unittest.TestCase):
+    def test_apus_smtpd_cannot_read_the_password_file_and_apus_vault_can(self):
+        done = subprocess.run([os.path.join(HERE, "../../etc/accounts")], capture_output=True, text=True)
+        if done.returncode:
+            raise unittest.SkipTest("etc/accounts cannot make the users here: " + done.stderr)
+        port = free_port()
+        apus = Apus(root=True)
+        self.addCleanup(apus.close)
+        path = os.path.join(apus.root, "passwords")
+        subprocess.run(
+            [os.path.join(binaries(), "apus"), "passwd", "alice", "--stdin", "--file", path], input=b"secret\n",
+            check=True, capture_output=True)
+        entry = os.stat(path)
+        self.assertEqual((entry.st_uid, entry.st_gid, stat.S_IMODE(entry.st_mode)),
+                         (0, pwd.getpwnam("apus-vault").pw_gid, 0o640))
+        apus.write_settings(extra=f"""
+[[listen]]
+address = "127.0.0.1:{port}"
+role = "submission"
+[auth]
+passwords = "{path}"
+loopback-without-tls = true
+""", domains="")
+        apus.start()
+        with smtplib.SMTP("127.0.0.1", port, timeout=20) as smtp:
+            self.assertTrue(wait_for(lambda: b"AUTH" in smtp.ehlo()[1], 10), apus.log())
+            smtp.login("alice", "secret")
+
+        def can_read(name):
+            pid = apus.pids(name)[0]
+            status = open(f"/proc/{pid}/status").read()
+            uid = int(re.search(r"(?m)^Uid:\t(\d+)", status)[1])
+            groups = [int(g) for g in re.search(r"(?m)^Groups:\t(.*)$", status)[1].split()]
+            done = subprocess.run(["cat", path], user=uid, group=int(re.search(r"(?m)^Gid:\t(\d+)", status)[1]),
+                                  extra_groups=groups, capture_output=True)
+            return done.returncode == 0 and os.readlink(f"/proc/{pid}/root") == "/"
+
+        self.assertTrue(can_read("apus-vault"))
+        for name in ("apus-smtpd", "apus-lookup", "apus-queue", "apus-remote", "apus-bounce"):
+            self.assertFalse(can_read(name), name)
+
+
+if __name__ == "__main__":
+    unittest.main()
