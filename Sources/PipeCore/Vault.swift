@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The dialect `vault` (pipes.md §5): exchanges of credentials, carried from apus-smtpd to apus-vault.
+// The dialect `vault` (pipes.md §7): exchanges of credentials, carried from apus-smtpd to apus-vault.
 
 package import MailTypes
 

@@ -29,13 +29,13 @@ final class Reception: ServerIntake, ServerConnectionHolder {
     let sessionID: [UInt8]
     private let begin = WallClock.now()
     private var helloName: [UInt8] = []
-    private var isExtended = false
+    private(set) var isExtended = false
     /// Who the client is; nil as long as it has not said so.
     var user: [UInt8]?
     var authenticationFailureCount = 0
     private var mail: Mail?
     var question: Question?
-    private var messageCount = 0
+    private(set) var messageCount = 0
     private var refusalCount = 0
 
     /// One mail transaction, from MAIL on.
@@ -332,7 +332,7 @@ final class Reception: ServerIntake, ServerConnectionHolder {
                 self.abandonSubmission()
                 return .refused(.fromTwice)
             }
-            additions = self.additions(to: mail)
+            additions = self.additions(to: mail.fieldPresence, from: mail.reversePath)
         }
         let field = ReceivedField(
             helloName: self.helloName, client: self.client, uid: self.uid, hostname: self.settings.terms.rules.hostname,
@@ -346,35 +346,6 @@ final class Reception: ServerIntake, ServerConnectionHolder {
             ),
             for: submission)
         return nil
-    }
-
-    /// What a mail program has left out (RFC 6409 §8).
-    private func additions(to mail: Mail) -> [UInt8] {
-        var sender: [UInt8]?
-        if case .address(let address) = mail.reversePath { sender = address.octets }
-        var messageID = self.sessionID
-        messageID.append(ASCII.dot)
-        messageID.append(decimal: self.messageCount + 1)
-        messageID.append(ASCII.at)
-        messageID += self.settings.terms.rules.hostname
-        return mail.fieldPresence.additions(date: WallClock.now(), sender: sender, messageID: messageID)
-    }
-
-    /// RFC 3848 has no word for HELO under TLS; what the encryption was stands in the field all the same.
-    private var transport: ReceivedField.Transport {
-        guard self.isExtended else { return .smtp }
-        return switch (self.tls != nil, self.user != nil) {
-        case (false, false): .esmtp
-        case (false, true): .esmtpa
-        case (true, false): .esmtps
-        case (true, true): .esmtpsa
-        }
-    }
-
-    private var encryption: ReceivedField.Encryption? {
-        self.tls.map {
-            ReceivedField.Encryption(version: $0.version, cipher: $0.cipher, clientFingerprint: $0.peer?.fingerprint)
-        }
     }
 
     func abandon() {

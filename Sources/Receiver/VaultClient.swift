@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The asking side of the dialect `vault` (pipes.md §5).
+// The asking side of the dialect `vault` (pipes.md §7).
 
 import MailTypes
 import NIOCore

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What goes in front of a message.
+
+import MailTypes
+import MessageCore
+import SMTPCore
+import SMTPDrivers
+import TLSEngine
+import Unix
+
+extension Reception {
+    /// What a mail program has left out (RFC 6409 §8).
+    func additions(to presence: FieldPresence, from path: ReversePath) -> [UInt8] {
+        var sender: [UInt8]?
+        if case .address(let address) = path { sender = address.octets }
+        var messageID = self.sessionID
+        messageID.append(ASCII.dot)
+        messageID.append(decimal: self.messageCount + 1)
+        messageID.append(ASCII.at)
+        messageID += self.settings.terms.rules.hostname
+        return presence.additions(date: WallClock.now(), sender: sender, messageID: messageID)
+    }
+
+    /// RFC 3848 has no word for HELO under TLS; what the encryption was stands in the field all the same.
+    var transport: ReceivedField.Transport {
+        guard self.isExtended else { return .smtp }
+        return switch (self.tls != nil, self.user != nil) {
+        case (false, false): .esmtp
+        case (false, true): .esmtpa
+        case (true, false): .esmtps
+        case (true, true): .esmtpsa
+        }
+    }
+
+    var encryption: ReceivedField.Encryption? {
+        self.tls.map {
+            ReceivedField.Encryption(version: $0.version, cipher: $0.cipher, clientFingerprint: $0.peer?.fingerprint)
+        }
+    }
+}
