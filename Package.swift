@@ -121,7 +121,7 @@ let package = Package(
             "FuzzTargets",
             [
                 "MailTypes", "SMTPCore", "MessageCore", "DNSCore", "PipeCore", "QueueCore", "LookupCore", "Settings",
-                "LMDBQueueStore", "TLSEngine",
+                "LMDBQueueStore", "TLSEngine", "SASLCore",
             ]),
 
         // Tests.

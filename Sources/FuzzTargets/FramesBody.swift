@@ -54,6 +54,12 @@ enum FramesBody {
         try Self.repeated(frame, { (frame: Frame) throws(FrameFault) in try AskAnswer(frame) }) {
             $0.append(to: &$1, channel: frame.channel)
         }
+        try Self.repeated(frame, { (frame: Frame) throws(FrameFault) in try VaultRequest(frame) }) {
+            $0.append(to: &$1, channel: frame.channel)
+        }
+        try Self.repeated(frame, { (frame: Frame) throws(FrameFault) in try VaultAnswer(frame) }) {
+            $0.append(to: &$1, channel: frame.channel)
+        }
         try Self.repeated(frame, { (frame: Frame) throws(FrameFault) in try ExportPart(frame) }) {
             $0.append(to: &$1, channel: frame.channel)
         }

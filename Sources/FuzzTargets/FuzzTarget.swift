@@ -17,6 +17,7 @@ package enum FuzzTarget: String, Sendable, CaseIterable {
     case aliases
     case addresses
     case tls
+    case credentials
 
     /// Feeds the octets to the decoder.
     ///
@@ -37,6 +38,7 @@ package enum FuzzTarget: String, Sendable, CaseIterable {
             case .aliases: try AliasesBody.run(octets)
             case .addresses: try AddressesBody.run(octets)
             case .tls: try TLSBody.run(octets)
+            case .credentials: try CredentialsBody.run(&script)
             }
             return nil
         } catch {

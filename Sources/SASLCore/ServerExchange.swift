@@ -101,7 +101,7 @@ package enum CredentialText {
     /// The name of a user in the form in which it is looked up, ASCII letters in lower case; nil if it can be none.
     package static func user(_ octets: some Collection<UInt8>) -> [UInt8]? {
         guard (1...SASLLimits.userOctetCountMax).contains(octets.count), Self.isText(octets),
-            !octets.contains(ASCII.colon)
+            !octets.contains(ASCII.colon), octets.first != 0x23
         else { return nil }
         return octets.lowercasedOctets
     }

@@ -96,7 +96,7 @@ private let importTable: [String: Set<String>] = {
         // Not shipped: what a fuzzer does with the decoders.
         "FuzzTargets": [
             "MailTypes", "SMTPCore", "MessageCore", "DNSCore", "PipeCore", "QueueCore", "LookupCore", "Settings",
-            "LMDBQueueStore", "TLSEngine",
+            "LMDBQueueStore", "TLSEngine", "SASLCore",
         ],
     ]
     return table
