@@ -591,7 +591,7 @@ class Rules(unittest.TestCase):
     def test_a_part_that_does_not_notice_the_end_of_its_link_is_replaced_too(self):
         self.check(["garbage!"])
 
-    LINKS = (("apus-smtpd", "apus-queue"), ("apus-smtpd", "apus-lookup"), ("apus-queue", "apus-lookup"),
+    LINKS = (("apus-smtpd", "apus-queue"), ("apus-smtpd", "apus-lookup"), ("apus-smtpd", "apus-vault"), ("apus-queue", "apus-lookup"),
              ("apus-queue", "apus-remote"), ("apus-queue", "apus-local"), ("apus-queue", "apus-bounce"))
 
     def check_garbage(self, sink, writer, reader):
@@ -629,7 +629,7 @@ class Rules(unittest.TestCase):
             except AssertionError as fault:
                 faults[ends[number]] = str(fault)
         for first in range(0, len(ends), 4):
-            in_parallel(4, lambda number: check(first + number))
+            in_parallel(min(4, len(ends) - first), lambda number: check(first + number))
         self.assertFalse(faults, "\n".join(f"{a} to {b}: {text}" for (a, b), text in faults.items()))
 
 

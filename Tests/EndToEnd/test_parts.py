@@ -41,7 +41,7 @@ class Parts(unittest.TestCase):
     def test_daemons_refuse_to_run_as_root(self):
         if os.geteuid() != 0:
             self.skipTest("needs root")
-        for name in ("apus-smtpd", "apus-queue", "apus-remote", "apus-bounce", "apus-lookup"):
+        for name in ("apus-smtpd", "apus-queue", "apus-remote", "apus-bounce", "apus-lookup", "apus-vault"):
             done = subprocess.run([os.path.join(binaries(), name)], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20)
             self.assertEqual(done.returncode, 77, name)
             self.assertIn("root", done.stderr)

@@ -9,9 +9,9 @@ import unittest
 from apus import DAEMONS, Apus, binaries
 from peers import wait_for
 
-# What the harness sets itself, and programs that others take the place of.
+# What the harness sets itself, what test_auth.py has its own files for, and programs that others take the place of.
 LEFT_OUT = {"listen.tls", "listen.certificate", "listen.private-key", "hostname", "state", "listen.address", "listen.role", "domains.local", "domains.relay-from", "local.mailbox", "local.users",
-            "programs.local", "programs.remote", "programs.bounce"}
+            "auth.passwords", "auth.system", "auth.checkpassword", "submission.senders", "programs.local", "programs.remote", "programs.bounce"}
 # Keys whose default is no value that could be written.
 SAMPLES = {"local.recipient-delimiter": '"+"', "remote.smarthost": '"127.0.0.1:9"', "remote.address-family": '"ipv4-first"',
            "remote.own-addresses": '["192.0.2.1"]', "dns.resolvers": '["127.0.0.1:9", "127.0.0.2"]', "dns.resolver-file": '"/etc/hosts"',
@@ -20,6 +20,8 @@ SAMPLES = {"local.recipient-delimiter": '"+"', "remote.smarthost": '"127.0.0.1:9
            "sendmail.origin": '"apus.test"', "sendmail.senders": '"any"', "sendmail.trusted-users": '["nobody"]',
            "domains.relay-certificates": '["' + "AB:" * 31 + 'AB"]', "remote.ca-file": '"/etc/ssl/certs/ca-certificates.crt"',
            "remote.tls": '"verify"', "destination.tls": '"require"',
+           "auth.dovecot": '"/nonexistent/auth-client"', "auth.mechanisms": '["PLAIN", "SCRAM-SHA-256"]',
+           "submission.messages-per-hour-max": "100", "submission.recipients-per-hour-max": "1000",
            "queue.high-priority-senders": '["pager@example.org", "<>"]', "queue.low-priority-senders": '["@news.example.org"]'}
 REPEATED = {"destination"}
 UNITS = {"s": "s", "min": "m", "h": "h", "d": "d", "KiB": "KiB", "MiB": "MiB", "GiB": "GiB", "TiB": "TiB"}
@@ -54,7 +56,7 @@ class EverySetting(unittest.TestCase):
         self.assertIn("destination-deliveries-max = 20\n", sections["queue"])
         extra = "".join(
             f"{f'[[{t}]]' if t in REPEATED else f'[{t}]'}\n{''.join(rows)}\n" for t, rows in sections.items()
-            if t in ("smtp", "sendmail", "dns", "bounce", *REPEATED))
+            if t in ("smtp", "sendmail", "dns", "bounce", "auth", "submission", *REPEATED))
         remote = [r for r in sections["remote"]]
         apus = Apus(top="".join(sections[""]), local="".join(sections["local"]), remote="".join(remote),
                     queue="".join(sections["queue"]), extra=extra)
