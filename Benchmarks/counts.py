@@ -12,7 +12,7 @@ The last two need the programs started in a way of their own: `wrapped` makes a 
 import collections, mmap, os, re, shutil, signal, struct, subprocess, tempfile, time
 from benchlib import HERE, wait_for
 
-PROGRAMS = ("apusd", "apus-smtpd", "apus-lookup", "apus-queue", "apus-remote", "apus-local", "apus-bounce")
+PROGRAMS = ("apusd", "apus-smtpd", "apus-lookup", "apus-vault", "apus-queue", "apus-remote", "apus-local", "apus-bounce")
 # What a mail program may be expected to call; the rest is counted together.
 CALLS = """read write readv writev pread64 pwrite64 recvfrom sendto recvmsg sendmsg accept4 connect socket close shutdown
     getpeername getsockname getsockopt setsockopt epoll_wait epoll_pwait epoll_ctl poll timerfd_settime futex
