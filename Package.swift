@@ -66,7 +66,7 @@ let package = Package(
         // Floor 3: hands.
         room("Unix", ["CUnix", "MailTypes", "PipeCore"]),
         room("TLSEngine", ["COpenSSL", "MailTypes"]),
-        room("Settings", ["MailTypes", "LookupCore", "PipeCore", "Unix", "TLSEngine"]),
+        room("Settings", ["MailTypes", "MessageCore", "LookupCore", "PipeCore", "Unix", "TLSEngine"]),
         room("LMDB", ["CLMDB"]),
         room("Cryptography", ["CCryptography", "SASLCore"]),
 
@@ -142,7 +142,7 @@ let package = Package(
         tests("SASLCoreTests", ["SASLCore", "Cryptography", "MailTypes"]),
         tests("LocalSubmitterTests", ["LocalSubmitter", "MailTypes"]),
         tests("LocalDelivererTests", ["LocalDeliverer", "MailTypes", "PipeCore", "Unix"]),
-        tests("BouncerTests", ["Bouncer", "MailTypes", "PipeCore", "Unix"]),
+        tests("BouncerTests", ["Bouncer", "MailTypes", "MessageCore", "PipeCore", "Unix"]),
         tests("TLSEngineTests", ["TLSEngine", "MailTypes", "Unix"]),
         tests("UnixTests", ["Unix", "PipeCore", "MailTypes"]),
         tests("SettingsTests", ["Settings", "PipeCore", "Unix"]),

@@ -4,7 +4,7 @@
 // reported, pulls the beginning of the message, composes the report and submits it in exchange for the recipients.
 
 package import MailTypes
-import MessageCore
+package import MessageCore
 package import PipeCore
 import Unix
 
@@ -16,10 +16,20 @@ package struct BounceAgent {
         package let hostname: [UInt8]
         /// Who is told when a report itself cannot be delivered; nil: nobody.
         package let postmaster: MailAddress?
+        package let languages: ReportLanguages
+        /// A message of no more octets is returned whole to a sender who wishes it.
+        package let returnedOctetCountMax: Int
+        package let limits: ReportLimits
 
-        package init(hostname: [UInt8], postmaster: MailAddress?) {
+        package init(
+            hostname: [UInt8], postmaster: MailAddress?, languages: ReportLanguages = ReportLanguages(),
+            returnedOctetCountMax: Int = 51_200, limits: ReportLimits = ReportLimits()
+        ) {
             self.hostname = hostname
             self.postmaster = postmaster
+            self.languages = languages
+            self.returnedOctetCountMax = returnedOctetCountMax
+            self.limits = limits
         }
     }
 
@@ -51,6 +61,10 @@ package struct BounceAgent {
 
     package var rules: Rules
     private var jobs: [UInt32: Job] = [:]
+    private var counter = ReportCounter()
+    /// Since the start: reports that were composed, and that were not because of a limit.
+    package private(set) var reportCount = 0
+    package private(set) var withheldCount = 0
 
     package init(rules: Rules) { self.rules = rules }
 
@@ -123,7 +137,10 @@ package struct BounceAgent {
             self.drop(&job, channel, &answers)
             return
         }
-        let wanted = Int(min(job.delivery.octetCount, UInt64(Self.headOctetCountMax)))
+        let hasFailure = job.recipients.contains { job.fates[$0.number].map { $0.action == .failed } ?? true }
+        let isReturned = hasFailure && job.delivery.dsn.returned == .full
+        let most = isReturned ? max(self.rules.returnedOctetCountMax, Self.headOctetCountMax) : Self.headOctetCountMax
+        let wanted = Int(min(job.delivery.octetCount, UInt64(most)))
         job.phase = .head(wantedOctetCount: wanted)
         if wanted > 0 { DeliverAnswer.want(offset: 0, octetCount: wanted).append(to: &answers, channel: channel) }
     }
@@ -132,9 +149,19 @@ package struct BounceAgent {
         Self.log("report-dropped", job) {
             $0.add("reason", "a report could not be delivered, and there is nobody left to tell")
         }
-        let outcome = DeliveryOutcome(
-            .failed, code: 0, status: EnhancedStatus(.permanent, 0, 0), reporter: "apus-bounce",
-            text: "dropped: the message was a report itself, and there is nobody left to tell")
+        Self.end(
+            &job, channel, .failed, "dropped: the message was a report itself, and there is nobody left to tell",
+            &answers)
+    }
+
+    /// Ends a delivery without a report.
+    ///
+    /// - Parameter kind: `failed`: there will be none; `deferred`: not now.
+    private static func end(
+        _ job: inout Job, _ channel: UInt32, _ kind: DeliveryOutcome.Kind, _ reason: String, _ answers: inout [UInt8]
+    ) {
+        let status = EnhancedStatus(kind == .failed ? .permanent : .transient, 0, 0)
+        let outcome = DeliveryOutcome(kind, code: 0, status: status, reporter: "apus-bounce", text: reason)
         for recipient in job.recipients {
             DeliverAnswer.outcome(number: recipient.number, outcome).append(to: &answers, channel: channel)
         }
@@ -142,25 +169,60 @@ package struct BounceAgent {
         job.phase = .dropped
     }
 
-    private func report(
+    /// Whom nothing is told, and why; nil: the report may go.
+    private mutating func restraint(
+        _ told: [DeliveryReport.Recipient], _ audience: DeliveryReport.Audience, _ now: Timestamp
+    ) -> (kind: DeliveryOutcome.Kind, reason: String)? {
+        if told.isEmpty { return (.failed, "the message is automatic or of a list: its delay is not reported") }
+        switch self.counter.allow(audience.address, self.rules.limits, at: now) {
+        case .allowed: return nil
+        case .addressExceeded:
+            return (.failed, "the sender has had bounce.reports-per-sender-max reports within an hour")
+        case .allExceeded: return (.deferred, "bounce.reports-per-minute-max reports were sent within a minute")
+        }
+    }
+
+    private mutating func report(
         _ job: inout Job, _ channel: UInt32, _ now: Timestamp, _ salt: UInt64, _ answers: inout [UInt8]
     ) {
         guard let audience = self.audience(job) else { return self.drop(&job, channel, &answers) }
         let isWhole = UInt64(job.head.count) == job.delivery.octetCount
-        let report = DeliveryReport(
-            audience: audience, hostname: self.rules.hostname, messageID: job.delivery.id,
-            reversePath: job.delivery.reversePath, arrival: job.delivery.arrival,
-            recipients: job.recipients.map { Self.reported($0, job.fates[$0.number]) },
-            header: HeaderFields(job.head, isWholeMessage: isWhole), now: now, salt: salt)
+        let header = HeaderFields(job.head, isWholeMessage: isWhole)
         job.head = []
-        let octets = report.octets
+        var told = job.recipients.map { Self.reported($0, job.fates[$0.number]) }
+        if case .sender(let sender) = audience, BulkMail.isBulk(sender, header) {
+            told.removeAll { $0.action == .delayed }
+        }
+        if let restraint = self.restraint(told, audience, now) {
+            self.withheldCount += 1
+            Self.log("report-withheld", job) { $0.add("reason", restraint.reason) }
+            return Self.end(&job, channel, restraint.kind, restraint.reason, &answers)
+        }
+        self.reportCount += 1
+        func report(returnsWhole: Bool) -> DeliveryReport {
+            DeliveryReport(
+                audience: audience, hostname: self.rules.hostname,
+                template: self.rules.languages.template(for: audience.address, header),
+                original: DeliveryReport.Original(
+                    id: job.delivery.id, reversePath: job.delivery.reversePath, arrival: job.delivery.arrival,
+                    dsn: job.delivery.dsn, trace: job.delivery.trace, header: header, isWhole: returnsWhole),
+                recipients: told, now: now, salt: salt)
+        }
+        let returnsWhole = isWhole && header.octets.count <= self.rules.returnedOctetCountMax
+        var composed = report(returnsWhole: returnsWhole)
+        var octets = composed.octets
+        if octets.count > FrameLimits.exchangeOctetCountMax {
+            composed = report(returnsWhole: false)
+            octets = composed.octets
+        }
         var trace = Array("report of ".utf8)
         trace += job.delivery.id.octets
         let requests: [SubmitRequest] = [
             .mail(
                 MailRequest(
-                    reversePath: .null, bodyType: .sevenBit, declaredSize: UInt64(octets.count), trace: trace)),
-            .rcpt(.address(audience.address)),
+                    reversePath: .null, bodyType: composed.bodyType, declaredSize: UInt64(octets.count), trace: trace)),
+            // Nobody is told of the fate of a report (RFC 3461 §6.1).
+            .rcpt(.address(audience.address), RecipientDSN(notify: .never)),
             .data(octets[...]),
             .commit(CommitRequest(octetCount: UInt64(octets.count), prefix: [], suffix: [])),
         ]
@@ -171,8 +233,10 @@ package struct BounceAgent {
     private static func reported(_ recipient: DeliveryRecipient, _ fate: RecipientFate?) -> DeliveryReport.Recipient {
         DeliveryReport.Recipient(
             address: recipient.forwardPath, original: recipient.originalForwardPath,
+            action: fate?.action ?? .failed, dsn: recipient.dsn,
             code: fate?.outcome.code ?? 0, status: fate?.outcome.status ?? EnhancedStatus(.permanent, 0, 0),
-            reporter: fate?.outcome.reporter ?? [], text: fate?.outcome.text ?? [], lastAttempt: fate?.lastAttempt)
+            reporter: fate?.outcome.reporter ?? [], text: fate?.outcome.text ?? [], lastAttempt: fate?.lastAttempt,
+            retryLimit: fate?.retryLimit)
     }
 
     private static func log(_ event: StaticString, _ job: Job, _ more: (inout LogLine) -> Void) {

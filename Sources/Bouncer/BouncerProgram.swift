@@ -1,18 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import MailTypes
+import MessageCore
 package import PipeCore
 import Unix
 
-/// apus-bounce: composes reports about mail that could not be delivered.
+/// apus-bounce: composes reports about what became of mail.
 ///
-/// Settings: `hostname` (required), `postmaster` (an address; without it a report that fails is dropped).
+/// | setting | |
+/// |---|---|
+/// | `hostname` | required |
+/// | `postmaster` | an address; without it a report that fails is dropped |
+/// | `double-bounces` | `postmaster` or `discard` |
+/// | `template` | `NUMBER|LINE`: a line of the template with that number; any number of them, in order |
+/// | `language` | that of those of whom nothing else is known |
+/// | `language-of` | `DOMAIN LANGUAGE`, any number; the first that matches counts |
+/// | `returned-size-max` | in octets |
+/// | `reports-per-sender-max`, `reports-per-minute-max` | numbers; 0: no limit |
 package enum BouncerProgram {
     package static func main() -> Never {
         let program = Program.start(
             Program.Description(
                 name: "apus-bounce",
-                purpose: "Composes the reports about mail that could not be delivered (RFC 3464).",
+                purpose: "Composes the reports about what became of mail (RFC 3464).",
                 mainLink: (.deliver, "apus-queue")))
         program.runThread { program, inbox in
             do throws(SettingsFault) {
@@ -31,15 +41,64 @@ package enum BouncerProgram {
     package static func rules(_ settings: SettingsTable) throws(SettingsFault) -> BounceAgent.Rules {
         let hostname = Array(try settings.required("hostname").utf8)
         guard MailAddress.isDomainName(hostname) else { throw SettingsFault("hostname", "is no domain name") }
-        guard let text = settings.text("postmaster") else {
-            return BounceAgent.Rules(hostname: hostname, postmaster: nil)
+        let doubles = settings.text("double-bounces", default: "postmaster")
+        guard ["postmaster", "discard"].contains(doubles) else {
+            throw SettingsFault("double-bounces", "must be postmaster or discard")
         }
+        let perSender = try settings.integer("reports-per-sender-max", in: 0...1_000_000, default: 1_000)
+        let perMinute = try settings.integer("reports-per-minute-max", in: 0...1_000_000, default: 0)
+        return BounceAgent.Rules(
+            hostname: hostname, postmaster: doubles == "discard" ? nil : try Self.postmaster(settings, hostname),
+            languages: try Self.languages(settings),
+            returnedOctetCountMax: try settings.integer(
+                "returned-size-max", in: 0...returnedOctetCountLimit, default: 51_200),
+            limits: ReportLimits(
+                perAddressPerHour: perSender == 0 ? nil : perSender, perMinute: perMinute == 0 ? nil : perMinute))
+    }
+
+    /// What a report can return at most: it must fit into the queue with all else that it says.
+    private static let returnedOctetCountLimit = 524_288
+
+    private static func languages(_ settings: SettingsTable) throws(SettingsFault) -> ReportLanguages {
+        var texts: [(number: Substring, text: [UInt8])] = []
+        for value in settings.texts("template") {
+            guard let bar = value.firstIndex(of: "|") else { throw SettingsFault("template", "is no NUMBER|LINE") }
+            let number = value[..<bar]
+            if texts.last?.number != number { texts.append((number, [])) }
+            texts[texts.count - 1].text += Array(value[value.index(after: bar)...].utf8) + [ASCII.lineFeed]
+        }
+        var templates: [ReportTemplate] = []
+        for (number, text) in texts {
+            do throws(ReportTemplate.Fault) { templates.append(try ReportTemplate(octets: text)) } catch {
+                throw SettingsFault("template", "\(number), line \(error.line): \(error.text)")
+            }
+        }
+        let rules = try settings.values("language-of", "a domain and a language") {
+            (text: String) -> ReportLanguages.Rule? in
+            let words = text.split(separator: " ")
+            guard words.count == 2 else { return nil }
+            return DomainPattern(text: String(words[0])).map {
+                ReportLanguages.Rule(pattern: $0, language: Array(words[1].utf8).lowercasedOctets)
+            }
+        }
+        let standard = Array(settings.text("language", default: "en").utf8).lowercasedOctets
+        let languages = ReportLanguages(templates: templates, rules: rules, standard: standard)
+        for language in rules.map(\.language) + [standard] where !languages.has(language) {
+            throw SettingsFault("language", "there is no template of the language \(language.printableText)")
+        }
+        return languages
+    }
+
+    private static func postmaster(
+        _ settings: SettingsTable, _ hostname: [UInt8]
+    ) throws(SettingsFault) -> MailAddress? {
+        guard let text = settings.text("postmaster") else { return nil }
         // A name without a domain is a local user's. Apus-lookup knows him by this address, whatever domains are local.
         let role = text.utf8.contains(ASCII.at) ? Array(text.utf8) : Array("postmaster@".utf8) + hostname
         guard let address = MailAddress(octets: role) else {
             throw SettingsFault("postmaster", "\(text) is not a mail address")
         }
-        return BounceAgent.Rules(hostname: hostname, postmaster: address)
+        return address
     }
 }
 
@@ -107,7 +166,13 @@ private struct Bouncer {
             }
         case .link(let ends): self.open(ends)
         case .status(let channel):
-            self.program.answerStatus(channel, [("linked", self.link == nil ? "false" : "true")])
+            let agent = self.link?.agent
+            self.program.answerStatus(
+                channel,
+                [
+                    ("linked", self.link == nil ? "false" : "true"), ("reports", "\(agent?.reportCount ?? 0)"),
+                    ("withheld", "\(agent?.withheldCount ?? 0)"),
+                ])
         case .stop: self.isStopping = true
         case .listen, .unlisten, .certificates, .tickets, .start: break
         }

@@ -37,23 +37,28 @@ enum HeaderBody {
         let kinds: [EnhancedStatus.Class] = [.permanent, .transient]
         let recipients = (0...script.next(3)).map { number in
             DeliveryReport.Recipient(
-                address: address, original: number == 1 ? .postmaster : nil, code: UInt16(script.next(256)) * 3,
+                address: address, original: number == 1 ? .postmaster : nil,
+                action: ReportAction.allCases[script.next(5)], code: UInt16(script.next(256)) * 3,
                 status: EnhancedStatus(kinds[script.next(2)], 1, UInt16(script.next(9))),
                 reporter: Array(stream.prefix(40)), text: Array(stream.suffix(600)),
                 lastAttempt: Timestamp(microseconds: 1_700_000_050_000_000))
         }
         let report = DeliveryReport(
             audience: script.next(2) == 0 ? .sender(sender) : .postmaster(sender), hostname: Array(stream.prefix(300)),
-            messageID: MessageID(rawValue: 1_700_000_000_000_000), reversePath: .address(sender),
-            arrival: Timestamp(microseconds: 1_700_000_000_000_000), recipients: recipients,
-            header: HeaderFields(stream, isWholeMessage: script.next(2) == 0),
-            now: Timestamp(microseconds: 1_700_000_100_000_000), salt: 1)
+            template: (try? ReportTemplate(octets: stream)) ?? .english,
+            original: DeliveryReport.Original(
+                id: MessageID(rawValue: 1_700_000_000_000_000), reversePath: .address(sender),
+                arrival: Timestamp(microseconds: 1_700_000_000_000_000),
+                dsn: MessageDSN(returned: script.next(2) == 0 ? .full : nil), trace: Array(stream.prefix(200)),
+                header: HeaderFields(stream, isWholeMessage: script.next(2) == 0), isWhole: script.next(2) == 0),
+            recipients: recipients, now: Timestamp(microseconds: 1_700_000_100_000_000), salt: 1)
         let octets = report.octets
-        try hold(octets.count < 1 << 20, "a report of \(octets.count) octets")
+        let isEight = report.bodyType == .eightBitMIME
+        try hold(octets.count < stream.count + 1 << 20, "a report of \(octets.count) octets")
         try hold(octets.suffix(2).elementsEqual([13, 10]), "a report without its last line end")
         var lineStart = 0
         for (index, octet) in octets.enumerated() {
-            try hold(octet < 0x80 && octet != 0, "an octet \(octet) in a report")
+            try hold((octet < 0x80 || isEight) && octet != 0, "an octet \(octet) in a report")
             if octet == 13 { try hold(index + 1 < octets.count && octets[index + 1] == 10, "a bare CR in a report") }
             guard octet == 10 else { continue }
             try hold(index > 0 && octets[index - 1] == 13, "a bare LF in a report")

@@ -96,7 +96,17 @@ struct ServerBody {
         case .mail(let path, _):
             try hold(ReversePath(octets: path.octets) == path, "a reverse-path does not survive")
             try hold(path.octets.allSatisfy(\.isPrintable), "a reverse-path is not printable")
-        case .recipient(let path), .verify(.some(let path)):
+        case .recipient(let path, let dsn):
+            try hold(ForwardPath(octets: path.octets) == path, "a forward-path does not survive")
+            try hold(path.octets.allSatisfy(\.isPrintable), "a forward-path is not printable")
+            if let notify = dsn.notify {
+                try hold(NotifyConditions(octets: notify.octets) == notify, "NOTIFY does not survive")
+            }
+            if !dsn.originalRecipient.isEmpty {
+                try hold(RecipientDSN.isOriginalRecipient(dsn.originalRecipient), "ORCPT does not survive")
+                try hold(dsn.reportedOriginal?.allSatisfy(\.isPrintable) == true, "ORCPT cannot be reported")
+            }
+        case .verify(.some(let path)):
             try hold(ForwardPath(octets: path.octets) == path, "a forward-path does not survive")
             try hold(path.octets.allSatisfy(\.isPrintable), "a forward-path is not printable")
         case .hello(let name), .extendedHello(let name):

@@ -37,7 +37,9 @@ package final class MarkerFile: Sendable {
     /// - Parameters:
     ///   - path: of the file, in an existing directory.
     ///   - text: what it must say; at most 1,000 octets.
-    package init(path: String, text: [UInt8]) throws(Fault) {
+    ///   - before: what it may say as well, and then says no longer; as long as `text`, so that the change is one write.
+    package init(path: String, text: [UInt8], before: [UInt8]? = nil) throws(Fault) {
+        precondition(before.map { $0.count == text.count } ?? true)
         let descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0o600)
         guard descriptor >= 0 else { throw .failed("open", errno) }
         do throws(Fault) {
@@ -50,6 +52,9 @@ package final class MarkerFile: Sendable {
             found.removeLast(found.count - count)
             if found.isEmpty {
                 guard write(descriptor, text, text.count) == text.count else { throw .failed("write", errno) }
+                guard fsync(descriptor) == 0 else { throw .failed("fsync", errno) }
+            } else if found == before {
+                guard pwrite(descriptor, text, text.count, 0) == text.count else { throw .failed("write", errno) }
                 guard fsync(descriptor) == 0 else { throw .failed("fsync", errno) }
             } else {
                 guard found == text else { throw .differs(found: found) }

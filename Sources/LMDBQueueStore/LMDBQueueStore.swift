@@ -23,7 +23,9 @@ package final class LMDBQueueStore: QueueStore, Sendable {
     /// are never short of adjoining free pages, however the file has been used.
     package let contentChunkOctetCount: Int
 
-    private static let formatText = Array("apus queue, format 2, LMDB 0.9\n".utf8)
+    private static let formatText = Array("apus queue, format 3, LMDB 0.9\n".utf8)
+    /// A queue of this format is taken over as it is: its records are read, and written anew when they change.
+    private static let formatTextBefore = Array("apus queue, format 2, LMDB 0.9\n".utf8)
 
     /// Why a queue cannot be opened.
     package struct OpenFault: Error, Hashable, Sendable {
@@ -42,7 +44,8 @@ package final class LMDBQueueStore: QueueStore, Sendable {
         directory: String, sizeMax: Int, sizeReserve: Int, sizeStart: Int = 64 << 20
     ) throws(OpenFault) {
         do throws(MarkerFile.Fault) {
-            self.marker = try MarkerFile(path: directory + "/format", text: Self.formatText)
+            self.marker = try MarkerFile(
+                path: directory + "/format", text: Self.formatText, before: Self.formatTextBefore)
         } catch {
             switch error {
             case .inUse: throw OpenFault(text: "\(directory): another process has this queue open", isInUse: true)

@@ -10,11 +10,17 @@ package import QueueCore
 /// The record does not have the layout.
 package struct RecordFault: Error {}
 
-/// The first octet of every record.
-let recordVersion: UInt8 = 2
+/// The first octet of every record that is written.
+let recordVersion: UInt8 = 3
+
+/// Records of this version are read too: they have no wishes about reports.
+private let recordVersionBefore: UInt8 = 2
 
 /// Where a recipient record has its due time, so that a move changes only these octets.
 let recipientDueOffset = 2
+
+/// What NOTIFY has set if it was given: `NEVER` has no other bit.
+private let notifyMark: UInt8 = 8
 
 // MARK: - Writing
 
@@ -45,11 +51,13 @@ extension Array where Element == UInt8 {
         self.append(field: record.reversePath.octets)
         self.append(field: record.trace)
         self.append(field: record.prefix)
+        self.append(record.dsn.returned?.rawValue ?? 0)
+        self.append(field: record.dsn.envelopeID)
     }
 
     package mutating func append(_ record: RecipientRecord) {
         self.append(recordVersion)
-        self.append(record.hasFailed ? 2 : 1)
+        self.append(record.owedReport?.rawValue ?? 1)
         self.append(number: record.due?.microseconds ?? 0, octetCount: 8)
         self.append(number: UInt64(record.attemptCount), octetCount: 4)
         self.append(number: record.lastAttempt.microseconds, octetCount: 8)
@@ -57,6 +65,9 @@ extension Array where Element == UInt8 {
         self.append(field: record.originalPath?.octets ?? [])
         self.append(field: record.route.octets)
         self.append(record.flow)
+        self.append(record.dsn.notify.map { $0.rawValue | notifyMark } ?? 0)
+        self.append(field: record.dsn.originalRecipient)
+        self.append(record.isDelayTold ? 1 : 0)
         guard let outcome = record.lastOutcome else {
             self.append(0)
             return
@@ -94,11 +105,17 @@ extension Array where Element == UInt8 {
 struct RecordReader {
     private let octets: [UInt8]
     private var index = 0
+    /// Whether it was written before there were wishes about reports.
+    private(set) var isOld = false
 
     /// Checks the version.
     init(_ octets: [UInt8]) throws(RecordFault) {
         self.octets = octets
-        guard try self.number(1) == UInt64(recordVersion) else { throw RecordFault() }
+        switch try self.number(1) {
+        case UInt64(recordVersion): break
+        case UInt64(recordVersionBefore): self.isOld = true
+        default: throw RecordFault()
+        }
     }
 
     mutating func number(_ octetCount: Int) throws(RecordFault) -> UInt64 {
@@ -145,10 +162,20 @@ extension MessageRecord {
         }
         let trace = Array(try reader.field())
         let prefix = Array(try reader.field())
+        let dsn = reader.isOld ? MessageDSN() : try Self.dsn(&reader)
         try reader.end()
         self.init(
             id: id, reversePath: reversePath, bodyType: body == 1 ? .eightBitMIME : .sevenBit, arrival: arrival,
-            expiry: expiry, prefix: prefix, contentOctetCount: count, trace: trace)
+            expiry: expiry, prefix: prefix, contentOctetCount: count, trace: trace, dsn: dsn)
+    }
+
+    private static func dsn(_ reader: inout RecordReader) throws(RecordFault) -> MessageDSN {
+        let returned = UInt8(truncatingIfNeeded: try reader.number(1))
+        let envelopeID = try reader.field()
+        guard returned == 0 || ReturnedContent(rawValue: returned) != nil,
+            envelopeID.isEmpty || MessageDSN.isEnvelopeID(envelopeID)
+        else { throw RecordFault() }
+        return MessageDSN(returned: ReturnedContent(rawValue: returned), envelopeID: Array(envelopeID))
     }
 }
 
@@ -165,23 +192,37 @@ extension RecipientRecord {
         guard original.isEmpty || originalPath != nil, let route = Route(octets: try reader.field()), route != .bounce
         else { throw RecordFault() }
         let flow = try reader.flow()
+        let (dsn, isDelayTold) = reader.isOld ? (RecipientDSN(), false) : try Self.dsn(&reader)
+        let action = ReportAction(rawValue: UInt8(truncatingIfNeeded: state))
+        guard state == 1 || action != nil, !reader.isOld || state <= 2 else { throw RecordFault() }
         var outcome: DeliveryOutcome?
         switch try reader.number(1) {
         case 0: break
-        case 1: outcome = try Self.outcome(state == 2 ? .failed : .deferred, &reader)
+        case 1: outcome = try Self.outcome(action?.outcomeKind ?? .deferred, &reader)
         default: throw RecordFault()
         }
         try reader.end()
         let legal: State
-        switch (state, outcome) {
-        case (1, let last): legal = .queued(last: last)
-        case (2, let failure?): legal = .failed(failure)
-        default: throw RecordFault()
+        switch (action, outcome) {
+        case (nil, let last): legal = .queued(last: last)
+        case (let action?, let told?): legal = .reporting(action, told)
+        case (_?, nil): throw RecordFault()
         }
         self.init(
             number: number, forwardPath: forwardPath, originalPath: originalPath, route: route, flow: flow,
             state: legal, due: due == 0 ? nil : Timestamp(microseconds: due), attemptCount: attemptCount,
-            lastAttempt: lastAttempt)
+            lastAttempt: lastAttempt, dsn: dsn, isDelayTold: isDelayTold)
+    }
+
+    private static func dsn(_ reader: inout RecordReader) throws(RecordFault) -> (RecipientDSN, isDelayTold: Bool) {
+        let notify = UInt8(truncatingIfNeeded: try reader.number(1))
+        let original = try reader.field()
+        let mark = try reader.number(1)
+        guard notify == 0 || (notifyMark..<2 * notifyMark).contains(notify), mark <= 1,
+            original.isEmpty || RecipientDSN.isOriginalRecipient(original)
+        else { throw RecordFault() }
+        let conditions = notify == 0 ? nil : NotifyConditions(rawValue: notify)
+        return (RecipientDSN(notify: conditions, originalRecipient: Array(original)), mark == 1)
     }
 
     private static func outcome(
@@ -191,7 +232,13 @@ extension RecipientRecord {
         let subject = UInt16(truncatingIfNeeded: try reader.number(2))
         let detail = UInt16(truncatingIfNeeded: try reader.number(2))
         guard subject <= 999, detail <= 999 else { throw RecordFault() }
-        let status = EnhancedStatus(kind == .failed ? .permanent : .transient, subject, detail)
+        let statusClass: EnhancedStatus.Class =
+            switch kind {
+            case .delivered: .success
+            case .deferred: .transient
+            case .failed: .permanent
+            }
+        let status = EnhancedStatus(statusClass, subject, detail)
         let reporter = try reader.field()
         return DeliveryOutcome(kind, code: code, status: status, reporter: reporter, text: try reader.field())
     }

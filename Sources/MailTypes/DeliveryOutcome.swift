@@ -21,6 +21,8 @@ package struct DeliveryOutcome: Hashable, Sendable {
     package let reporter: [UInt8]
     /// One line of printable text, never empty, at most `textOctetCountMax` octets.
     package let text: [UInt8]
+    /// Whether the next server has taken over what the sender wishes about reports (RFC 3461 §5.2.1).
+    package var hasPassedOnDSN = false
 
     /// Longer texts of remote servers are cut here.
     package static let textOctetCountMax = 500

@@ -9,8 +9,17 @@ extension DeliveryReport {
     /// The fields of the message, then a block of fields for each recipient, with empty lines between them.
     var deliveryStatus: [UInt8] {
         var status: [UInt8] = []
+        if let id = Xtext.decode(self.original.dsn.envelopeID), !id.isEmpty {
+            status.append(text: "Original-Envelope-Id: ")
+            status += [UInt8](printable: id[...])
+            status.append(text: "\r\n")
+        }
         status.append(text: "Reporting-MTA: dns; ")
         status += self.hostname
+        if let client = self.receivedFrom {
+            status.append(text: "\r\nReceived-From-MTA: dns; ")
+            status += client
+        }
         status.append(text: "\r\nX-Apus-Message-ID: ")
         status += self.messageID.octets
         if case .address(let sender) = self.reversePath {
@@ -26,6 +35,24 @@ extension DeliveryReport {
             recipient.appendStatus(isComplete: status.count < Self.statusOctetCountMax, to: &status)
         }
         return status
+    }
+
+    /// The name and the address of the client (RFC 3464 §2.2.4), from the trace of apus-smtpd; nil for a user of this
+    /// machine, and for a message whose origin is not known.
+    private var receivedFrom: [UInt8]? {
+        var name: [UInt8] = []
+        var address: [UInt8]?
+        for word in self.original.trace.split(separator: ASCII.space) {
+            if word.starts(with: Array("client=".utf8)) {
+                let octets = word.dropFirst(7)
+                address = IPAddress(octets: octets).map { _ in Array(octets) }
+            } else if word.starts(with: Array("helo=".utf8)), MailAddress.isDomain(word.dropFirst(5)) {
+                name = Array(word.dropFirst(5))
+            }
+        }
+        guard let address else { return nil }
+        if name.isEmpty { name = [0x5B] + address + [0x5D] }
+        return name + Array(" (".utf8) + address + Array(")".utf8)
     }
 }
 
@@ -66,14 +93,17 @@ extension DeliveryReport.Recipient {
     }
 
     fileprivate func appendStatus(isComplete: Bool, to status: inout [UInt8]) {
-        if isComplete, let original = self.original {
-            status.append(text: "Original-Recipient: rfc822; ")
-            status += original.octets
+        let original = self.dsn.reportedOriginal ?? self.original.map { Array("rfc822; ".utf8) + $0.octets }
+        if isComplete, let original {
+            status.append(text: "Original-Recipient: ")
+            status += original
             status.append(text: "\r\n")
         }
         status.append(text: "Final-Recipient: rfc822; ")
         status += self.address.octets
-        status.append(text: "\r\nAction: failed\r\nStatus: ")
+        status.append(text: "\r\nAction: ")
+        status += self.action.octets
+        status.append(text: "\r\nStatus: ")
         status += self.status.octets
         status.append(text: "\r\n")
         guard isComplete else { return }
@@ -93,6 +123,11 @@ extension DeliveryReport.Recipient {
         if let lastAttempt = self.lastAttempt {
             status.append(text: "Last-Attempt-Date: ")
             MailDate(lastAttempt).append(to: &status)
+            status.append(text: "\r\n")
+        }
+        if self.action == .delayed, let limit = self.retryLimit {
+            status.append(text: "Will-Retry-Until: ")
+            MailDate(limit).append(to: &status)
             status.append(text: "\r\n")
         }
     }

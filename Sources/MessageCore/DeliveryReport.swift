@@ -2,10 +2,10 @@
 
 package import MailTypes
 
-/// The report that mail could not be delivered: everything it is composed from (RFC 3464).
+/// A report of what became of a message: everything it is composed from (RFC 3464).
 ///
 /// The report is a `multipart/report` message: words for a person who has never seen one, the same for programs,
-/// and the header of the message that it is about. `octets` composes it; nothing here depends on a clock or chance.
+/// and the message that it is about, or its header. `octets` composes it; nothing here depends on a clock or chance.
 package struct DeliveryReport: Sendable {
     /// Who is told.
     package enum Audience: Hashable, Sendable {
@@ -22,11 +22,14 @@ package struct DeliveryReport: Sendable {
         }
     }
 
-    /// What became of one recipient for good.
+    /// What is told of one recipient.
     package struct Recipient: Hashable, Sendable {
         package let address: ForwardPath
         /// What the sender wrote, if an alias led from there to `address`.
         package let original: ForwardPath?
+        package let action: ReportAction
+        /// What the sender wishes about reports: only how he called the recipient counts here.
+        package let dsn: RecipientDSN
         /// The reply code of the last attempt; 0 where there was no reply.
         package let code: UInt16
         /// The class may be 4: the time for further attempts is over.
@@ -35,13 +38,19 @@ package struct DeliveryReport: Sendable {
         package let reporter: [UInt8]
         package let text: [UInt8]
         package let lastAttempt: Timestamp?
+        /// Of a delay: until when it is tried.
+        package let retryLimit: Timestamp?
 
         /// Makes the fate of a recipient. Of `reporter` and `text` every octet outside printable ASCII becomes `?`,
         /// and what is longer than `DeliveryOutcome.textOctetCountMax` is cut.
         package init(
-            address: ForwardPath, original: ForwardPath?, code: UInt16, status: EnhancedStatus, reporter: [UInt8],
-            text: [UInt8], lastAttempt: Timestamp?
+            address: ForwardPath, original: ForwardPath?, action: ReportAction = .failed,
+            dsn: RecipientDSN = RecipientDSN(), code: UInt16, status: EnhancedStatus, reporter: [UInt8],
+            text: [UInt8], lastAttempt: Timestamp?, retryLimit: Timestamp? = nil
         ) {
+            self.action = action
+            self.dsn = dsn
+            self.retryLimit = retryLimit
             self.address = address
             self.original = original
             self.code = (200...599).contains(code) ? code : 0
@@ -59,33 +68,62 @@ package struct DeliveryReport: Sendable {
     package let audience: Audience
     /// This server: a domain name, the part after the `@` of MAILER-DAEMON and of the Message-ID.
     package let hostname: [UInt8]
-    /// The message that failed.
-    package let messageID: MessageID
-    package let reversePath: ReversePath
-    package let arrival: Timestamp
+    /// The words for people.
+    package let template: ReportTemplate
+    /// The message that the report is about.
+    package let original: Original
     package let recipients: [Recipient]
-    /// The message's header as far as it is known, or a beginning of the message.
-    package let header: HeaderFields
     /// When the report is composed.
     package let now: Timestamp
     /// Any number that a sender cannot foresee; it goes into the boundary between the parts.
     package let salt: UInt64
 
+    /// What is known of the message.
+    package struct Original: Sendable {
+        package let id: MessageID
+        package let reversePath: ReversePath
+        package let arrival: Timestamp
+        package let dsn: MessageDSN
+        /// One line about the client, as apus-smtpd writes it; empty: nothing is known.
+        package let trace: [UInt8]
+        /// The message's header as far as it is known, or a beginning of the message.
+        package let header: HeaderFields
+        /// Whether `header.octets` are the message to its end.
+        package let isWhole: Bool
+
+        package init(
+            id: MessageID, reversePath: ReversePath, arrival: Timestamp, dsn: MessageDSN = MessageDSN(),
+            trace: [UInt8] = [], header: HeaderFields, isWhole: Bool
+        ) {
+            self.id = id
+            self.reversePath = reversePath
+            self.arrival = arrival
+            self.dsn = dsn
+            self.trace = trace
+            self.header = header
+            self.isWhole = isWhole
+        }
+    }
+
+    var messageID: MessageID { self.original.id }
+    var reversePath: ReversePath { self.original.reversePath }
+    var arrival: Timestamp { self.original.arrival }
+    private var header: HeaderFields { self.original.header }
+
     /// - Parameters:
     ///   - hostname: only letters, digits, hyphens, underscores and dots of it are taken.
-    ///   - header: of which at most `headerOctetCountMax` octets are quoted.
+    ///   - original: of its header at most `headerOctetCountMax` octets are quoted; the whole, if the sender wishes it,
+    ///     something has failed and it is there to its end.
     package init(
-        audience: Audience, hostname: [UInt8], messageID: MessageID, reversePath: ReversePath, arrival: Timestamp,
-        recipients: [Recipient], header: HeaderFields, now: Timestamp, salt: UInt64
+        audience: Audience, hostname: [UInt8], template: ReportTemplate = .english, original: Original,
+        recipients: [Recipient], now: Timestamp, salt: UInt64
     ) {
         self.audience = audience
+        self.template = template
+        self.original = original
         let name = hostname.filter { $0.isLetterOrDigit || [ASCII.hyphen, ASCII.dot, 0x5F].contains($0) }
         self.hostname = name.isEmpty ? Array("localhost".utf8) : Array(name.prefix(MailAddress.domainOctetCountMax))
-        self.messageID = messageID
-        self.reversePath = reversePath
-        self.arrival = arrival
         self.recipients = recipients
-        self.header = header
         self.now = now
         self.salt = salt
     }
@@ -99,21 +137,47 @@ package struct DeliveryReport: Sendable {
     /// After so many octets nothing more is said: a report must stay smaller than 1 MiB, however many it is about.
     package static let statusOctetCountLimit = 655_360
 
-    /// The report as a message: CR LF ends its lines, none is longer than 998 octets, every octet is ASCII.
+    /// The report as a message: CR LF ends its lines, none is longer than 998 octets, every octet is ASCII unless
+    /// `bodyType` says otherwise.
     ///
-    /// It is less than 1 MiB, and names 1,000 recipients at least, however long their addresses are.
+    /// Without the message itself it is less than 1 MiB, and names 1,000 recipients at least, however long their
+    /// addresses are.
     package var octets: [UInt8] {
+        let explanation = self.explanation
+        let charset = explanation.allSatisfy { $0 < 0x80 } ? "us-ascii" : "utf-8"
         let parts = [
             MultipartReport.Part(
-                contentType: "text/plain; charset=us-ascii", description: "What happened", body: self.explanation),
+                contentType: "text/plain; charset=\(charset)", description: "What happened", body: explanation),
             MultipartReport.Part(
                 contentType: "message/delivery-status", description: "The same for programs", body: self.deliveryStatus),
-            MultipartReport.Part(
-                contentType: "text/rfc822-headers", description: "The header of your message",
-                body: self.quotedHeader),
+            self.returnedPart,
         ]
         return MultipartReport(reportType: "delivery-status", parts: parts, salt: self.salt).message(
             fields: self.fields)
+    }
+
+    /// What the report has to be handed in as.
+    package var bodyType: BodyType {
+        self.returnsWhole && !self.header.octets.allSatisfy { $0 < 0x80 } ? .eightBitMIME : .sevenBit
+    }
+
+    /// Whether anything has failed: only then may the message itself come back (RFC 3461 §4.3).
+    private var hasFailure: Bool { self.recipients.contains { $0.action == .failed } }
+
+    /// Whether the message itself is returned. One that no part can hold as it is (RFC 2046 §5.2.1 allows no coding) is
+    /// represented by its header.
+    private var returnsWhole: Bool {
+        self.hasFailure && self.original.isWhole && self.original.dsn.returned == .full
+            && MultipartReport.isLines(self.header.octets)
+    }
+
+    private var returnedPart: MultipartReport.Part {
+        guard self.returnsWhole else {
+            return MultipartReport.Part(
+                contentType: "text/rfc822-headers", description: "The header of your message", body: self.quotedHeader)
+        }
+        return MultipartReport.Part(
+            contentType: "message/rfc822", description: "Your message", body: self.header.octets, mayBeEncoded: false)
     }
 
     // MARK: The report's own header
@@ -122,15 +186,14 @@ package struct DeliveryReport: Sendable {
         var fields: [UInt8] = []
         fields.append(text: "Date: ")
         MailDate(self.now).append(to: &fields)
-        fields.append(text: "\r\nFrom: Mail Delivery System <MAILER-DAEMON@")
+        fields.append(text: "\r\nFrom: ")
+        fields.append(phrase: self.template.text(.from, [.server: self.hostname]))
+        fields.append(text: " <MAILER-DAEMON@")
         fields += self.hostname
         fields.append(text: ">\r\nTo: <")
         fields += self.audience.address.octets
         fields.append(text: ">\r\nSubject: ")
-        switch self.audience {
-        case .sender: fields.append(text: "Your mail could not be delivered")
-        case .postmaster: fields.append(text: "A report could not be delivered")
-        }
+        fields.append(unstructured: self.template.text(self.subject))
         // Why two numbers: the id tells which message this is about, the time sets a report apart from an earlier one
         // that was composed, but never got into the queue.
         fields.append(text: "\r\nMessage-ID: <")
@@ -150,6 +213,12 @@ package struct DeliveryReport: Sendable {
         // RFC 3834 §5: nobody's autoresponder answers this.
         fields.append(text: "Auto-Submitted: auto-replied\r\n")
         return fields
+    }
+
+    private var subject: ReportTemplate.Section {
+        if case .postmaster = self.audience { return .subjectPostmaster }
+        if self.hasFailure { return .subjectFailed }
+        return self.recipients.contains { $0.action == .delayed } ? .subjectDelayed : .subjectDelivered
     }
 
     /// The original's Message-ID, if it is fit to be repeated in a header field of ours.

@@ -6,15 +6,19 @@ import MailTypes
 ///
 /// Every part comes out as 7-bit text with lines of at most 998 octets. A part that has anything else in it, as the
 /// header of a message may, is written as quoted-printable (RFC 2045 §6.7; RFC 6522 §4 allows it for headers): a
-/// report must be deliverable to every server, as nobody is told if it is not.
+/// report must be deliverable to every server, as nobody is told if it is not. Only a whole message that somebody wants
+/// back stays as it is, as no coding is allowed for it.
 package struct MultipartReport: Sendable {
     /// One part. Its body ends in CR LF, or is empty.
     package struct Part: Sendable {
         package let contentType: String
         package let description: String
         package let body: [UInt8]
+        /// Whether it may be written in a coding; otherwise `isLines` must hold for it.
+        package let mayBeEncoded: Bool
 
-        package init(contentType: String, description: String, body: [UInt8]) {
+        package init(contentType: String, description: String, body: [UInt8], mayBeEncoded: Bool = true) {
+            self.mayBeEncoded = mayBeEncoded
             self.contentType = contentType
             self.description = description
             self.body = body
@@ -31,7 +35,8 @@ package struct MultipartReport: Sendable {
     package init(reportType: String, parts: [Part], salt: UInt64) {
         self.reportType = reportType
         self.parts = parts.map { part in
-            Self.isPlain(part.body) ? (part, false, part.body) : (part, true, Self.quotedPrintable(part.body))
+            Self.isPlain(part.body) || !part.mayBeEncoded
+                ? (part, false, part.body) : (part, true, Self.quotedPrintable(part.body))
         }
         self.salt = salt
     }
@@ -44,7 +49,11 @@ package struct MultipartReport: Sendable {
         message.append(text: self.reportType)
         message.append(text: ";\r\n boundary=\"")
         message += boundary
-        message.append(text: "\"\r\n\r\nThis is a report in the format of MIME.\r\n")
+        message.append(text: "\"\r\n")
+        if self.parts.contains(where: { Self.isEightBit($0.body) }) {
+            message.append(text: "Content-Transfer-Encoding: 8bit\r\n")
+        }
+        message.append(text: "\r\nThis is a report in the format of MIME.\r\n")
         for (part, isEncoded, body) in self.parts {
             message.append(text: "\r\n--")
             message += boundary
@@ -52,7 +61,11 @@ package struct MultipartReport: Sendable {
             message.append(text: part.contentType)
             message.append(text: "\r\nContent-Description: ")
             message.append(text: part.description)
-            if isEncoded { message.append(text: "\r\nContent-Transfer-Encoding: quoted-printable") }
+            if isEncoded {
+                message.append(text: "\r\nContent-Transfer-Encoding: quoted-printable")
+            } else if Self.isEightBit(body) {
+                message.append(text: "\r\nContent-Transfer-Encoding: 8bit")
+            }
             message.append(text: "\r\n\r\n")
             message += body
         }
@@ -83,7 +96,12 @@ package struct MultipartReport: Sendable {
 
     /// Whether the body can stand as it is (RFC 2045 §2.7): ASCII without NUL, CR and LF only together,
     /// lines of at most 998 octets.
-    static func isPlain(_ body: [UInt8]) -> Bool {
+    static func isPlain(_ body: [UInt8]) -> Bool { !Self.isEightBit(body) && Self.isLines(body) }
+
+    private static func isEightBit(_ body: [UInt8]) -> Bool { body.contains { $0 >= 0x80 } }
+
+    /// Whether the body is 8-bit text (RFC 2045 §2.8): no NUL, CR and LF only together, lines of at most 998 octets.
+    static func isLines(_ body: [UInt8]) -> Bool {
         var column = 0
         var index = 0
         while index < body.count {
@@ -92,7 +110,7 @@ package struct MultipartReport: Sendable {
                 guard index + 1 < body.count, body[index + 1] == ASCII.lineFeed else { return false }
                 column = 0
                 index += 1
-            case ASCII.nul, ASCII.lineFeed, 0x80...:
+            case ASCII.nul, ASCII.lineFeed:
                 return false
             default:
                 column += 1

@@ -151,6 +151,9 @@ struct Narrator {
             return sender.isEmpty
                 ? "It has failed. There is no sender to tell; the bounce agent decides what becomes of it, due \(when)."
                 : "It has failed; a report to <\(sender)> is due \(when)."
+        case "reporting":
+            let when = Readable.until(recipient.number("next"), now: self.now)
+            return "It is done; a report of that to <\(message.value("from"))>, who asked for it, is due \(when)."
         default:
             let state = self.state(recipient)
             let destination = state.isEmpty ? "" : " The destination\(state)."

@@ -84,7 +84,7 @@ enum JSON {
     private static let textNames: Set<String> = [
         "id", "from", "to", "original", "route", "reason", "reporter", "client", "dsn", "hostname", "config", "program",
         "state", "status", "listen", "mode", "body", "text", "kind", "action", "subject", "place", "verdict", "address",
-        "priority",
+        "priority", "ret", "envid", "notify", "orcpt", "report",
         "destination",
     ]
 

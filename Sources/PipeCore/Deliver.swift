@@ -13,11 +13,17 @@ package struct Delivery: Equatable, Sendable {
     package let bodyType: BodyType
     package let route: Route
     package let arrival: Timestamp
+    /// What the sender wishes about reports.
+    package let dsn: MessageDSN
+    /// One line about the client that the message came from; told with the route `bounce:` only.
+    package let trace: [UInt8]
 
     package init(
         id: MessageID, reversePath: ReversePath, octetCount: UInt64, bodyType: BodyType, route: Route,
-        arrival: Timestamp
+        arrival: Timestamp, dsn: MessageDSN = MessageDSN(), trace: [UInt8] = []
     ) {
+        self.dsn = dsn
+        self.trace = Array(trace.prefix(FrameLimits.fieldOctetCountMax))
         self.id = id
         self.reversePath = reversePath
         self.octetCount = octetCount
@@ -34,8 +40,14 @@ package struct DeliveryRecipient: Equatable, Sendable {
     package let forwardPath: ForwardPath
     /// What the client gave, if an alias led from there to `forwardPath`.
     package let originalForwardPath: ForwardPath?
+    /// What the sender wishes about reports.
+    package let dsn: RecipientDSN
 
-    package init(number: UInt32, forwardPath: ForwardPath, originalForwardPath: ForwardPath?) {
+    package init(
+        number: UInt32, forwardPath: ForwardPath, originalForwardPath: ForwardPath?,
+        dsn: RecipientDSN = RecipientDSN()
+    ) {
+        self.dsn = dsn
         self.number = number
         self.forwardPath = forwardPath
         self.originalForwardPath = originalForwardPath
@@ -45,11 +57,19 @@ package struct DeliveryRecipient: Equatable, Sendable {
 /// What is to be reported of a recipient (route `bounce:` only).
 package struct RecipientFate: Equatable, Sendable {
     package let number: UInt32
-    /// Of kind `failed`.
+    package let action: ReportAction
+    /// Of the kind that the action has.
     package let outcome: DeliveryOutcome
     package let lastAttempt: Timestamp
+    /// Of a delay: how long the queue goes on trying.
+    package let retryLimit: Timestamp?
 
-    package init(number: UInt32, outcome: DeliveryOutcome, lastAttempt: Timestamp) {
+    package init(
+        number: UInt32, action: ReportAction = .failed, outcome: DeliveryOutcome, lastAttempt: Timestamp,
+        retryLimit: Timestamp? = nil
+    ) {
+        self.action = action
+        self.retryLimit = retryLimit
         self.number = number
         self.outcome = outcome
         self.lastAttempt = lastAttempt
@@ -72,20 +92,15 @@ package enum DeliverRequest: Equatable, Sendable {
         switch frame.verb {
         case .deliver: self = .deliver(try Self.delivery(frame))
         case .rcpt:
-            try frame.expectFields(3)
+            try frame.expectFields(3...5)
             let original: ForwardPath? = frame[2].isEmpty ? nil : try frame.value(ForwardPath(octets: frame[2]))
             self = .rcpt(
                 DeliveryRecipient(
                     number: UInt32(truncatingIfNeeded: try frame.number(0, limit: UInt64(UInt32.max))),
                     forwardPath: try frame.value(ForwardPath(octets: frame[1])),
-                    originalForwardPath: original))
+                    originalForwardPath: original, dsn: try frame.recipientDSN(from: 3)))
         case .fate:
-            try frame.expectFields(6)
-            self = .fate(
-                RecipientFate(
-                    number: UInt32(truncatingIfNeeded: try frame.number(0, limit: UInt64(UInt32.max))),
-                    outcome: try frame.outcome(.failed, from: 1),
-                    lastAttempt: Timestamp(microseconds: try frame.number(5))))
+            self = .fate(try Self.fate(frame))
         case .go:
             try frame.expectFields(0)
             self = .go
@@ -103,15 +118,28 @@ package enum DeliverRequest: Equatable, Sendable {
         }
     }
 
+    private static func fate(_ frame: Frame) throws(FrameFault) -> RecipientFate {
+        try frame.expectFields(6...8)
+        let action = frame.fieldCount > 6 ? try frame.value(ReportAction(octets: frame[6])) : .failed
+        let limit = frame.fieldCount > 7 ? try frame.number(7) : 0
+        return RecipientFate(
+            number: UInt32(truncatingIfNeeded: try frame.number(0, limit: UInt64(UInt32.max))), action: action,
+            outcome: try frame.outcome(action.outcomeKind, from: 1),
+            lastAttempt: Timestamp(microseconds: try frame.number(5)),
+            retryLimit: limit == 0 ? nil : Timestamp(microseconds: limit))
+    }
+
     private static func delivery(_ frame: Frame) throws(FrameFault) -> Delivery {
-        try frame.expectFields(6)
+        try frame.expectFields(6...9)
         return Delivery(
             id: try frame.value(MessageID(octets: frame[0])),
             reversePath: try frame.value(ReversePath(octets: frame[1])),
             octetCount: try frame.number(2, limit: 1 << 50),
             bodyType: try frame.value(BodyType(octets: frame[3])),
             route: try frame.value(Route(octets: frame[4])),
-            arrival: Timestamp(microseconds: try frame.number(5)))
+            arrival: Timestamp(microseconds: try frame.number(5)),
+            dsn: try frame.messageDSN(from: 6),
+            trace: frame.fieldCount > 8 ? Array(frame[8]) : [])
     }
 
     package func append(to octets: inout [UInt8], channel: UInt32) {
@@ -124,18 +152,23 @@ package enum DeliverRequest: Equatable, Sendable {
             octets.appendField(delivery.bodyType.octets)
             octets.appendField(delivery.route.octets)
             octets.appendField(number: delivery.arrival.microseconds)
+            octets.appendFields(delivery.dsn, isFilled: !delivery.trace.isEmpty)
+            if !delivery.trace.isEmpty { octets.appendField(delivery.trace) }
             octets.endFrame(start)
         case .rcpt(let recipient):
             let start = octets.beginFrame(.rcpt, channel)
             octets.appendField(number: recipient.number)
             octets.appendField(recipient.forwardPath.octets)
             octets.appendField(recipient.originalForwardPath?.octets ?? [])
+            octets.appendFields(recipient.dsn)
             octets.endFrame(start)
         case .fate(let fate):
             let start = octets.beginFrame(.fate, channel)
             octets.appendField(number: fate.number)
             octets.append(outcomeFields: fate.outcome)
             octets.appendField(number: fate.lastAttempt.microseconds)
+            if fate.action != .failed || fate.retryLimit != nil { octets.appendField(fate.action.octets) }
+            if let limit = fate.retryLimit { octets.appendField(number: limit.microseconds) }
             octets.endFrame(start)
         case .go: octets.appendFrame(.go, channel)
         case .data(let content): octets.appendData(channel, content)
@@ -154,6 +187,9 @@ package enum DeliverAnswer: Equatable, Sendable {
     /// A report that is to take the place of the recipients of this delivery (pipes.md §3, "The exchange").
     case exchange(SubmitRequest)
 
+    /// The field of an outcome that says that the next server has taken over the sender's wishes about reports.
+    private static let passedOn = Array("dsn".utf8)
+
     package init(_ frame: Frame) throws(FrameFault) {
         switch frame.verb {
         case .want:
@@ -162,11 +198,15 @@ package enum DeliverAnswer: Equatable, Sendable {
                 offset: try frame.number(0, limit: 1 << 50),
                 octetCount: Int(try frame.number(1, limit: UInt64(FrameLimits.wantOctetCountMax))))
         case .outcome:
-            try frame.expectFields(6)
+            try frame.expectFields(6...7)
             let kind = DeliveryOutcome.Kind.allCases.first { $0.rawValue.utf8.elementsEqual(frame[1]) }
+            var outcome = try frame.outcome(try frame.value(kind), from: 2)
+            if frame.fieldCount > 6 {
+                guard frame[6].elementsEqual(Self.passedOn) else { throw FrameFault(.badField, .outcome) }
+                outcome.hasPassedOnDSN = true
+            }
             self = .outcome(
-                number: UInt32(truncatingIfNeeded: try frame.number(0, limit: UInt64(UInt32.max))),
-                try frame.outcome(try frame.value(kind), from: 2))
+                number: UInt32(truncatingIfNeeded: try frame.number(0, limit: UInt64(UInt32.max))), outcome)
         case .done:
             try frame.expectFields(0)
             self = .done
@@ -187,6 +227,7 @@ package enum DeliverAnswer: Equatable, Sendable {
             octets.appendField(number: number)
             octets.appendField(Array(outcome.kind.rawValue.utf8))
             octets.append(outcomeFields: outcome)
+            if outcome.hasPassedOnDSN { octets.appendField(Self.passedOn) }
             octets.endFrame(start)
         case .done: octets.appendFrame(.done, channel)
         case .exchange(let request): request.append(to: &octets, channel: channel)

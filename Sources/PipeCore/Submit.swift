@@ -14,11 +14,14 @@ package struct MailRequest: Equatable, Sendable {
     package let trace: [UInt8]
     /// What the submitter wishes; the queue's settings may say otherwise.
     package let priority: MailPriority
+    /// What the sender wishes about reports.
+    package let dsn: MessageDSN
 
     package init(
         reversePath: ReversePath, bodyType: BodyType, declaredSize: UInt64, trace: [UInt8],
-        priority: MailPriority = .normal
+        priority: MailPriority = .normal, dsn: MessageDSN = MessageDSN()
     ) {
+        self.dsn = dsn
         self.priority = priority
         self.reversePath = reversePath
         self.bodyType = bodyType
@@ -47,7 +50,7 @@ package struct CommitRequest: Equatable, Sendable {
 /// A frame from a submitter to the queue.
 package enum SubmitRequest: Equatable, Sendable {
     case mail(MailRequest)
-    case rcpt(ForwardPath)
+    case rcpt(ForwardPath, RecipientDSN = RecipientDSN())
     case data(ArraySlice<UInt8>)
     case commit(CommitRequest)
     case abort
@@ -56,17 +59,18 @@ package enum SubmitRequest: Equatable, Sendable {
     package init(_ frame: Frame) throws(FrameFault) {
         switch frame.verb {
         case .mail:
-            try frame.expectFields(4...5)
+            try frame.expectFields(4...7)
             self = .mail(
                 MailRequest(
                     reversePath: try frame.value(ReversePath(octets: frame[0])),
                     bodyType: try frame.value(BodyType(octets: frame[1])),
                     declaredSize: try frame.number(2),
                     trace: Array(frame[3]),
-                    priority: frame.fieldCount == 5 ? try frame.value(MailPriority(octets: frame[4])) : .normal))
+                    priority: frame.fieldCount > 4 ? try frame.value(MailPriority(octets: frame[4])) : .normal,
+                    dsn: try frame.messageDSN(from: 5)))
         case .rcpt:
-            try frame.expectFields(1)
-            self = .rcpt(try frame.value(ForwardPath(octets: frame[0])))
+            try frame.expectFields(1...3)
+            self = .rcpt(try frame.value(ForwardPath(octets: frame[0])), try frame.recipientDSN(from: 1))
         case .data:
             try frame.expectFields(1)
             self = .data(frame[0])
@@ -91,11 +95,13 @@ package enum SubmitRequest: Equatable, Sendable {
             octets.appendField(mail.bodyType.octets)
             octets.appendField(number: mail.declaredSize)
             octets.appendField(mail.trace)
-            if mail.priority != .normal { octets.appendField(mail.priority.octets) }
+            if mail.priority != .normal || !mail.dsn.isEmpty { octets.appendField(mail.priority.octets) }
+            octets.appendFields(mail.dsn)
             octets.endFrame(start)
-        case .rcpt(let path):
+        case .rcpt(let path, let dsn):
             let start = octets.beginFrame(.rcpt, channel)
             octets.appendField(path.octets)
+            octets.appendFields(dsn)
             octets.endFrame(start)
         case .data(let content):
             octets.appendData(channel, content)

@@ -17,12 +17,15 @@ package struct ImportFault: Error, Equatable, Sendable {
 extension MessageRecord {
     /// The envelope's fields. The prefix itself is at the front of the data.
     package var exportFields: [NamedOctets] {
-        [
+        var fields = [
             NamedOctets("from", self.reversePath.octets), NamedOctets("body", Array(self.bodyType.rawValue.utf8)),
             NamedOctets("arrival", self.arrival.microseconds), NamedOctets("expiry", self.expiry.microseconds),
             NamedOctets("prefix-size", UInt64(self.prefix.count)), NamedOctets("size", self.contentOctetCount),
             NamedOctets("client", self.trace),
         ]
+        if let returned = self.dsn.returned { fields.append(NamedOctets("ret", returned.octets)) }
+        if !self.dsn.envelopeID.isEmpty { fields.append(NamedOctets("envid", self.dsn.envelopeID)) }
+        return fields
     }
 }
 
@@ -36,6 +39,8 @@ struct ImportedEnvelope {
     private(set) var prefixOctetCount: UInt64?
     private(set) var contentOctetCount: UInt64?
     private var trace: [UInt8]?
+    private var returned: ReturnedContent?
+    private var envelopeID: [UInt8]?
 
     /// The prefix is a header field or two.
     private static let prefixOctetCountMax: UInt64 = 65_535
@@ -57,6 +62,10 @@ struct ImportedEnvelope {
                 (isNew, isGood) = Self.set(&self.prefixOctetCount, count)
             case "size": (isNew, isGood) = Self.set(&self.contentOctetCount, field.value.decimal(limit: 1 << 46))
             case "client": (isNew, isGood) = Self.set(&self.trace, field.value)
+            case "ret": (isNew, isGood) = Self.set(&self.returned, ReturnedContent(octets: field.value))
+            case "envid":
+                let id = MessageDSN.isEnvelopeID(field.value) ? field.value : nil
+                (isNew, isGood) = Self.set(&self.envelopeID, id)
             default: throw ImportFault("the envelope has a field \"\(field.name.printableText)\", which is not known")
             }
             try field.check(isNew, isGood)
@@ -76,7 +85,8 @@ struct ImportedEnvelope {
         }
         return MessageRecord(
             id: self.id, reversePath: reversePath, bodyType: bodyType, arrival: arrival, expiry: expiry,
-            prefix: prefix, contentOctetCount: contentOctetCount, trace: trace)
+            prefix: prefix, contentOctetCount: contentOctetCount, trace: trace,
+            dsn: MessageDSN(returned: self.returned, envelopeID: self.envelopeID ?? []))
     }
 }
 
@@ -106,10 +116,13 @@ extension RecipientRecord {
         if let original = self.originalPath { fields.append(NamedOctets("original", original.octets)) }
         fields.append(NamedOctets("route", self.route.octets))
         fields.append(NamedOctets("priority", self.flow.priority.octets))
-        fields.append(NamedOctets("state", Array((self.hasFailed ? "failed" : "queued").utf8)))
+        fields.append(NamedOctets("state", self.owedReport?.octets ?? Array("queued".utf8)))
         if let due = self.due { fields.append(NamedOctets("due", due.microseconds)) }
         fields.append(NamedOctets("attempts", UInt64(self.attemptCount)))
         if self.lastAttempt.microseconds > 0 { fields.append(NamedOctets("last", self.lastAttempt.microseconds)) }
+        if let notify = self.dsn.notify { fields.append(NamedOctets("notify", notify.octets)) }
+        if !self.dsn.originalRecipient.isEmpty { fields.append(NamedOctets("orcpt", self.dsn.originalRecipient)) }
+        if self.isDelayTold { fields.append(NamedOctets("delay-told", Array("true".utf8))) }
         guard let outcome = self.lastOutcome else { return fields }
         return fields + [
             NamedOctets("code", UInt64(outcome.code)), NamedOctets("dsn", outcome.status.octets),
@@ -125,7 +138,11 @@ struct ImportedRecipient {
     private var originalPath: ForwardPath?
     private var route: Route?
     private var priority: MailPriority?
-    private var hasFailed: Bool?
+    /// Nil inside: queued.
+    private var owedReport: ReportAction??
+    private var notify: NotifyConditions?
+    private var originalRecipient: [UInt8]?
+    private var isDelayTold: Bool?
     private var due: Timestamp?
     private var attemptCount: UInt64?
     private var lastAttempt: Timestamp?
@@ -150,7 +167,15 @@ struct ImportedRecipient {
                 (isNew, isGood) = ImportedEnvelope.set(&self.route, route)
             case "priority":
                 (isNew, isGood) = ImportedEnvelope.set(&self.priority, MailPriority(octets: field.value[...]))
-            case "state": (isNew, isGood) = ImportedEnvelope.set(&self.hasFailed, Self.hasFailed(field.value))
+            case "state": (isNew, isGood) = ImportedEnvelope.set(&self.owedReport, Self.owedReport(field.value))
+            case "notify":
+                (isNew, isGood) = ImportedEnvelope.set(&self.notify, NotifyConditions(octets: field.value))
+            case "orcpt":
+                let original = RecipientDSN.isOriginalRecipient(field.value) ? field.value : nil
+                (isNew, isGood) = ImportedEnvelope.set(&self.originalRecipient, original)
+            case "delay-told":
+                let isTrue = field.value.elementsEqual("true".utf8)
+                (isNew, isGood) = ImportedEnvelope.set(&self.isDelayTold, isTrue ? true : nil)
             case "due": (isNew, isGood) = ImportedEnvelope.set(&self.due, field.instant)
             case "attempts":
                 let count = field.value.decimal(limit: UInt64(UInt32.max))
@@ -166,39 +191,44 @@ struct ImportedRecipient {
         }
     }
 
-    private static func hasFailed(_ octets: [UInt8]) -> Bool? {
-        if octets.elementsEqual("queued".utf8) { return false }
-        return octets.elementsEqual("failed".utf8) ? true : nil
+    private static func owedReport(_ octets: [UInt8]) -> ReportAction?? {
+        if octets.elementsEqual("queued".utf8) { return .some(nil) }
+        return ReportAction(octets: octets).map { .some($0) }
     }
 
     /// - Parameter sender: the reverse-path of the message.
     func record(from sender: ReversePath) throws(ImportFault) -> RecipientRecord {
-        guard let forwardPath, let route, let priority, let hasFailed, let attemptCount else {
+        guard let forwardPath, let route, let priority, let owedReport, let attemptCount else {
             throw ImportFault("recipient \(self.number) is not complete: to, route, priority, state, attempts")
         }
         return RecipientRecord(
             number: self.number, forwardPath: forwardPath, originalPath: self.originalPath, route: route,
             flow: MailFlow(sender, priority),
-            state: try self.state(hasFailed), due: self.due, attemptCount: UInt32(truncatingIfNeeded: attemptCount),
-            lastAttempt: self.lastAttempt ?? Timestamp(microseconds: 0))
+            state: try self.state(owedReport), due: self.due, attemptCount: UInt32(truncatingIfNeeded: attemptCount),
+            lastAttempt: self.lastAttempt ?? Timestamp(microseconds: 0),
+            dsn: RecipientDSN(notify: self.notify, originalRecipient: self.originalRecipient ?? []),
+            isDelayTold: self.isDelayTold ?? false)
     }
 
-    private func state(_ hasFailed: Bool) throws(ImportFault) -> RecipientRecord.State {
+    private func state(_ owedReport: ReportAction?) throws(ImportFault) -> RecipientRecord.State {
         let parts = [self.code != nil, self.status != nil, self.reporter != nil, self.reason != nil]
         guard parts.contains(true) else {
-            guard !hasFailed else { throw ImportFault("recipient \(self.number) has failed, and there is no outcome") }
+            guard owedReport == nil else {
+                throw ImportFault("a report about recipient \(self.number) is due, and there is no outcome")
+            }
             return .queued(last: nil)
         }
         guard let code, let status, let reporter, let reason else {
             throw ImportFault("the outcome of recipient \(self.number) is not complete: code, dsn, reporter, reason")
         }
-        let kind: DeliveryOutcome.Kind = hasFailed ? .failed : .deferred
-        guard status.statusClass == (hasFailed ? .permanent : .transient) else {
-            throw ImportFault("the dsn of recipient \(self.number) does not fit its state")
-        }
+        let kind = owedReport?.outcomeKind ?? .deferred
         let outcome = DeliveryOutcome(
             kind, code: UInt16(truncatingIfNeeded: code), status: status, reporter: reporter, text: reason)
-        return hasFailed ? .failed(outcome) : .queued(last: outcome)
+        // An outcome takes only a status of its kind.
+        guard outcome.status == status else {
+            throw ImportFault("the dsn of recipient \(self.number) does not fit its state")
+        }
+        return owedReport.map { .reporting($0, outcome) } ?? .queued(last: outcome)
     }
 }
 

@@ -115,8 +115,8 @@ package final class MemoryQueueStore: QueueStore {
             if let due = before.due { draft.due[Self.key(id, change.number, due)] = nil }
             draft.recipients[id]?[change.number] = nil
             if let after = change.after {
-                guard after.number == change.number, !(before.hasFailed && !after.hasFailed) else {
-                    throw .broken("a failed recipient cannot be queued again")
+                guard after.number == change.number, !(before.isEnded && !after.isEnded) else {
+                    throw .broken("an ended recipient cannot be queued again")
                 }
                 Self.put(after, id, &draft)
             }

@@ -14,7 +14,7 @@ package enum OperatorVerb: Hashable, Sendable {
     case release
     /// Deleted without a report.
     case remove
-    /// Failed, and reported to the sender.
+    /// Failed, and reported to the sender, if he wants to know.
     case bounce
     /// Another route, and due now; what is held stays held. Never to `bounce`.
     case reroute(Route)
@@ -49,11 +49,15 @@ package enum OperatorVerb: Hashable, Sendable {
         case .remove:
             return RecipientChange(number: record.number, dueBefore: record.due, after: nil)
         case .bounce:
-            guard !record.hasFailed else { return nil }
+            guard !record.isEnded else { return nil }
+            // The sender may have said that he does not want to know (RFC 3461 §4.1).
+            guard record.dsn.wants(.failure) else {
+                return RecipientChange(number: record.number, dueBefore: record.due, after: nil)
+            }
             after.state = .failed(Self.returnedByOperator)
             after.due = now
         case .reroute(let route):
-            guard !record.hasFailed, record.route != route, route != .bounce else { return nil }
+            guard !record.isEnded, record.route != route, route != .bounce else { return nil }
             after.route = route
             if record.due != nil { after.due = now }
         }
@@ -111,12 +115,14 @@ package enum RecipientStatus: String, Hashable, Sendable, CaseIterable {
     case held
     /// A report to the sender is due.
     case failed
+    /// Delivered; a report of that is due.
+    case reporting
 
     package init(_ recipient: RecipientRecord, isUnderWay: Bool) {
         if recipient.due == nil {
             self = .held
-        } else if recipient.hasFailed {
-            self = .failed
+        } else if recipient.isEnded {
+            self = recipient.hasFailed ? .failed : .reporting
         } else {
             self = isUnderWay ? .delivering : .queued
         }

@@ -82,7 +82,8 @@ package struct QueueFilter: Hashable, Sendable {
     private static func status(_ value: ArraySlice<UInt8>) throws(Fault) -> StatusPattern {
         if value.elementsEqual("deferred".utf8) { return .deferred }
         guard let status = RecipientStatus.allCases.first(where: { $0.rawValue.utf8.elementsEqual(value) }) else {
-            throw Fault("\"\(value.printableText)\" is no status: queued, deferred, delivering, held or failed")
+            throw Fault(
+                "\"\(value.printableText)\" is no status: queued, deferred, delivering, held, failed or reporting")
         }
         return .status(status)
     }

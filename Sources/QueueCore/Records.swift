@@ -36,11 +36,14 @@ package struct MessageRecord: Hashable, Sendable {
     package let contentOctetCount: UInt64
     /// One line about the client, for the log and for people.
     package let trace: [UInt8]
+    /// What the sender wishes about reports.
+    package let dsn: MessageDSN
 
     package init(
         id: MessageID, reversePath: ReversePath, bodyType: BodyType, arrival: Timestamp, expiry: Timestamp,
-        prefix: [UInt8], contentOctetCount: UInt64, trace: [UInt8]
+        prefix: [UInt8], contentOctetCount: UInt64, trace: [UInt8], dsn: MessageDSN = MessageDSN()
     ) {
+        self.dsn = dsn
         self.id = id
         self.reversePath = reversePath
         self.bodyType = bodyType
@@ -61,14 +64,20 @@ package struct RecipientRecord: Hashable, Sendable {
     package enum State: Hashable, Sendable {
         /// A delivery. The last attempt's outcome, if there was one, is a deferral.
         case queued(last: DeliveryOutcome?)
-        /// A report to the sender, about this failure.
-        case failed(DeliveryOutcome)
+        /// A report to the sender, about this outcome, which is of the action's kind. After a report about a delay a
+        /// delivery is owed again; after any other one nothing is.
+        case reporting(ReportAction, DeliveryOutcome)
+
+        /// A report about this failure is owed.
+        package static func failed(_ failure: DeliveryOutcome) -> State { .reporting(.failed, failure) }
     }
 
     package let number: UInt32
     package let forwardPath: ForwardPath
     /// What the client gave, if an alias led from there to `forwardPath`.
     package let originalPath: ForwardPath?
+    /// What the sender wishes about reports.
+    package let dsn: RecipientDSN
     /// Where the recipient is delivered. Never `bounce`.
     package var route: Route
     /// With whom it takes turns.
@@ -80,11 +89,16 @@ package struct RecipientRecord: Hashable, Sendable {
     package var attemptCount: UInt32
     /// When the last of them ended; zero before the first.
     package var lastAttempt: Timestamp
+    /// Whether the sender was told of the delay, or cannot be: he is told once.
+    package var isDelayTold: Bool
 
     package init(
         number: UInt32, forwardPath: ForwardPath, originalPath: ForwardPath?, route: Route, flow: MailFlow,
-        state: State, due: Timestamp?, attemptCount: UInt32 = 0, lastAttempt: Timestamp = Timestamp(microseconds: 0)
+        state: State, due: Timestamp?, attemptCount: UInt32 = 0, lastAttempt: Timestamp = Timestamp(microseconds: 0),
+        dsn: RecipientDSN = RecipientDSN(), isDelayTold: Bool = false
     ) {
+        self.dsn = dsn
+        self.isDelayTold = isDelayTold
         self.number = number
         self.forwardPath = forwardPath
         self.originalPath = originalPath
@@ -96,25 +110,31 @@ package struct RecipientRecord: Hashable, Sendable {
         self.lastAttempt = lastAttempt
     }
 
-    /// Where the next step leads: its own route, or the bounce agent once it has failed.
+    /// Where the next step leads: its own route, or the bounce agent while a report is owed.
     package var destination: Route {
         switch self.state {
         case .queued: self.route
-        case .failed: .bounce
+        case .reporting: .bounce
         }
     }
 
-    package var hasFailed: Bool {
+    /// The report that is owed; nil: none.
+    package var owedReport: ReportAction? {
         switch self.state {
-        case .queued: false
-        case .failed: true
+        case .queued: nil
+        case .reporting(let action, _): action
         }
     }
+
+    /// Whether no delivery is owed any more.
+    package var isEnded: Bool { self.owedReport.map { $0 != .delayed } ?? false }
+
+    package var hasFailed: Bool { self.owedReport == .failed }
 
     package var lastOutcome: DeliveryOutcome? {
         switch self.state {
         case .queued(let last): last
-        case .failed(let failure): failure
+        case .reporting(_, let outcome): outcome
         }
     }
 }

@@ -101,6 +101,10 @@ extension Scheduler {
                         self.expire(recipient, of: message.record, now, &actions)
                         continue
                     }
+                    guard !self.isDelayDue(recipient, message.record, now) else {
+                        self.tellDelay(recipient, of: message.record, now, &actions)
+                        continue
+                    }
                     self.moving.insert(key)
                     moves.append(DueMove(from: DueKey(time: due, recipient: key), to: self.spread(after: until)))
                 } else {
@@ -202,10 +206,11 @@ extension Scheduler {
     ) -> Timestamp? {
         guard !self.hasShare(place, sender, now), let destination = self.destinations[place] else { return nil }
         if let suspension = destination.suspension {
-            // Why: mail for a destination that is down must still be able to expire; an id tells the age.
+            // Why: mail for a destination that is down must still be able to expire, and its sender must be told of the
+            // delay; an id tells the age.
             let age = now.elapsed(since: Timestamp(microseconds: key.recipient.message.rawValue))
             if now < suspension.suspendedUntil {
-                return age >= self.limits.lifetime ? nil : self.spread(after: suspension.suspendedUntil)
+                return age >= self.patience ? nil : self.spread(after: suspension.suspendedUntil)
             }
             return self.spread(after: now.advanced(by: min(self.limits.retry.minimum, .seconds(60))))
         }
@@ -217,6 +222,9 @@ extension Scheduler {
     func jittered(_ time: Timestamp, _ random: UInt64, within span: Duration) -> Timestamp {
         time.advanced(by: span * Int(random & 1023) / 1024)
     }
+
+    /// From this age on it has to be looked at what mail for a destination that is down is owed.
+    private var patience: Duration { min(self.limits.lifetime, self.limits.delayReportAge ?? self.limits.lifetime) }
 
     private mutating func spread(after time: Timestamp) -> Timestamp {
         self.jittered(time, self.random.next(), within: self.limits.retry.minimum / 8)

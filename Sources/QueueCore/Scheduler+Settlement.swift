@@ -37,16 +37,13 @@ extension Scheduler {
             let outcome = answer ?? Self.outcomeMissing
             if !Self.tellsThatHostIsDown(outcome) { isHostDown = false }
             let recipient = work.recipients[index]
-            let (after, status) = self.next(recipient, work.record, outcome, now, random)
-            var told = after ?? recipient.record
-            // What is noted is what is logged: an expiry, not the deferral that it came from.
-            let isFailing = status == .failed || status == .expired
-            if after == nil { told.attemptCount = told.attemptCount == .max ? .max : told.attemptCount + 1 }
-            changes.append(RecipientChange(number: number, dueBefore: recipient.record.due, after: after))
+            let step = self.next(recipient, work.record, outcome, now, random)
+            var told = step.after ?? recipient.record
+            if step.after == nil { told.attemptCount = told.attemptCount == .max ? .max : told.attemptCount + 1 }
+            changes.append(RecipientChange(number: number, dueBefore: recipient.record.due, after: step.after))
             endings.append(
                 RecipientEnding(
-                    status: status, message: work.record.id, recipient: told,
-                    outcome: isFailing ? told.lastOutcome : outcome,
+                    status: step.status, message: work.record.id, recipient: told, outcome: step.outcome ?? outcome,
                     delay: now.elapsed(since: work.record.arrival)))
             self.messages[delivery.message]?.update(index) { $0.phase = .settling(id) }
         }
@@ -61,53 +58,133 @@ extension Scheduler {
         }
     }
 
-    /// The record after an attempt (nil: the queue has done its duty), and the word for the log.
+    /// What an attempt leads to.
+    private struct Step {
+        /// The record after it; nil: the queue has done its duty.
+        var after: RecipientRecord?
+        /// The word for the log.
+        var status: RecipientEnding.Status
+        /// What is logged in the place of the outcome of the attempt: an expiry, not the deferral that it came from.
+        var outcome: DeliveryOutcome?
+
+        init(_ after: RecipientRecord?, _ status: RecipientEnding.Status, _ outcome: DeliveryOutcome? = nil) {
+            self.after = after
+            self.status = status
+            self.outcome = outcome
+        }
+    }
+
     private func next(
         _ recipient: RecipientWork, _ message: MessageRecord, _ outcome: DeliveryOutcome, _ now: Timestamp,
         _ random: UInt64
-    ) -> (RecipientRecord?, RecipientEnding.Status) {
+    ) -> Step {
         var after = recipient.record
         after.attemptCount = after.attemptCount == .max ? .max : after.attemptCount + 1
         after.lastAttempt = now
         let retry = now.advanced(by: self.limits.retry.delay(attemptCount: after.attemptCount, random: random))
-        if recipient.record.hasFailed {
+        switch recipient.record.owedReport {
+        case .delayed?:
+            // The report cannot be sent, or not now. The delivery must not wait for it: the next delay may be told.
+            return self.resume(recipient, isTold: outcome.kind == .failed, .deferred, now, random)
+        case _?:
             // The bounce agent: either it has decided that no report can be sent, or it is asked again.
-            if outcome.kind == .failed { return (nil, .dropped) }
-            if recipient.verb == .remove { return (nil, .removed) }
+            if outcome.kind == .failed { return Step(nil, .dropped) }
+            if recipient.verb == .remove { return Step(nil, .removed) }
             after.lastAttempt = recipient.record.lastAttempt
             after.due = recipient.verb == .hold ? nil : retry
-            return (after, .deferred)
+            return Step(after, .deferred)
+        case nil: break
         }
         switch outcome.kind {
-        case .delivered: return (nil, .delivered)
+        case .delivered:
+            guard let action = Self.successReport(of: recipient.record, message, outcome) else {
+                return Step(nil, .delivered)
+            }
+            after.state = .reporting(action, outcome)
+            after.due = recipient.verb == .hold ? nil : now
+            return Step(after, .delivered)
         case .failed:
+            guard Self.isFailureWanted(after, message) else { return Step(nil, .unreported) }
             after.state = .failed(outcome)
             after.due = recipient.verb == .hold ? nil : now
-            return (after, .failed)
+            return Step(after, .failed)
         case .deferred:
             after.state = .queued(last: outcome)
             if let verb = recipient.verb { return self.obeyLate(verb, after, retry, now) }
-            if now >= message.expiry {
-                after.state = .failed(Self.expired(outcome))
-                after.due = now
-                return (after, .expired)
-            }
+            if now >= message.expiry { return Self.expire(after, message, outcome, now) }
             after.due = retry
-            return (after, .deferred)
+            if self.isDelayDue(after, message, now) {
+                after.state = .reporting(.delayed, outcome)
+                after.due = now
+            }
+            return Step(after, .deferred)
         }
+    }
+
+    /// Too old: failed, and reported if that is wanted.
+    private static func expire(
+        _ record: RecipientRecord, _ message: MessageRecord, _ last: DeliveryOutcome?, _ now: Timestamp
+    ) -> Step {
+        let failure = Self.expired(last)
+        guard Self.isFailureWanted(record, message) else { return Step(nil, .unreported, failure) }
+        var after = record
+        after.state = .failed(failure)
+        after.due = now
+        return Step(after, .expired, failure)
+    }
+
+    // MARK: - Which report is due (RFC 3461 §4.1, §5.2)
+
+    /// Whether a failure is reported. That of a report is, to the postmaster, though no sender can want it.
+    private static func isFailureWanted(_ recipient: RecipientRecord, _ message: MessageRecord) -> Bool {
+        message.reversePath == .null || recipient.dsn.wants(.failure)
+    }
+
+    /// What is to be reported of a delivery; nil: nothing. A server that has taken over the sender's wishes reports itself.
+    private static func successReport(
+        of recipient: RecipientRecord, _ message: MessageRecord, _ outcome: DeliveryOutcome
+    ) -> ReportAction? {
+        guard recipient.dsn.wants(.success), message.reversePath != .null else { return nil }
+        switch recipient.route {
+        case .local, .bounce: return .delivered
+        case .remote: return outcome.hasPassedOnDSN ? nil : .relayed
+        }
+    }
+
+    /// Whether the sender is to be told now that a recipient is still tried. While there is no bounce agent the mail goes
+    /// on without it.
+    func isDelayDue(_ recipient: RecipientRecord, _ message: MessageRecord, _ now: Timestamp) -> Bool {
+        guard let age = self.limits.delayReportAge, !recipient.isDelayTold, recipient.owedReport == nil,
+            recipient.dsn.wants(.delay), message.reversePath != .null, now < message.expiry
+        else { return false }
+        return now.elapsed(since: message.arrival) >= age && !self.links[AgentKind.bounce.rawValue].isEmpty
+    }
+
+    /// A recipient whose delay was to be reported is owed a delivery again.
+    private func resume(
+        _ recipient: RecipientWork, isTold: Bool, _ status: RecipientEnding.Status, _ now: Timestamp, _ random: UInt64
+    ) -> Step {
+        var after = recipient.record
+        after.state = .queued(last: recipient.record.lastOutcome)
+        after.isDelayTold = isTold
+        let delay = self.limits.retry.delay(attemptCount: after.attemptCount, random: random)
+        let retry = max(now, after.lastAttempt.advanced(by: delay))
+        if let verb = recipient.verb { return self.obeyLate(verb, after, retry, now) }
+        after.due = retry
+        return Step(after, status, after.lastOutcome)
     }
 
     /// What the operator wanted while the delivery was under way.
     private func obeyLate(
         _ verb: OperatorVerb, _ record: RecipientRecord, _ retry: Timestamp, _ now: Timestamp
-    ) -> (RecipientRecord?, RecipientEnding.Status) {
+    ) -> Step {
         guard let change = verb.change(record, now: now) else {
             var after = record
             after.due = retry
-            return (after, .deferred)
+            return Step(after, .deferred)
         }
-        guard let after = change.after else { return (nil, .removed) }
-        return (after, after.hasFailed ? .failed : .deferred)
+        guard let after = change.after else { return Step(nil, verb == .bounce ? .unreported : .removed) }
+        return after.hasFailed ? Step(after, .failed, after.lastOutcome) : Step(after, .deferred)
     }
 
     private static func expired(_ last: DeliveryOutcome?) -> DeliveryOutcome {
@@ -123,20 +200,24 @@ extension Scheduler {
         return outcome.code == 421 || outcome.status.subject == 4 || outcome.status.subject == 3
     }
 
-    /// The report of these failures has been handed in.
+    /// The report about these recipients has been handed in.
     mutating func endWithReport(_ id: DeliveryID, _ now: Timestamp, _ actions: inout [Action]) {
         guard let delivery = self.deliveries[id], delivery.changes.isEmpty,
             let work = self.messages[delivery.message], self.destinations[delivery.destination]?.kind == .bounce
         else { return }
         var changes: [RecipientChange] = []
         var endings: [RecipientEnding] = []
+        let random = self.random.next()
         for number in delivery.numbers {
             guard let index = work.index(of: number) else { continue }
             let record = work.recipients[index].record
-            changes.append(RecipientChange(number: number, dueBefore: record.due, after: nil))
+            let step =
+                record.owedReport == .delayed
+                ? self.resume(work.recipients[index], isTold: true, .warned, now, random) : Step(nil, .reported)
+            changes.append(RecipientChange(number: number, dueBefore: record.due, after: step.after))
             endings.append(
                 RecipientEnding(
-                    status: .reported, message: work.record.id, recipient: record, outcome: record.lastOutcome,
+                    status: step.status, message: work.record.id, recipient: record, outcome: record.lastOutcome,
                     delay: now.elapsed(since: work.record.arrival)))
             self.messages[delivery.message]?.update(index) { $0.phase = .settling(id) }
         }
@@ -146,24 +227,44 @@ extension Scheduler {
         self.feedBack(.answered, delivery.destination, now, &actions)
     }
 
-    // MARK: - Expiry without an attempt
+    // MARK: - Expiry and delay without an attempt
 
     /// Whether a recipient is too old, so that it need not wait for a destination that is down.
     func isExpiredInVain(_ recipient: RecipientRecord, _ message: MessageRecord, _ now: Timestamp) -> Bool {
-        now >= message.expiry && !recipient.hasFailed
+        now >= message.expiry && recipient.owedReport == nil
     }
 
     /// Makes a recipient that is not in memory fail.
     mutating func expire(
         _ recipient: RecipientRecord, of message: MessageRecord, _ now: Timestamp, _ actions: inout [Action]
     ) {
+        self.settleInVain(
+            recipient, of: message, Self.expire(recipient, message, recipient.lastOutcome, now), now, &actions)
+    }
+
+    private static let hostDown = DeliveryOutcome(
+        .deferred, code: 0, status: EnhancedStatus(.transient, 4, 1), reporter: "apus-queue",
+        text: "the destination does not answer at present")
+
+    /// Has the sender told of the delay of a recipient that is not in memory, because its destination is down.
+    mutating func tellDelay(
+        _ recipient: RecipientRecord, of message: MessageRecord, _ now: Timestamp, _ actions: inout [Action]
+    ) {
+        var after = recipient
+        let last = recipient.lastOutcome ?? Self.hostDown
+        after.state = .reporting(.delayed, last)
+        after.due = now
+        self.settleInVain(recipient, of: message, Step(after, .deferred, last), now, &actions)
+    }
+
+    /// Changes a recipient that is not in memory, without an attempt.
+    private mutating func settleInVain(
+        _ recipient: RecipientRecord, of message: MessageRecord, _ step: Step, _ now: Timestamp,
+        _ actions: inout [Action]
+    ) {
         let id = self.makeDeliveryID()
         let place = self.place(recipient.destination)
-        let failure = Self.expired(recipient.lastOutcome)
-        var after = recipient
-        after.state = .failed(failure)
-        after.due = now
-        let change = RecipientChange(number: recipient.number, dueBefore: recipient.due, after: after)
+        let change = RecipientChange(number: recipient.number, dueBefore: recipient.due, after: step.after)
         self.messages[message.id, default: MessageWork(record: message)].insert(
             RecipientWork(record: recipient, phase: .settling(id)))
         self.recipientCount += 1
@@ -173,7 +274,7 @@ extension Scheduler {
             link: nil, destination: place, message: message.id, numbers: [recipient.number], outcomes: [nil],
             changes: [change])
         let ending = RecipientEnding(
-            status: .expired, message: message.id, recipient: after, outcome: failure,
+            status: step.status, message: message.id, recipient: step.after ?? recipient, outcome: step.outcome,
             delay: now.elapsed(since: message.arrival))
         actions.append(
             .settle(Settlement(delivery: id, message: message.id, changes: [change], endings: [ending])))
@@ -195,15 +296,15 @@ extension Scheduler {
     private mutating func conclude(_ change: RecipientChange, _ message: MessageID, _ now: Timestamp) {
         guard let index = self.messages[message]?.index(of: change.number) else { return }
         let kind = self.messages[message]?.recipients[index].record.destination.agentKind
-        guard let after = change.after, after.due != nil, after.hasFailed, kind != .bounce, !self.isPaused,
+        guard let after = change.after, after.due != nil, after.owedReport != nil, kind != .bounce, !self.isPaused,
             self.operating[message] == nil
         else {
-            // Delivered, held, deferred to another time, or about to be changed by an operator.
+            // Done, held, deferred to another time, or about to be changed by an operator.
             self.drop(change.number, of: message)
             if let due = change.after?.due { self.noteDue(due) }
             return
         }
-        // A new failure stays in memory: its report comes next.
+        // What is to be reported stays in memory: the report comes next.
         self.recipientCounts[kind?.rawValue ?? 0] -= 1
         self.recipientCounts[AgentKind.bounce.rawValue] += 1
         self.messages[message]?.update(index) { $0 = RecipientWork(record: after) }
@@ -217,10 +318,10 @@ extension Scheduler {
         guard let work = self.messages[message], work.hasReportWaiting, !work.isUnderWay else { return }
         self.messages[message]?.hasReportWaiting = false
         let place = self.place(.bounce)
-        let failures = work.recipients.filter { $0.phase == .waiting && $0.record.hasFailed }.map(\.record)
+        let owed = work.recipients.filter { $0.phase == .waiting && $0.record.owedReport != nil }.map(\.record)
         // Those that were put into the line by the same commit are there already; a number that stands there twice is
         // passed over the second time.
-        for record in failures { self.destinations[place]?.waiting.add(record.number, of: message, record.flow) }
+        for record in owed { self.destinations[place]?.waiting.add(record.number, of: message, record.flow) }
         self.makeReady(place, now)
     }
 

@@ -52,6 +52,8 @@ package struct SchedulerLimits: Hashable, Sendable {
     package var retry: RetrySchedule
     /// How long a message is tried.
     package var lifetime: Duration
+    /// After how long a sender is told that his message is still tried; nil: never.
+    package var delayReportAge: Duration?
     /// Entries of the due index read at once.
     package var pageEntryCount: Int
     /// What is special about some destinations; the first that matches counts.
@@ -60,8 +62,9 @@ package struct SchedulerLimits: Hashable, Sendable {
     package init(
         recipientCountMax: Int, deliveryCountMax: Int, destinationDeliveryCountMax: Int,
         recipientCountPerDeliveryMax: Int, retry: RetrySchedule, lifetime: Duration, pageEntryCount: Int = 500,
-        rules: [DestinationRule] = []
+        rules: [DestinationRule] = [], delayReportAge: Duration? = nil
     ) {
+        self.delayReportAge = delayReportAge
         self.recipientCountMax = max(recipientCountMax, 4)
         self.deliveryCountMax = max(deliveryCountMax, 1)
         self.destinationDeliveryCountMax = max(destinationDeliveryCountMax, 1)
@@ -78,7 +81,7 @@ package struct DeliveryOrder: Hashable, Sendable {
     package let id: DeliveryID
     package let link: AgentLinkID
     package let message: MessageRecord
-    /// `bounce` if the recipients have failed and are to be reported.
+    /// `bounce` if the recipients are to be reported.
     package let route: Route
     package let recipients: [RecipientRecord]
 
@@ -106,7 +109,11 @@ package struct RecipientEnding: Hashable, Sendable {
         case expired
         /// The report is in the queue.
         case reported
-        /// Failed, and no report can be sent.
+        /// The report about the delay is in the queue; the recipient is still tried.
+        case warned
+        /// Failed, and the sender wants no report of it.
+        case unreported
+        /// A report was owed, and none can be sent.
         case dropped
         /// By the operator.
         case removed

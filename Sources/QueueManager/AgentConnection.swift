@@ -47,17 +47,20 @@ final class AgentConnection: LinkReceiver, SubmissionHome {
             DeliverRequest.deliver(
                 Delivery(
                     id: message.id, reversePath: message.reversePath, octetCount: message.octetCount,
-                    bodyType: message.bodyType, route: order.route, arrival: message.arrival)
+                    bodyType: message.bodyType, route: order.route, arrival: message.arrival, dsn: message.dsn,
+                    trace: order.route == .bounce ? message.trace : [])
             ).append(to: &octets, channel: channel)
             for recipient in order.recipients {
                 DeliverRequest.rcpt(
                     DeliveryRecipient(
                         number: recipient.number, forwardPath: recipient.forwardPath,
-                        originalForwardPath: recipient.originalPath)
+                        originalForwardPath: recipient.originalPath, dsn: recipient.dsn)
                 ).append(to: &octets, channel: channel)
-                guard case .failed(let outcome) = recipient.state else { continue }
+                guard case .reporting(let action, let outcome) = recipient.state else { continue }
                 DeliverRequest.fate(
-                    RecipientFate(number: recipient.number, outcome: outcome, lastAttempt: recipient.lastAttempt)
+                    RecipientFate(
+                        number: recipient.number, action: action, outcome: outcome, lastAttempt: recipient.lastAttempt,
+                        retryLimit: action == .delayed ? message.expiry : nil)
                 ).append(to: &octets, channel: channel)
             }
             DeliverRequest.go.append(to: &octets, channel: channel)
@@ -145,8 +148,8 @@ final class AgentConnection: LinkReceiver, SubmissionHome {
                 credit: FrameLimits.exchangeOctetCountMax, home: self)
             self.channels[channel]?.report = report
             self.manager.begin(report)
-        case .rcpt(let path):
-            self.manager.add(path, to: try Self.arriving(open, .rcpt))
+        case .rcpt(let path, let dsn):
+            self.manager.add(path, dsn, to: try Self.arriving(open, .rcpt))
         case .data(let octets):
             let report = try Self.arriving(open, .data)
             guard !report.recipients.isEmpty else { throw FrameFault(.outOfPlace, .data) }

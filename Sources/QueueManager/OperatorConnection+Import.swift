@@ -260,6 +260,7 @@ extension MessageRecord {
     fileprivate func with(_ id: MessageID) -> MessageRecord {
         MessageRecord(
             id: id, reversePath: self.reversePath, bodyType: self.bodyType, arrival: self.arrival,
-            expiry: self.expiry, prefix: self.prefix, contentOctetCount: self.contentOctetCount, trace: self.trace)
+            expiry: self.expiry, prefix: self.prefix, contentOctetCount: self.contentOctetCount, trace: self.trace,
+            dsn: self.dsn)
     }
 }

@@ -57,6 +57,7 @@ extension OperatorConnection {
             [
                 ("id", record.id.octets), ("recipients", .init(decimal: message.recipients.count)),
                 ("priority", message.recipients.first?.flow.priority.octets ?? []), ("client", record.trace),
+                ("ret", record.dsn.returned?.octets ?? []), ("envid", record.dsn.envelopeID),
             ])
     }
 
@@ -79,6 +80,13 @@ extension OperatorConnection {
                 ("dsn", recipient.lastOutcome?.status.octets ?? []),
                 ("reporter", recipient.lastOutcome?.reporter ?? []),
                 ("reason", recipient.lastOutcome?.text ?? []),
+            ])
+        guard !recipient.dsn.isEmpty || recipient.owedReport != nil else { return }
+        self.row(
+            channel,
+            [
+                ("recipient", number), ("notify", recipient.dsn.notify?.octets ?? []),
+                ("orcpt", recipient.dsn.originalRecipient), ("report", recipient.owedReport?.octets ?? []),
             ])
     }
 }

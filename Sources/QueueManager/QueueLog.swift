@@ -151,8 +151,8 @@ struct Counters {
         switch status {
         case .delivered: self.delivered += 1
         case .deferred: self.deferred += 1
-        case .failed, .expired: self.failed += 1
-        case .reported, .dropped: self.reported += 1
+        case .failed, .expired, .unreported: self.failed += 1
+        case .reported, .dropped, .warned: self.reported += 1
         case .removed: break
         }
     }

@@ -295,12 +295,12 @@ package final class QueueManager {
         return self.hasRoom
     }
 
-    func add(_ path: ForwardPath, to submission: Submission) {
+    func add(_ path: ForwardPath, _ dsn: RecipientDSN, to submission: Submission) {
         guard !submission.isEnded else { return }
         guard submission.recipients.count < self.settings.recipientCountMax else {
             return self.refuse(submission, Refusals.tooManyRecipients)
         }
-        let place = submission.add(path)
+        let place = submission.add(path, dsn)
         self.lookup.resolve(path) { resolution in
             guard !submission.isEnded else { return }
             submission.resolved(place, resolution)
@@ -356,7 +356,7 @@ package final class QueueManager {
             record: MessageRecord(
                 id: id, reversePath: submission.mail.reversePath, bodyType: submission.mail.bodyType, arrival: now,
                 expiry: now.advanced(by: self.settings.lifetime), prefix: prefix,
-                contentOctetCount: submission.octetCount, trace: submission.mail.trace),
+                contentOctetCount: submission.octetCount, trace: submission.mail.trace, dsn: submission.mail.dsn),
             recipients: records, content: submission.takeRest(), contentOffset: offset)
         submission.isCommitting = true
         if let delivery = submission.reported {

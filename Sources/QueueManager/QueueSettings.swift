@@ -28,7 +28,7 @@ struct QueueSettings: Equatable, Sendable {
     private static let names: Set<String> = [
         "directory", "paused", "lifetime", "retry-min", "retry-max", "message-size-max", "recipients-max", "reserve",
         "size-max", "cache-size", "deliveries-max", "destination-deliveries-max", "delivery-recipients-max",
-        "window-recipients-max", "high-priority-sender", "low-priority-sender", "destination",
+        "window-recipients-max", "high-priority-sender", "low-priority-sender", "destination", "delay-report-after",
     ]
 
     init(_ table: SettingsTable) throws(SettingsFault) {
@@ -47,6 +47,7 @@ struct QueueSettings: Equatable, Sendable {
         self.reserve = UInt64(try table.integer("reserve", in: 0...large, default: 128 << 20))
         self.sizeMax = try table.integer("size-max", in: (16 << 20)...large, default: 1 << 40)
         self.cacheOctetCountMax = try table.integer("cache-size", in: 0...(1 << 30), default: 8 << 20)
+        let delayReportAge = try table.duration("delay-report-after", in: 0...year, default: .seconds(4 * 3_600))
         self.scheduler = SchedulerLimits(
             recipientCountMax: try table.integer("window-recipients-max", in: 100...1_000_000, default: 20_000),
             deliveryCountMax: try table.integer("deliveries-max", in: 1...100_000, default: 2_000),
@@ -60,7 +61,8 @@ struct QueueSettings: Equatable, Sendable {
                     terms: DestinationTerms(
                         deliveryCountMax: setting.numbers["connections-max"],
                         deliveriesPerMinuteMax: setting.numbers["messages-per-minute-max"]))
-            })
+            },
+            delayReportAge: delayReportAge > .zero ? delayReportAge : nil)
         let expected = "a sender such as user@example.org, @example.org, @*.example.org or <>"
         self.highPrioritySenders = try table.values("high-priority-sender", expected) { SenderPattern(text: $0) }
         self.lowPrioritySenders = try table.values("low-priority-sender", expected) { SenderPattern(text: $0) }

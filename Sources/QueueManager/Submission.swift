@@ -23,6 +23,7 @@ final class Submission {
 
     struct Recipient {
         let path: ForwardPath
+        let dsn: RecipientDSN
         /// Nil: asked.
         var resolution: Resolution?
     }
@@ -51,8 +52,8 @@ final class Submission {
     }
 
     /// Adds a recipient and answers its place.
-    func add(_ path: ForwardPath) -> Int {
-        self.recipients.append(Recipient(path: path))
+    func add(_ path: ForwardPath, _ dsn: RecipientDSN) -> Int {
+        self.recipients.append(Recipient(path: path, dsn: dsn))
         self.pendingCount += 1
         return self.recipients.count - 1
     }
@@ -105,7 +106,8 @@ extension Submission {
     /// Makes the records of the recipients, aliases expanded, duplicates merged.
     ///
     /// A recipient that turns out not to exist is stored as failed, so that the sender is told; if it is the only one
-    /// and the client still waits, it is refused.
+    /// and the client still waits, it is refused. One in whose place several addresses get the mail is reported as
+    /// expanded, if that is wished (RFC 3461 §5.2.7.3).
     ///
     /// - Parameter priority: what the settings make of the submitter's wish.
     func verdict(recipientCountMax: Int, priority: MailPriority, now: Timestamp) -> Verdict {
@@ -113,41 +115,50 @@ extension Submission {
         var records: [RecipientRecord] = []
         var seen: Set<Resolution.Target> = []
         let isSingle = self.recipients.count == 1
-        var failures: [(ForwardPath, DeliveryOutcome)] = []
+        var ended: [(path: ForwardPath, dsn: RecipientDSN, state: RecipientRecord.State)] = []
         for recipient in self.recipients {
             switch recipient.resolution {
             case nil, .later: return .refused(Refusals.lookupAway(recipient.path))
             case .unknown(let status, let text):
                 if isSingle, self.reported == nil { return .refused(Refusals.unknown(status, text)) }
-                failures.append(
-                    (
-                        recipient.path,
-                        DeliveryOutcome(
-                            .failed, code: 550, status: status, reporter: Array("apus-lookup".utf8), text: text)
-                    ))
+                guard self.reported != nil || recipient.dsn.wants(.failure) else { continue }
+                let failure = DeliveryOutcome(
+                    .failed, code: 550, status: status, reporter: Array("apus-lookup".utf8), text: text)
+                ended.append((recipient.path, recipient.dsn, .failed(failure)))
             case .targets(let targets):
+                let isExpanded = targets.count > 1
+                if isExpanded, recipient.dsn.wants(.success), self.mail.reversePath != .null {
+                    ended.append((recipient.path, recipient.dsn, .reporting(.expanded, Self.expansion)))
+                }
                 for target in targets where (isSingle && targets.count == 1) || seen.insert(target).inserted {
                     records.append(
                         RecipientRecord(
                             number: UInt32(records.count), forwardPath: target.forwardPath,
                             originalPath: target.forwardPath == recipient.path ? nil : recipient.path,
-                            route: target.route, flow: flow, state: .queued(last: nil), due: now))
+                            route: target.route, flow: flow, state: .queued(last: nil), due: now,
+                            dsn: isExpanded ? recipient.dsn.ofExpansion : recipient.dsn))
                 }
             }
-            guard records.count + failures.count <= recipientCountMax else {
+            guard records.count + ended.count <= recipientCountMax else {
                 return .refused(Refusals.tooManyRecipients)
             }
         }
-        for (path, failure) in failures {
+        for (path, dsn, state) in ended {
             records.append(
                 RecipientRecord(
                     number: UInt32(records.count), forwardPath: path, originalPath: nil,
                     // Nobody delivers it: the state leads to the bounce agent.
-                    route: .local(user: Array("nobody".utf8)), flow: flow, state: .failed(failure), due: now,
-                    lastAttempt: now))
+                    route: .local(user: Array("nobody".utf8)), flow: flow, state: state, due: now,
+                    lastAttempt: now, dsn: dsn))
         }
+        // None exists, and the sender does not want to hear of any: the client does.
+        guard !records.isEmpty else { return .refused(Refusals.unknown(EnhancedStatus(.permanent, 1, 1), [])) }
         return .accepted(records)
     }
+
+    private static let expansion = DeliveryOutcome(
+        .delivered, code: 0, status: EnhancedStatus(.success, 0, 0), reporter: "apus-lookup",
+        text: "sent on to the addresses behind this one")
 }
 
 /// Every refusal that the queue can give, in the order of codes.

@@ -54,10 +54,10 @@ final class SubmitConnection: LinkReceiver, SubmissionHome {
                 channel: channel, mail: mail, reported: nil, credit: FrameLimits.creditOctetCount, home: self)
             self.submissions[channel] = new
             self.manager.begin(new)
-        case .rcpt(let path):
+        case .rcpt(let path, let dsn):
             guard let submission else { return }
             guard submission.commit == nil else { throw FrameFault(.outOfPlace, .rcpt) }
-            self.manager.add(path, to: submission)
+            self.manager.add(path, dsn, to: submission)
         case .data(let octets):
             guard let submission else { return }
             guard submission.commit == nil, !submission.recipients.isEmpty else { throw FrameFault(.outOfPlace, .data) }

@@ -57,7 +57,7 @@ final class Reception: ServerIntake, ServerConnectionHolder {
     /// What is awaited.
     enum Question {
         case sender(channel: UInt32)
-        case recipient(ForwardPath, channel: UInt32)
+        case recipient(ForwardPath, RecipientDSN, channel: UInt32)
         case verify(channel: UInt32)
         /// The vault's answer, or the client's to its challenge.
         case credentials(SASLMechanism, channel: UInt32)
@@ -155,16 +155,16 @@ final class Reception: ServerIntake, ServerConnectionHolder {
         }
     }
 
-    func checkRecipient(_ path: ForwardPath) -> ServerSession.Verdict? {
+    func checkRecipient(_ path: ForwardPath, _ dsn: RecipientDSN) -> ServerSession.Verdict? {
         // RFC 5321 §4.5.1: mail for the postmaster is taken whatever else fails.
-        if case .postmaster = path { return self.take(path) }
+        if case .postmaster = path { return self.take(path, dsn) }
         // A program that hands in mail for ten people and is refused one of them has no use for that: whoever does not
         // exist is told of in a report. The queue looks, and refuses a recipient that is the only one.
-        if self.uid != nil { return self.take(path) }
+        if self.uid != nil { return self.take(path, dsn) }
         switch self.desk.lookup.check(path, for: self) {
-        case .answered(let check): return self.judge(path, check)
+        case .answered(let check): return self.judge(path, dsn, check)
         case .waiting(let channel):
-            self.question = .recipient(path, channel: channel)
+            self.question = .recipient(path, dsn, channel: channel)
             return nil
         }
     }
@@ -191,9 +191,9 @@ final class Reception: ServerIntake, ServerConnectionHolder {
     func overdue() -> ServerSession.Verdict {
         defer { self.question = nil }
         switch self.question {
-        case .recipient(let path, let channel):
+        case .recipient(let path, let dsn, let channel):
             self.desk.lookup.cancel(channel)
-            return self.judge(path, .unavailable)
+            return self.judge(path, dsn, .unavailable)
         case .verify(let channel):
             self.desk.lookup.cancel(channel)
             return .accepted(.cannotVerify)
@@ -215,15 +215,17 @@ final class Reception: ServerIntake, ServerConnectionHolder {
     // MARK: Recipients
 
     /// Whether mail for a recipient is taken (RFC 5321 §3.3, §7.3; no relay for strangers).
-    private func judge(_ path: ForwardPath, _ check: RecipientCheck) -> ServerSession.Verdict {
+    private func judge(
+        _ path: ForwardPath, _ dsn: RecipientDSN, _ check: RecipientCheck
+    ) -> ServerSession.Verdict {
         switch check {
         case .local:
-            return self.take(path)
+            return self.take(path, dsn)
         case .remote:
-            if self.isTrusted { return self.take(path) }
+            if self.isTrusted { return self.take(path, dsn) }
             return self.refuse(path, .relayingDenied(client: self.client, domain: Self.domain(path)))
         case .unknown(let status, let text):
-            if Self.isPostmaster(path) { return self.take(path) }
+            if Self.isPostmaster(path) { return self.take(path, dsn) }
             guard status.statusClass == .permanent, !text.isEmpty else { return self.refuse(path, .recipientUnknown) }
             return self.refuse(path, Reply(550, status, lines: [text]))
         case .later(let reason):
@@ -251,7 +253,7 @@ final class Reception: ServerIntake, ServerConnectionHolder {
         }
     }
 
-    private func take(_ path: ForwardPath) -> ServerSession.Verdict {
+    private func take(_ path: ForwardPath, _ dsn: RecipientDSN) -> ServerSession.Verdict {
         guard var mail = self.mail else { return .refused(.queueUnavailable) }
         defer { self.mail = mail }
         if let refusal = mail.refusal { return self.refuse(path, refusal) }
@@ -265,11 +267,11 @@ final class Reception: ServerIntake, ServerConnectionHolder {
             mail.submission = self.desk.queue.begin(
                 MailRequest(
                     reversePath: mail.reversePath, bodyType: mail.parameters.bodyType,
-                    declaredSize: mail.parameters.declaredOctetCount, trace: self.trace),
+                    declaredSize: mail.parameters.declaredOctetCount, trace: self.trace, dsn: mail.parameters.dsn),
                 for: self)
         }
         guard let submission = mail.submission else { return self.refuse(path, .queueUnavailable) }
-        self.desk.queue.send(.rcpt(path), for: submission)
+        self.desk.queue.send(.rcpt(path, dsn), for: submission)
         if mail.recipient == nil { mail.recipient = path }
         mail.recipientCount += 1
         return .accepted(.recipientAccepted)
@@ -415,7 +417,7 @@ final class Reception: ServerIntake, ServerConnectionHolder {
 
     func ended(by reply: Reply?) {
         switch self.question {
-        case .recipient(_, let channel), .verify(let channel), .sender(let channel):
+        case .recipient(_, _, let channel), .verify(let channel), .sender(let channel):
             self.desk.lookup.cancel(channel)
         case .credentials(_, let channel): self.desk.authentication.vault.cancel(channel)
         case .delay, .commit, nil: break
@@ -436,7 +438,7 @@ extension Reception: Asker {
         guard let question = self.question else { return }
         self.question = nil
         switch question {
-        case .recipient(let path, _): self.connection?.conclude(self.judge(path, check))
+        case .recipient(let path, let dsn, _): self.connection?.conclude(self.judge(path, dsn, check))
         case .verify: self.connection?.conclude(Self.verified(check))
         case .sender: self.connection?.conclude(self.judgeSender(check))
         case .commit, .credentials, .delay: self.question = question

@@ -66,7 +66,8 @@ final class Attempt {
         self.places = self.outcomes.indices.filter { self.outcomes[$0] == nil }
         return ClientSession.Transaction(
             reversePath: self.delivery.reversePath, recipients: self.places.map { self.recipients[$0].forwardPath },
-            octetCount: self.delivery.octetCount, bodyType: self.delivery.bodyType)
+            octetCount: self.delivery.octetCount, bodyType: self.delivery.bodyType, dsn: self.delivery.dsn,
+            recipientDSNs: self.places.map { self.recipients[$0].passedOnDSN })
     }
 
     /// Takes what one server has said.
@@ -114,5 +115,14 @@ final class Attempt {
         self.connection = nil
         self.isOutstandingStale = true
         self.heldWant = nil
+    }
+}
+
+extension DeliveryRecipient {
+    /// What the next server is told: where an alias has led here, the address that the sender knows (RFC 3461 §5.2.7.1).
+    fileprivate var passedOnDSN: RecipientDSN {
+        guard let original = self.originalForwardPath, self.dsn.originalRecipient.isEmpty else { return self.dsn }
+        return RecipientDSN(
+            notify: self.dsn.notify, originalRecipient: RecipientDSN.originalRecipient(of: original))
     }
 }

@@ -10,6 +10,8 @@ package struct Capabilities: Hashable, Sendable {
     package var hasEightBitMIME = false
     /// RFC 3207.
     package var hasStartTLS = false
+    /// RFC 3461.
+    package var hasDSN = false
     /// RFC 1870. Nil: not offered. 0: offered without a fixed limit.
     package var sizeMax: UInt64?
 
@@ -28,6 +30,8 @@ package struct Capabilities: Hashable, Sendable {
                 self.hasEightBitMIME = true
             } else if Self.equals(keyword, "STARTTLS") {
                 self.hasStartTLS = true
+            } else if Self.equals(keyword, "DSN") {
+                self.hasDSN = true
             } else if Self.equals(keyword, "SIZE") {
                 self.sizeMax = words.count > 1 ? words[1].decimal() ?? 0 : 0
             } else if let equals = keyword.firstIndex(of: ASCII.equals), Self.equals(keyword[..<equals], "SIZE") {

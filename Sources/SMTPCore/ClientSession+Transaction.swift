@@ -61,15 +61,41 @@ extension ClientSession {
             if self.capabilities.hasEightBitMIME, transaction.bodyType == .eightBitMIME {
                 octets.append(text: " BODY=8BITMIME")
             }
+            if self.capabilities.hasDSN { Self.write(transaction.dsn, to: &octets) }
         case .recipient(let index):
             octets.append(text: "RCPT TO:<")
             octets.append(contentsOf: transaction.recipients[index].octets)
             octets.append(ASCII.greater)
+            if self.capabilities.hasDSN, transaction.recipientDSNs.indices.contains(index) {
+                Self.write(transaction.recipientDSNs[index], to: &octets)
+            }
         case .data:
             octets.append(text: "DATA")
         }
         octets.append(ASCII.carriageReturn)
         octets.append(ASCII.lineFeed)
+    }
+
+    private static func write(_ dsn: MessageDSN, to octets: inout [UInt8]) {
+        if let returned = dsn.returned {
+            octets.append(text: " RET=")
+            octets += returned.octets
+        }
+        if !dsn.envelopeID.isEmpty {
+            octets.append(text: " ENVID=")
+            octets += dsn.envelopeID
+        }
+    }
+
+    private static func write(_ dsn: RecipientDSN, to octets: inout [UInt8]) {
+        if let notify = dsn.notify {
+            octets.append(text: " NOTIFY=")
+            octets += notify.octets
+        }
+        if !dsn.originalRecipient.isEmpty {
+            octets.append(text: " ORCPT=")
+            octets += dsn.originalRecipient
+        }
     }
 
     /// A reply to a command of the envelope.
@@ -112,8 +138,9 @@ extension ClientSession {
         case 4:
             self.settle(index, self.outcome(.deferred, reply, to: Stage.recipient.suffix))
         case 5:
-            // 552 was "too many recipients" once (RFC 5321 §4.5.3.1.10): those beyond the number come again.
-            if reply.code == 552 {
+            // 552 was "too many recipients" once (RFC 5321 §4.5.3.1.10): those beyond the number come again. A status
+            // that says something else is believed.
+            if reply.code == 552, reply.status.map({ ($0.subject, $0.detail) == (5, 3) }) ?? true {
                 let once = PeerReply(code: 452, status: EnhancedStatus(.transient, 5, 3), text: reply.text)
                 self.settle(index, self.outcome(.deferred, once, to: " (552 in reply to RCPT TO)"))
             } else {
@@ -173,7 +200,10 @@ extension ClientSession {
 
     mutating func hearFinal(_ reply: PeerReply) -> Action {
         switch reply.code / 100 {
-        case 2: self.settleRest(self.outcome(.delivered, reply))
+        case 2:
+            var outcome = self.outcome(.delivered, reply)
+            outcome.hasPassedOnDSN = self.capabilities.hasDSN
+            self.settleRest(outcome)
         case 4: self.settleRest(self.outcome(.deferred, reply, to: Stage.finalReply.suffix))
         case 5: self.settleRest(self.outcome(.failed, reply, to: Stage.finalReply.suffix))
         default:

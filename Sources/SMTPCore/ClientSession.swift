@@ -23,8 +23,17 @@ package struct ClientSession: Sendable {
         /// The content's length before dot-stuffing (RFC 1870 §3).
         package var octetCount: UInt64
         package var bodyType: BodyType
+        /// What the sender wishes about reports, of the message and of each recipient in order; empty if he has said
+        /// nothing of any.
+        package var dsn: MessageDSN
+        package var recipientDSNs: [RecipientDSN]
 
-        package init(reversePath: ReversePath, recipients: [ForwardPath], octetCount: UInt64, bodyType: BodyType) {
+        package init(
+            reversePath: ReversePath, recipients: [ForwardPath], octetCount: UInt64, bodyType: BodyType,
+            dsn: MessageDSN = MessageDSN(), recipientDSNs: [RecipientDSN] = []
+        ) {
+            self.dsn = dsn
+            self.recipientDSNs = recipientDSNs
             self.reversePath = reversePath
             self.recipients = recipients
             self.octetCount = octetCount

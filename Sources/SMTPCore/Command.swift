@@ -9,7 +9,7 @@ package enum Command: Hashable, Sendable {
     /// EHLO, likewise.
     case extendedHello([UInt8])
     case mail(ReversePath, MailParameters)
-    case recipient(ForwardPath)
+    case recipient(ForwardPath, RecipientDSN = RecipientDSN())
     case data
     case reset
     case noOperation
@@ -30,8 +30,13 @@ package struct MailParameters: Hashable, Sendable {
     package var declaredOctetCount: UInt64
     /// BODY= (RFC 6152).
     package var bodyType: BodyType
+    /// RET= and ENVID= (RFC 3461).
+    package var dsn: MessageDSN
 
-    package init(declaredOctetCount: UInt64 = 0, bodyType: BodyType = .sevenBit) {
+    package init(
+        declaredOctetCount: UInt64 = 0, bodyType: BodyType = .sevenBit, dsn: MessageDSN = MessageDSN()
+    ) {
+        self.dsn = dsn
         self.declaredOctetCount = declaredOctetCount
         self.bodyType = bodyType
     }

@@ -99,11 +99,12 @@ package enum CommandParser {
         guard let inner = Self.mailbox(line, (start + 1)..<(end - 1)), let path = ForwardPath(octets: inner) else {
             return .failure(.recipientAddress)
         }
-        guard end == argument.upperBound else {
-            // No extension of ours gives RCPT a parameter.
-            return .failure(Self.isBlank(line[end]) ? .unknownParameter : .recipientSyntax)
+        var dsn = RecipientDSN()
+        if end < argument.upperBound {
+            guard Self.isBlank(line[end]) else { return .failure(.recipientSyntax) }
+            if let fault = Self.read(line, end..<argument.upperBound, into: &dsn) { return .failure(fault) }
         }
-        return .success(.recipient(path))
+        return .success(.recipient(path, dsn))
     }
 
     private static let from: [UInt8] = Array("FROM:".utf8)
@@ -168,8 +169,48 @@ package enum CommandParser {
     private static let size: [UInt8] = Array("SIZE".utf8)
     private static let body: [UInt8] = Array("BODY".utf8)
     private static let auth: [UInt8] = Array("AUTH".utf8)
+    private static let returned: [UInt8] = Array("RET".utf8)
+    private static let envelopeID: [UInt8] = Array("ENVID".utf8)
+    private static let notify: [UInt8] = Array("NOTIFY".utf8)
+    private static let originalRecipient: [UInt8] = Array("ORCPT".utf8)
 
-    /// Reads ` KEYWORD=VALUE`, any number of them (RFC 5321 §4.1.2, Mail-parameters).
+    /// The next ` KEYWORD=VALUE` (RFC 5321 §4.1.2); nil at the end of the range. Without `=` the value is empty.
+    private static func nextParameter(
+        _ line: Span<UInt8>, at index: inout Int, before limit: Int
+    ) -> (keyword: ArraySlice<UInt8>, value: ArraySlice<UInt8>)? {
+        while index < limit, Self.isBlank(line[index]) { index += 1 }
+        guard index < limit else { return nil }
+        let start = index
+        while index < limit, !Self.isBlank(line[index]) { index += 1 }
+        let parameter = Self.copy(line, start..<index)
+        let equals = parameter.firstIndex(of: ASCII.equals) ?? parameter.count
+        return (parameter[..<equals], parameter[min(equals + 1, parameter.count)...])
+    }
+
+    /// Reads the parameters of RCPT (RFC 3461 §4.1, §4.2).
+    private static func read(
+        _ line: Span<UInt8>, _ range: Range<Int>, into dsn: inout RecipientDSN
+    ) -> CommandFault? {
+        var index = range.lowerBound
+        while let (keyword, value) = Self.nextParameter(line, at: &index, before: range.upperBound) {
+            if keyword.equalsIgnoringCase(Self.notify) {
+                guard dsn.notify == nil, let conditions = NotifyConditions(octets: value) else {
+                    return .parameterValue
+                }
+                dsn.notify = conditions
+            } else if keyword.equalsIgnoringCase(Self.originalRecipient) {
+                guard dsn.originalRecipient.isEmpty, RecipientDSN.isOriginalRecipient(value) else {
+                    return .parameterValue
+                }
+                dsn.originalRecipient = Array(value)
+            } else {
+                return .unknownParameter
+            }
+        }
+        return nil
+    }
+
+    /// Reads the parameters of MAIL, any number of them (RFC 5321 §4.1.2, Mail-parameters).
     private static func read(
         _ line: Span<UInt8>, _ range: Range<Int>, into parameters: inout MailParameters
     ) -> CommandFault? {
@@ -177,18 +218,7 @@ package enum CommandParser {
         var isBodySeen = false
         var isAuthSeen = false
         var index = range.lowerBound
-        while index < range.upperBound {
-            if Self.isBlank(line[index]) {
-                index += 1
-                continue
-            }
-            var end = index
-            while end < range.upperBound, !Self.isBlank(line[end]) { end += 1 }
-            let parameter = Self.copy(line, index..<end)
-            index = end
-            let equals = parameter.firstIndex(of: ASCII.equals) ?? parameter.count
-            let keyword = parameter[..<equals]
-            let value = parameter[min(equals + 1, parameter.count)...]
+        while let (keyword, value) = Self.nextParameter(line, at: &index, before: range.upperBound) {
             if keyword.equalsIgnoringCase(Self.size) {
                 guard !isSizeSeen, !value.isEmpty, value.count <= 20, value.allSatisfy(\.isDigit) else {
                     return .parameterValue
@@ -205,27 +235,23 @@ package enum CommandParser {
             } else if keyword.equalsIgnoringCase(Self.auth) {
                 // RFC 4954 §5: who first submitted the message. Nobody here trusts others to say so, so it counts as
                 // `<>`, but has to be what the grammar wants.
-                guard !isAuthSeen, Self.isXtext(value) else { return .parameterValue }
+                guard !isAuthSeen, !value.isEmpty, value.count <= 500, Xtext.decode(value) != nil else {
+                    return .parameterValue
+                }
                 isAuthSeen = true
+            } else if keyword.equalsIgnoringCase(Self.returned) {
+                guard parameters.dsn.returned == nil, let returned = ReturnedContent(octets: value) else {
+                    return .parameterValue
+                }
+                parameters.dsn.returned = returned
+            } else if keyword.equalsIgnoringCase(Self.envelopeID) {
+                guard parameters.dsn.envelopeID.isEmpty, MessageDSN.isEnvelopeID(value) else { return .parameterValue }
+                parameters.dsn.envelopeID = Array(value)
             } else {
                 return .unknownParameter
             }
         }
         return nil
-    }
-
-    /// RFC 3461 §4, not empty: printable but for `=`, and `+` only in front of two hexadecimal digits.
-    private static func isXtext(_ value: ArraySlice<UInt8>) -> Bool {
-        guard !value.isEmpty, value.count <= 500 else { return false }
-        var rest = value
-        while let octet = rest.popFirst() {
-            guard (0x21...0x7E).contains(octet), octet != ASCII.equals else { return false }
-            guard octet == 0x2B else { continue }
-            for _ in 0..<2 {
-                guard let digit = rest.popFirst(), digit.isDigit || (0x41...0x46).contains(digit) else { return false }
-            }
-        }
-        return true
     }
 
     private static func isNamed(_ bodyType: BodyType, _ value: ArraySlice<UInt8>) -> Bool {

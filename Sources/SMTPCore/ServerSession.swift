@@ -49,7 +49,7 @@ package struct ServerSession: Sendable {
         /// Forget what MAIL began, if anything, reply and close.
         case replyThenClose(Reply)
         case checkSender(ReversePath, MailParameters)
-        case checkRecipient(ForwardPath)
+        case checkRecipient(ForwardPath, RecipientDSN = RecipientDSN())
         case verify(ForwardPath)
         /// Ask whether these credentials are right, or what the client has to be shown.
         case authenticate(SASLMechanism, initialResponse: [UInt8]?)
@@ -221,7 +221,7 @@ package struct ServerSession: Sendable {
         case .authenticate(let name, let response): return self.authenticate(name, response)
         case .startTLS: return self.startTLS()
         case .mail(let path, let parameters): return self.begin(path, parameters)
-        case .recipient(let path): return self.addRecipient(path)
+        case .recipient(let path, let dsn): return self.addRecipient(path, dsn)
         case .data: return self.beginContent()
         case .reset: return self.reset()
         case .noOperation: return .reply(.done)
@@ -330,12 +330,12 @@ package struct ServerSession: Sendable {
         return .checkSender(path, parameters)
     }
 
-    private mutating func addRecipient(_ path: ForwardPath) -> Action {
+    private mutating func addRecipient(_ path: ForwardPath, _ dsn: RecipientDSN) -> Action {
         guard case .collecting(let recipientCount) = self.phase else { return self.refuse(.mailFirst) }
         // Not counted as a fault: a client with a long list has done nothing wrong (RFC 5321 §4.5.3.1.10).
         guard recipientCount < self.rules.limits.recipientCountMax else { return .reply(.tooManyRecipients) }
         self.phase = .askingRecipient(recipientCount: recipientCount)
-        return .checkRecipient(path)
+        return .checkRecipient(path, dsn)
     }
 
     private mutating func beginContent() -> Action {

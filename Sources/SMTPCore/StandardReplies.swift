@@ -39,7 +39,7 @@ extension Reply {
     ) -> Reply {
         let keywords =
             ["PIPELINING", "SIZE \(mailOctetCountMax)"] + (offersTLS ? ["STARTTLS"] : [])
-            + ["8BITMIME", "ENHANCEDSTATUSCODES"]
+            + ["8BITMIME", "ENHANCEDSTATUSCODES", "DSN"]
         let local = origin.map { [Array("XORIGIN ".utf8) + $0] } ?? []
         return Reply(250, nil, lines: [hostname] + keywords.map { Array($0.utf8) } + local)
     }

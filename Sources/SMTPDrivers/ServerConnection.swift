@@ -363,7 +363,7 @@ package final class ServerConnection: ChannelInboundHandler {
                 self.input.beginContent()
                 return self.write(reply)
             case .checkSender(let path, let parameters): verdict = self.intake?.checkSender(path, parameters)
-            case .checkRecipient(let path): verdict = self.intake?.checkRecipient(path)
+            case .checkRecipient(let path, let dsn): verdict = self.intake?.checkRecipient(path, dsn)
             case .verify(let path): verdict = self.intake?.verify(path)
             case .authenticate(let mechanism, let response):
                 verdict = self.intake?.authenticate(mechanism, initialResponse: response)

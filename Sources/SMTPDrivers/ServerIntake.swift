@@ -26,7 +26,7 @@ package protocol ServerIntake: AnyObject {
     /// MAIL: may this sender begin a mail?
     func checkSender(_ path: ReversePath, _ parameters: MailParameters) -> ServerSession.Verdict?
     /// RCPT: is mail for this recipient taken?
-    func checkRecipient(_ path: ForwardPath) -> ServerSession.Verdict?
+    func checkRecipient(_ path: ForwardPath, _ dsn: RecipientDSN) -> ServerSession.Verdict?
     /// VRFY: may this client know of this address, and does it exist?
     func verify(_ path: ForwardPath) -> ServerSession.Verdict?
     /// How many octets of content can be taken now. After 0 `ServerConnection.resume` must be called

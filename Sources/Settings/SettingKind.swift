@@ -42,6 +42,10 @@ package enum SettingKind: Equatable, Sendable {
     case domainPattern
     /// `user@example.org`, `@example.org`, `@*.example.org`, `<>`.
     case sender
+    /// The tag of a language: `en`, `pt-BR`; handed over in small letters.
+    case language
+    /// A pattern of domains and a language: `*.example.org pl`.
+    case languageRule
     /// The SHA-256 of a certificate: 64 hexadecimal digits, with or without colons; handed over in small letters without.
     case fingerprint
     /// One of these words.
@@ -78,7 +82,8 @@ package enum SettingKind: Equatable, Sendable {
         case .later(let text):
             throw Fault(text)
         case .text, .hostname, .domain, .path, .file, .network, .socketAddress, .resolver, .nextHop, .address,
-            .user, .recipient, .delimiter, .mailbox, .domainPattern, .sender, .fingerprint, .word:
+            .user, .recipient, .delimiter, .mailbox, .domainPattern, .sender, .language, .languageRule, .fingerprint,
+            .word:
             guard case .string(let text) = value else {
                 throw Self.wrongType(value, "a string", hint: "put it into quotation marks")
             }
@@ -145,6 +150,15 @@ package enum SettingKind: Equatable, Sendable {
                     hint: "write \"user@example.org\", \"@example.org\", \"@*.example.org\" or \"<>\"")
             }
             return text
+        case .language: return try Self.language(text)
+        case .languageRule:
+            let words = text.split(separator: " ").map(String.init)
+            guard words.count == 2, DomainPattern(text: words[0]) != nil else {
+                throw Fault(
+                    "\"\(text)\" is not a domain and a language",
+                    hint: "write \"example.org pl\" or \"*.example.org pl\"")
+            }
+            return "\(words[0]) \(try Self.language(words[1]))"
         case .fingerprint:
             let digits = text.lowercased().filter { $0 != ":" }
             guard digits.utf8.count == 64, digits.allSatisfy(\.isHexDigit) else {
@@ -318,6 +332,14 @@ package enum SettingKind: Equatable, Sendable {
                 "\"\(text)\" is not the address of a resolver", hint: "write \"127.0.0.1\" or \"127.0.0.1:5353\"")
         }
         return text
+    }
+
+    private static func language(_ text: String) throws(Fault) -> String {
+        let octets = Array(text.utf8)
+        guard (2...35).contains(octets.count), octets.allSatisfy({ $0.isLetterOrDigit || $0 == ASCII.hyphen }) else {
+            throw Fault("\"\(text)\" is not the tag of a language", hint: "write \"en\", \"pl\" or \"pt-BR\"")
+        }
+        return text.lowercased()
     }
 
     private static func mailbox(_ text: String) throws(Fault) -> String {

@@ -34,6 +34,10 @@ package struct Settings: Equatable, Sendable {
     private let tables: [ProgramName: SettingsTable]
     /// Files that programs read, with their program.
     package let files: [(path: String, line: Int, program: ProgramName, isAliases: Bool)]
+    /// Files that apusd reads for apus-bounce, which may read none.
+    package let templates: [(path: String, line: Int)]
+    /// The languages that reports are to be written in.
+    let languages: [(tag: String, line: Int)]
 
     /// What a program is handed.
     package func table(for program: ProgramName) -> SettingsTable { self.tables[program] ?? SettingsTable() }
@@ -43,6 +47,7 @@ package struct Settings: Equatable, Sendable {
             && left.listenAddresses == right.listenAddresses && left.workerCount == right.workerCount
             && left.stopTimeout == right.stopTimeout && left.tables == right.tables
             && left.replacements == right.replacements && left.certificates == right.certificates
+            && left.templates.map(\.path) == right.templates.map(\.path)
     }
 
     package static let stateDirectoryDefault = "/var/lib/apus"
@@ -158,5 +163,10 @@ package struct Settings: Equatable, Sendable {
         tables[.smtpd, default: SettingsTable()].append("stop-timeout", String(stopSeconds * 2 / 5))
         self.tables = tables
         self.files = files
+        self.templates = (reader.values["bounce.templates"] ?? []).map { ($0.text, $0.line) }
+        let rules = (reader.values["bounce.languages"] ?? []).map { rule in
+            (tag: rule.text.split(separator: " ").last.map(String.init) ?? "", line: rule.line)
+        }
+        self.languages = rules + (reader.values["bounce.language"] ?? []).map { ($0.text, $0.line) }
     }
 }

@@ -64,6 +64,8 @@ package enum SettingsReference {
         case .resolver, .address: isMany ? "addresses" : "address"
         case .domainPattern: "pattern of domains"
         case .sender: isMany ? "senders" : "sender"
+        case .language: "language tag"
+        case .languageRule: isMany ? "pairs of domain pattern and language tag" : "domain pattern and language tag"
         case .user: isMany ? "user names" : "user name"
         case .nextHop: "next hop"
         case .recipient: "mail address or user name"

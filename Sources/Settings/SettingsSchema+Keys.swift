@@ -322,9 +322,39 @@ extension SettingsSchema {
 
     private static let bounce: [SettingKey] = [
         SettingKey(
+            "bounce.delay-report-after", .duration(0...year), for: [(.queue, "delay-report-after")], default: "4 h",
+            "After how long a sender is told, once, that a recipient's mail is still tried. `0`: never."),
+        SettingKey(
             "bounce.postmaster", .recipient, for: [(.bounce, "postmaster"), (.lookup, "postmaster")], default: "none",
             "Who is told of reports that cannot be delivered, and who reads the mail for `postmaster` if no alias says it."
-        )
+        ),
+        SettingKey(
+            "bounce.double-bounces", .word(["postmaster", "discard"]), for: [(.bounce, "double-bounces")],
+            default: "postmaster",
+            "What becomes of a report that cannot be delivered: the `postmaster` above is told, or it is discarded. The log has "
+                + "it in any case."),
+        SettingKey(
+            "bounce.returned-size-max", .size(0...524_288), for: [(.bounce, "returned-size-max")], default: "50 KiB",
+            "A message of at most this size is returned whole to a sender who wishes it (RET=FULL); of others the header is."
+        ),
+        SettingKey(
+            "bounce.templates", .file, .list, default: "none: English",
+            "The words of reports in other languages, or in other English: a file for each ([reports.md](reports.md))."),
+        SettingKey(
+            "bounce.language", .language, for: [(.bounce, "language")], default: "en",
+            "The language of reports to those of whom nothing is known."),
+        SettingKey(
+            "bounce.languages", .languageRule, .list, for: [(.bounce, "language-of")], default: "none",
+            "In which language senders of a domain are written to: `\"*.example.org pl\"`. The first that matches counts; without "
+                + "one, the language of the message does, as its header says it."),
+        SettingKey(
+            "bounce.reports-per-sender-max", .integer(0...1_000_000), for: [(.bounce, "reports-per-sender-max")],
+            default: "1000",
+            "Reports to one address within an hour; those above are not sent, as somebody misuses the address. `0`: no limit."
+        ),
+        SettingKey(
+            "bounce.reports-per-minute-max", .integer(0...1_000_000), for: [(.bounce, "reports-per-minute-max")],
+            default: "0", "Reports within a minute; those above are put off. `0`: no limit."),
     ]
 
     private static let programs: [SettingKey] = [

@@ -3,6 +3,7 @@
 import Glibc
 import LookupCore
 import MailTypes
+import MessageCore
 package import Unix
 
 /// Looks whether the machine is as the settings need it: files, directories, addresses, and as root the users.
@@ -23,6 +24,7 @@ package struct Surroundings {
         var remarks: [Remark] = []
         self.checkState(settings, &remarks)
         self.checkFiles(settings, &remarks)
+        self.checkTemplates(settings, &remarks)
         for certificate in settings.certificates {
             remarks += certificate.remarks(file: settings.file, now: WallClock.now(), isStarting: self.isStarting)
         }
@@ -97,6 +99,31 @@ package struct Surroundings {
         guard let octets = try? Descriptor.readFile(path, octetCountMax: AliasFile.octetCountMax) else { return }
         for fault in AliasFile(octets: octets).faults {
             remarks.append(Remark(.advice, file: path, line: fault.line, fault.text))
+        }
+    }
+
+    /// A report in no language can be sent to nobody.
+    private func checkTemplates(_ settings: Settings, _ remarks: inout [Remark]) {
+        var templates: [ReportTemplate] = []
+        for (path, line) in settings.templates {
+            let octets: [UInt8]
+            do throws(SystemError) {
+                octets = try Descriptor.readFile(path, octetCountMax: ReportTemplate.octetCountMax)
+            } catch {
+                remarks.append(Remark(file: settings.file, line: line, "bounce.templates: \(error.text)"))
+                continue
+            }
+            do throws(ReportTemplate.Fault) { templates.append(try ReportTemplate(octets: octets)) } catch {
+                remarks.append(Remark(file: path, line: error.line, error.text))
+            }
+        }
+        guard templates.count == settings.templates.count else { return }
+        let languages = ReportLanguages(templates: templates)
+        for (tag, line) in settings.languages where !languages.has(Array(tag.utf8)) {
+            remarks.append(
+                Remark(
+                    file: settings.file, line: line, "there is no template of the language \"\(tag)\"",
+                    hint: "name its file in bounce.templates"))
         }
     }
 

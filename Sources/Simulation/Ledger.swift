@@ -15,6 +15,14 @@ package struct Ledger: Sendable {
     package var reportCounts: [RecipientKey: Int] = [:]
     /// Recipients that a peer or the queue's patience has failed.
     package var failed: Set<RecipientKey> = []
+    /// What the senders wished about reports, as they said it.
+    package var wishes: [RecipientKey: RecipientDSN] = [:]
+    /// How often each other report about a recipient came into the queue.
+    package var otherReportCounts: [ReportAction: [RecipientKey: Int]] = [:]
+    /// Recipients whose delivery is noted on the disk, by a server that sends no report of it.
+    package var succeeded: Set<RecipientKey> = []
+    /// Failed recipients of whom the sender did not want to hear.
+    package var unreported: Set<RecipientKey> = []
     /// Failed recipients of messages without a sender to tell.
     package var dropped: Set<RecipientKey> = []
     /// Recipients that the operator took out.
@@ -50,6 +58,12 @@ package struct Ledger: Sendable {
     }
 
     package init() {}
+
+    /// A report about a recipient has come into the queue.
+    mutating func noteReport(_ action: ReportAction?, of key: RecipientKey) {
+        guard let action, action != .failed else { return self.reportCounts[key, default: 0] += 1 }
+        self.otherReportCounts[action, default: [:]][key, default: 0] += 1
+    }
 
     /// The clock was set, or the process knows nothing any more of what it began.
     mutating func forgetStarts() { self.lastStarts = [:] }

@@ -45,13 +45,23 @@ extension World {
                 number: UInt32(number), forwardPath: Samples.path("user\(number)@example.org"), originalPath: nil,
                 route: (domain + number / 2) % 6 == 5
                     ? .local(user: Array("user".utf8)) : Samples.route("d\((domain + number / 2) % 6).example"),
-                flow: flow, state: .queued(last: nil), due: self.now)
+                flow: flow, state: .queued(last: nil), due: self.now, dsn: self.wish(RecipientKey(id, number)))
         }
         return NewMessage(
             record: MessageRecord(
                 id: id, reversePath: reversePath, bodyType: .sevenBit, arrival: self.now,
                 expiry: self.now.advanced(by: Self.limits.lifetime), prefix: [], contentOctetCount: 3, trace: []),
             recipients: recipients, content: [1, 2, 3])
+    }
+
+    /// What a sender wishes about a recipient: half of them say nothing.
+    private mutating func wish(_ key: RecipientKey) -> RecipientDSN {
+        let words: [NotifyConditions?] = [
+            .never, .success, .failure, .delay, [.success, .failure, .delay], [.success, .delay],
+        ]
+        let wish = RecipientDSN(notify: self.chance(50) ? nil : words.randomElement(using: &self.random) ?? nil)
+        self.ledger.wishes[key] = wish
+        return self.rules.canary == .lostWish ? RecipientDSN() : wish
     }
 
     /// An id is a message's own only once it is on the disk: the id of one that never came is given out again.
@@ -98,11 +108,12 @@ extension World {
     private mutating func attempt(
         _ recipient: RecipientRecord, of order: DeliveryOrder, _ isHostDown: Bool
     ) -> DeliveryOutcome {
-        let outcome =
+        var outcome =
             self.storm == order.route && !self.isHealed && !isHostDown ? Samples.deferral : self.outcome(isHostDown)
         if outcome.kind == .delivered {
             let key = RecipientKey(message: order.message.id, number: recipient.number)
             self.ledger.deliveryCounts[key, default: 0] += 1
+            outcome.hasPassedOnDSN = self.chance(50)
         }
         return outcome
     }
@@ -231,7 +242,7 @@ extension World {
         // A verb on what is under way takes effect when that has ended; whatever comes of it is lawful.
         for recipient in message.recipients where order.means(recipient.number) {
             let key = RecipientKey(message: id, number: recipient.number)
-            if verb == .bounce, self.scheduler.isUnderWay(key) { self.ledger.failed.insert(key) }
+            if verb == .bounce, self.scheduler.isUnderWay(key) { self.noteReturned([key]) }
         }
         try self.tell(.ordered(order, destinations: verb.wantedDestinations(message.recipients)))
     }
@@ -248,4 +259,8 @@ extension World {
             return .reroute(number == 5 ? .local(user: Array("user".utf8)) : Samples.route("d\(number).example"))
         }
     }
+}
+
+extension RecipientKey {
+    fileprivate init(_ message: MessageID, _ number: Int) { self.init(message: message, number: UInt32(number)) }
 }

@@ -73,17 +73,31 @@ extension World {
             }
             self.record(settlement.endings)
         case .halfExchanged(let report, let settlement), .exchanged(let report, let settlement):
-            for change in settlement.changes {
-                self.ledger.reportCounts[
-                    RecipientKey(message: settlement.message, number: change.number), default: 0] += 1
+            for ending in settlement.endings {
+                let key = RecipientKey(message: settlement.message, number: ending.recipient.number)
+                self.unsettled.remove(key)
+                self.ledger.noteReport(ending.recipient.owedReport, of: key)
             }
+            // What the operator wanted meanwhile may have been done to a recipient whose delay was reported.
+            self.record(settlement.endings)
             self.offer(report)
             for recipient in report.recipients {
                 self.ledger.acknowledged.insert(RecipientKey(message: report.record.id, number: recipient.number))
             }
         case .operated(_, let verb, let keys):
             if verb == .remove { self.ledger.removed.formUnion(keys) }
-            if verb == .bounce { self.ledger.failed.formUnion(keys) }
+            if verb == .bounce { self.noteReturned(keys) }
+        }
+    }
+
+    /// The operator has returned recipients; their senders hear of it if they want to.
+    mutating func noteReturned(_ keys: [RecipientKey]) {
+        for key in keys {
+            if self.ledger.wishes[key]?.wants(.failure) ?? true {
+                self.ledger.failed.insert(key)
+            } else {
+                self.ledger.unreported.insert(key)
+            }
         }
     }
 
@@ -94,7 +108,11 @@ extension World {
             case .failed, .expired: self.ledger.failed.insert(key)
             case .dropped: self.ledger.dropped.insert(key)
             case .removed: self.ledger.removed.insert(key)
-            case .delivered, .deferred, .reported: break
+            case .unreported: self.ledger.unreported.insert(key)
+            case .delivered:
+                let isPassedOn = ending.outcome?.hasPassedOnDSN == true && ending.recipient.route.agentKind == .remote
+                if !isPassedOn { self.ledger.succeeded.insert(key) }
+            case .deferred, .reported, .warned: break
             }
         }
     }

@@ -17,7 +17,8 @@ package struct World {
     package internal(set) var pointCount = 0
     package internal(set) var faults: [String] = []
     let checkers: [any Checker] = [
-        NothingLost(), NothingInvented(), OneReportPerFailure(), NoReportForReport(), DuplicateOnlyAfterCrash(),
+        NothingLost(), NothingInvented(), OneReportPerFailure(), NoReportForReport(), ReportsAsWished(),
+        DuplicateOnlyAfterCrash(),
         WindowRespected(), PaceRespected(), BoundedMemory(), StatesLegal(),
     ]
 
@@ -71,7 +72,7 @@ package struct World {
         rules: [
             DestinationRule(pattern: Samples.pattern("d3.example"), terms: DestinationTerms(deliveryCountMax: 1)),
             DestinationRule(pattern: Samples.pattern("d4.example"), terms: DestinationTerms(deliveriesPerMinuteMax: 6)),
-        ])
+        ], delayReportAge: .seconds(900))
 
     package init(_ rules: WorldRules) {
         self.rules = rules

@@ -77,6 +77,8 @@ package enum Canary: String, Sendable, CaseIterable {
     case halvedExchange = "OneReportPerFailure"
     /// The bounce agent reports whatever it is given.
     case reportedReport = "NoReportForReport"
+    /// The queue forgets what the sender wished about reports.
+    case lostWish = "ReportsAsWished"
     /// A delivery is handed to two agents.
     case doubledDispatch = "DuplicateOnlyAfterCrash"
     /// The scheduler believes in wider windows than it was given.

@@ -2,6 +2,7 @@
 
 import Bouncer
 import MailTypes
+import MessageCore
 import PipeCore
 import Testing
 
@@ -66,6 +67,9 @@ private func envelope(from: String, size: Int, to: [(String, String?)]) throws -
     return requests + [.go]
 }
 
+/// The recipient of a report, of whose own fate nobody is told.
+private func rcpt(_ path: ForwardPath) -> DeliverAnswer { .exchange(.rcpt(path, RecipientDSN(notify: .never))) }
+
 private let message = octets("Received: from a\r\nSubject: hello\r\nMessage-ID: <1@a.example>\r\n\r\nbody\r\n")
 
 @Suite("The agent that composes reports")
@@ -86,7 +90,7 @@ struct BounceAgentTests {
             return
         }
         #expect(mail.reversePath == .null)
-        #expect(answers[1] == .exchange(.rcpt(try forwardPath("joe@a.example"))))
+        #expect(answers[1] == rcpt(try forwardPath("joe@a.example")))
         let content = answers.flatMap { answer in
             if case .exchange(.data(let octets)) = answer { Array(octets) } else { [UInt8]() }
         }
@@ -124,8 +128,8 @@ struct BounceAgentTests {
         _ = try queue.send(try envelope(from: "two@a.example", size: count, to: [("y@b.example", nil)]), channel: 2)
         let second = try queue.send([.data(message[...])], channel: 2)
         let first = try queue.send([.data(message[...])], channel: 1)
-        #expect(second.contains(.exchange(.rcpt(try forwardPath("two@a.example")))))
-        #expect(first.contains(.exchange(.rcpt(try forwardPath("one@a.example")))))
+        #expect(second.contains(rcpt(try forwardPath("two@a.example"))))
+        #expect(first.contains(rcpt(try forwardPath("one@a.example"))))
     }
 
     @Test("forgets a refused report; the queue asks again")
@@ -158,7 +162,7 @@ struct BounceAgentTests {
         var with = try Queue(postmaster: "boss@example.org")
         _ = try with.send(try envelope(from: "", size: message.count, to: [("x@b.example", nil)]))
         let told = try with.send([.data(message[...])])
-        #expect(told.contains(.exchange(.rcpt(try forwardPath("boss@example.org")))))
+        #expect(told.contains(rcpt(try forwardPath("boss@example.org"))))
     }
 
     @Test(
@@ -190,5 +194,42 @@ struct BounceAgentTests {
             route: .local(user: octets("joe")), arrival: Timestamp(microseconds: 1))
         var queue = try Queue()
         #expect(throws: FrameFault.self) { _ = try queue.send([.deliver(local)]) }
+    }
+
+    @Test("sends an address no more reports in an hour than it may have, and all together no more in a minute")
+    func restraint() throws {
+        let limits = ReportLimits(perAddressPerHour: 2, perMinute: 3)
+        var counter = ReportCounter()
+        let (one, two) = (
+            try #require(MailAddress(text: "one@a.example")), try #require(MailAddress(text: "two@a.example"))
+        )
+        let shouted = try #require(MailAddress(text: "ONE@A.EXAMPLE"))
+        let start = Timestamp(microseconds: 1_700_000_000_000_000)
+        #expect(counter.allow(one, limits, at: start) == .allowed)
+        #expect(counter.allow(shouted, limits, at: start) == .allowed)
+        #expect(counter.allow(one, limits, at: start) == .addressExceeded)
+        #expect(counter.allow(two, limits, at: start) == .allowed)
+        #expect(counter.allow(two, limits, at: start) == .allExceeded)
+        #expect(counter.allow(two, limits, at: start.advanced(by: .seconds(59))) == .allExceeded)
+        #expect(counter.allow(two, limits, at: start.advanced(by: .seconds(60))) == .allowed)
+        #expect(counter.allow(one, limits, at: start.advanced(by: .seconds(3_599))) == .addressExceeded)
+        #expect(counter.allow(one, limits, at: start.advanced(by: .seconds(3_600))) == .allowed)
+        #expect(counter.allow(one, limits, at: Timestamp(microseconds: 5)) == .allowed)
+        for _ in 0..<9 { #expect(counter.allow(one, ReportLimits(), at: start) == .allowed) }
+    }
+
+    static let senders: [(String, String, Bool)] = [
+        ("joe@a.example", "Subject: x\r\n", false), ("owner-list@a.example", "", true),
+        ("List-Request@a.example", "", true), ("request@a.example", "", false),
+        ("joe@a.example", "Precedence: bulk\r\n", true),
+        ("joe@a.example", "precedence: LIST\r\n", true), ("joe@a.example", "Precedence: first-class\r\n", false),
+        ("joe@a.example", "List-Id: <l.a.example>\r\n", true), ("joe@a.example", "Auto-Submitted: no\r\n", false),
+        ("joe@a.example", "Auto-Submitted: auto-generated; x=y\r\n", true),
+    ]
+
+    @Test("knows automatic mail and lists", arguments: senders)
+    func bulk(sender: String, header: String, isBulk: Bool) throws {
+        let fields = HeaderFields(octets(header + "\r\n"), isWholeMessage: true)
+        #expect(BulkMail.isBulk(try #require(MailAddress(text: sender)), fields) == isBulk)
     }
 }

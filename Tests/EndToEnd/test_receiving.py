@@ -31,7 +31,7 @@ class Receiving(unittest.TestCase):
         with self.session() as s:
             self.assertTrue(s.greeting.startswith("220 mx.apus.test ESMTP"), s.greeting)
             hello = s.command("EHLO client.example")
-            for word in ("PIPELINING", "SIZE 200000", "8BITMIME", "ENHANCEDSTATUSCODES"):
+            for word in ("PIPELINING", "SIZE 200000", "8BITMIME", "ENHANCEDSTATUSCODES", "DSN"):
                 self.assertIn(word, hello)
             self.assertTrue(s.command("MAIL FROM:<sender@example.org> SIZE=100 BODY=8BITMIME").startswith("250 2.1.0"))
             self.assertTrue(s.command("RCPT TO:<Alice+tag@APUS.test>").startswith("250 2.1.5"))

@@ -51,7 +51,7 @@ private let importTable: [String: Set<String>] = {
         // Floor 3: hands.
         "Unix": ["CUnix", "Glibc", "Synchronization", "MailTypes", "PipeCore"],
         "TLSEngine": ["COpenSSL", "MailTypes"],
-        "Settings": ["Glibc", "MailTypes", "PipeCore", "Unix", "LookupCore", "TLSEngine"],
+        "Settings": ["Glibc", "MailTypes", "MessageCore", "PipeCore", "Unix", "LookupCore", "TLSEngine"],
         "LMDB": ["CLMDB", "Glibc", "Synchronization"],
         "Cryptography": ["CCryptography", "SASLCore"],
         // Floor 4: drivers.

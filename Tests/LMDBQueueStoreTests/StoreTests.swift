@@ -124,22 +124,85 @@ import Testing
         number: 3, forwardPath: Samples.path("a@example.org"), originalPath: Samples.path("b@example.org"),
         route: Samples.route("example.org"), flow: MailFlow(sender: 0xDEAD_BEEF, priority: .high),
         state: .failed(Samples.failure), due: Timestamp(microseconds: 77),
-        attemptCount: 9, lastAttempt: Timestamp(microseconds: 66))
+        attemptCount: 9, lastAttempt: Timestamp(microseconds: 66),
+        dsn: RecipientDSN(notify: [.success, .delay], originalRecipient: Array("rfc822;c+2Bd@example.org".utf8)),
+        isDelayTold: true)
 
     @Test("records are read as they were written")
     func roundTrips() throws {
         var held = Self.recipient
         held.due = nil
         held.state = .queued(last: nil)
-        for record in [Self.recipient, held] {
+        let states: [RecipientRecord.State] = [
+            .reporting(.delayed, Samples.deferral),
+            .reporting(
+                .relayed,
+                DeliveryOutcome(
+                    .delivered, code: 250, status: EnhancedStatus(.success, 6, 0), reporter: "mx", text: "ok")),
+        ]
+        let others = states.map { state in
+            var record = Self.recipient
+            record.state = state
+            return record
+        }
+        let never = RecipientRecord(
+            number: 3, forwardPath: .postmaster, originalPath: nil, route: Self.recipient.route,
+            flow: Self.recipient.flow, state: .queued(last: nil), due: nil, dsn: RecipientDSN(notify: .never))
+        for record in [Self.recipient, held, never] + others {
             var octets: [UInt8] = []
             octets.append(record)
             #expect(try RecipientRecord(number: 3, octets: octets) == record)
         }
-        let message = Samples.message(9, recipientCount: 1, at: 100).record
-        var octets: [UInt8] = []
-        octets.append(message)
-        #expect(try MessageRecord(id: message.id, octets: octets) == message)
+        let plain = Samples.message(9, recipientCount: 1, at: 100).record
+        let message = MessageRecord(
+            id: plain.id, reversePath: plain.reversePath, bodyType: plain.bodyType, arrival: plain.arrival,
+            expiry: plain.expiry, prefix: plain.prefix, contentOctetCount: plain.contentOctetCount, trace: plain.trace,
+            dsn: MessageDSN(returned: .headers, envelopeID: Array("a+2Bb".utf8)))
+        for record in [plain, message] {
+            var octets: [UInt8] = []
+            octets.append(record)
+            #expect(try MessageRecord(id: record.id, octets: octets) == record)
+        }
+    }
+
+    @Test("records of the version before are read: their senders have wished nothing")
+    func before() throws {
+        let flow = Samples.flow
+        var octets: [UInt8] = [2, 2]
+        for number in [(77, 8), (9, 4), (66, 8)] as [(UInt64, Int)] {
+            octets.append(number: number.0, octetCount: number.1)
+        }
+        octets.append(field: Array("a@example.org".utf8))
+        octets.append(field: [])
+        octets.append(field: Samples.route("example.org").octets)
+        octets.append(flow.priority.rawValue)
+        octets.append(number: UInt64(flow.sender), octetCount: 4)
+        octets.append(1)
+        for number in [550, 1, 1] as [UInt64] { octets.append(number: number, octetCount: 2) }
+        octets.append(field: Array("mx".utf8))
+        octets.append(field: Array("gone".utf8))
+        let record = try RecipientRecord(number: 3, octets: octets)
+        #expect(record.hasFailed && record.dsn == RecipientDSN() && !record.isDelayTold)
+        #expect(record.lastOutcome?.text == Array("gone".utf8) && record.attemptCount == 9)
+        // There were two states.
+        octets[1] = 4
+        #expect(throws: RecordFault.self) { try RecipientRecord(number: 3, octets: octets) }
+
+        var envelope: [UInt8] = [2, 1]
+        for number in [5, 6, 7] as [UInt64] { envelope.append(number: number, octetCount: 8) }
+        for field in ["b@example.org", "client=x", "Received: x"] { envelope.append(field: Array(field.utf8)) }
+        let message = try MessageRecord(id: MessageID(rawValue: 9), octets: envelope)
+        #expect(message.dsn == MessageDSN() && message.prefix == Array("Received: x".utf8))
+    }
+
+    @Test("a queue of the format before is taken over, and then is of this one")
+    func formatBefore() throws {
+        let scratch = try Scratch()
+        let path = scratch.path + "/format"
+        let text = Array("apus queue, format 2, LMDB 0.9\n".utf8)
+        try Data(text).write(to: URL(fileURLWithPath: path))
+        _ = try LMDBQueueStore(directory: scratch.path, sizeMax: 64 << 20, sizeReserve: 1 << 20)
+        #expect(try String(contentsOfFile: path, encoding: .utf8) == "apus queue, format 3, LMDB 0.9\n")
     }
 
     @Test(

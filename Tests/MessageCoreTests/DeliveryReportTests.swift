@@ -21,15 +21,18 @@ private func recipient(
 private func report(
     _ recipients: [DeliveryReport.Recipient],
     header: [UInt8] = octets("Subject: hello\r\nMessage-ID: <1@a.example>\r\n\r\n"),
-    salt: UInt64 = 1, isToPostmaster: Bool = false
+    salt: UInt64 = 1, isToPostmaster: Bool = false, template: ReportTemplate = .english,
+    dsn: MessageDSN = MessageDSN(), trace: String = ""
 ) throws -> DeliveryReport {
     let sender = try #require(MailAddress(text: "joe@a.example"))
     return DeliveryReport(
         audience: isToPostmaster ? .postmaster(sender) : .sender(sender), hostname: octets("mx.example.org"),
-        messageID: MessageID(rawValue: 1_700_000_000_000_000), reversePath: .address(sender),
-        arrival: Timestamp(microseconds: 1_700_000_000_000_000), recipients: recipients,
-        header: HeaderFields(header, isWholeMessage: true), now: Timestamp(microseconds: 1_700_000_100_000_000),
-        salt: salt)
+        template: template,
+        original: DeliveryReport.Original(
+            id: MessageID(rawValue: 1_700_000_000_000_000), reversePath: .address(sender),
+            arrival: Timestamp(microseconds: 1_700_000_000_000_000), dsn: dsn, trace: octets(trace),
+            header: HeaderFields(header, isWholeMessage: true), isWhole: true),
+        recipients: recipients, now: Timestamp(microseconds: 1_700_000_100_000_000), salt: salt)
 }
 
 /// The message's lines, without their ends; nil if a line ends in other than CR LF or is too long, or is not ASCII.
@@ -206,5 +209,83 @@ struct DeliveryReportTests {
         let lines = try #require(wireLines(try report([recipient("x@b.example")], isToPostmaster: true).octets))
         #expect(lines.contains("Subject: A report could not be delivered"))
         #expect(lines.contains { $0.contains("as the postmaster") })
+    }
+
+    @Test("tells of delay, success and failure what RFC 3464 has fields for")
+    func actions() throws {
+        let address = try #require(ForwardPath(octets: octets("x@b.example")))
+        let told = ReportAction.allCases.map { action in
+            let statusClass: EnhancedStatus.Class =
+                action == .failed ? .permanent : action == .delayed ? .transient : .success
+            return DeliveryReport.Recipient(
+                address: address, original: nil, action: action,
+                dsn: RecipientDSN(originalRecipient: octets("rfc822;who+2Bever@c.example")), code: 0,
+                status: EnhancedStatus(statusClass, 0, 0), reporter: octets("apus-queue"), text: octets("so it is"),
+                lastAttempt: nil, retryLimit: Timestamp(microseconds: 1_700_000_900_000_000))
+        }
+        let trace = "client=192.0.2.7 user=joe helo=client.example session=x"
+        let dsn = MessageDSN(envelopeID: octets("id+2B1"))
+        let lines = try #require(wireLines(try report(told, dsn: dsn, trace: trace).octets))
+        #expect(
+            lines.filter { $0.hasPrefix("Action: ") }
+                == ["Action: failed", "Action: delayed", "Action: delivered", "Action: relayed", "Action: expanded"])
+        #expect(lines.filter { $0 == "Original-Recipient: rfc822; who+ever@c.example" }.count == 5)
+        #expect(
+            lines.filter { $0.hasPrefix("Will-Retry-Until: ") } == ["Will-Retry-Until: Tue, 14 Nov 2023 22:28:20 +0000"]
+        )
+        #expect(lines.contains("Original-Envelope-Id: id+1"))
+        #expect(lines.contains("Received-From-MTA: dns; client.example (192.0.2.7)"))
+        #expect(lines.contains("Subject: Your mail could not be delivered"))
+        #expect(lines.filter { $0 == "<x@b.example>" }.count == 5)
+
+        let delayed = try #require(wireLines(try report([told[1], told[2]]).octets))
+        #expect(delayed.contains("Subject: Your mail is delayed"))
+        #expect(!delayed.contains { $0.hasPrefix("Received-From-MTA") || $0.hasPrefix("Original-Envelope-Id") })
+        let delivered = try #require(wireLines(try report([told[2]]).octets))
+        #expect(delivered.contains("Subject: Your mail was delivered"))
+    }
+
+    static let clients: [(String, String?)] = [
+        ("client=192.0.2.7 helo=client.example session=x", "client.example (192.0.2.7)"),
+        ("client=2001:db8::1 helo=[192.0.2.7]", "[192.0.2.7] (2001:db8::1)"),
+        ("client=192.0.2.7 helo=my printer session=x", "my (192.0.2.7)"),
+        ("client=192.0.2.7 helo=(a session=x", "[192.0.2.7] (192.0.2.7)"),
+        ("uid=1000 helo=localhost", nil), ("client=nobody helo=a.example", nil), ("report of 0", nil),
+    ]
+
+    @Test("names the client that the message came from, if it was one", arguments: clients)
+    func receivedFrom(trace: String, client: String?) throws {
+        let lines = try #require(wireLines(try report([recipient("x@b.example")], trace: trace).octets))
+        #expect(lines.first { $0.hasPrefix("Received-From-MTA") } == client.map { "Received-From-MTA: dns; \($0)" })
+    }
+
+    @Test("returns the message itself to who wants it, if something failed and a part can hold it")
+    func returned() throws {
+        let failed = try recipient("x@b.example")
+        let full = MessageDSN(returned: .full)
+        let text = octets("Subject: hello\r\n\r\n--=_apus-\(MessageID(rawValue: 1).text)\r\nbody\r\n")
+        let lines = try #require(wireLines(try report([failed], header: text, dsn: full).octets))
+        let parts = try partLines(lines)
+        #expect(parts[3].first == "Content-Type: message/rfc822")
+        #expect(parts[3].contains("body"))
+        let eight = octets("Subject: hello\r\n\r\nbl") + [0xFC] + octets("he\r\n")
+        let whole = try report([failed], header: eight, dsn: full)
+        #expect(whole.bodyType == .eightBitMIME)
+        #expect(whole.octets.printableText.contains("Content-Transfer-Encoding: 8bit"))
+        for (header, dsn) in [
+            (text, MessageDSN(returned: .headers)), (text, MessageDSN()),
+            (octets("Subject: x\r\n\r\na\nb\r\n"), full), (octets("Subject: x\r\n\r\na\0\r\n"), full),
+            (octets("Subject: x\r\n\r\n" + String(repeating: "y", count: 999) + "\r\n"), full),
+        ] {
+            let report = try report([failed], header: header, dsn: dsn)
+            #expect(report.bodyType == .sevenBit)
+            #expect(
+                try partLines(try #require(wireLines(report.octets)))[3].first == "Content-Type: text/rfc822-headers")
+        }
+        let delivered = DeliveryReport.Recipient(
+            address: failed.address, original: nil, action: .delivered, code: 250,
+            status: EnhancedStatus(.success, 0, 0), reporter: [], text: [], lastAttempt: nil)
+        let success = try #require(wireLines(try report([delivered], header: text, dsn: full).octets))
+        #expect(try partLines(success)[3].first == "Content-Type: text/rfc822-headers")
     }
 }

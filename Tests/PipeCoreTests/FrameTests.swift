@@ -30,6 +30,12 @@ private func everyFrame() throws -> [UInt8] {
     Hello(.submit, program: "test", capacity: 7).append(to: &octets)
     for request: SubmitRequest in [
         .mail(MailRequest(reversePath: from, bodyType: .eightBitMIME, declaredSize: 12, trace: Array("client=x".utf8))),
+        .mail(
+            MailRequest(
+                reversePath: from, bodyType: .sevenBit, declaredSize: 0, trace: [],
+                dsn: MessageDSN(returned: .full, envelopeID: Array("id+2B".utf8)))),
+        .rcpt(to, RecipientDSN(notify: .never)),
+        .rcpt(to, RecipientDSN(originalRecipient: Array("rfc822;a@b".utf8))),
         .rcpt(to), .data(Array("one,two:3\r\n".utf8)[...]), .abort,
         .commit(CommitRequest(octetCount: 11, prefix: Array("Received: id ".utf8), suffix: Array("; date\r\n".utf8))),
     ] { request.append(to: &octets, channel: 4_000_000_000) }
@@ -43,11 +49,31 @@ private func everyFrame() throws -> [UInt8] {
             Delivery(
                 id: id, reversePath: .null, octetCount: 99, bodyType: .sevenBit, route: route,
                 arrival: Timestamp(microseconds: 5))),
+        .deliver(
+            Delivery(
+                id: id, reversePath: .null, octetCount: 99, bodyType: .sevenBit, route: .bounce,
+                arrival: Timestamp(microseconds: 5), dsn: MessageDSN(returned: .headers),
+                trace: Array("client=x".utf8))),
+        .rcpt(
+            DeliveryRecipient(
+                number: 2, forwardPath: to, originalForwardPath: nil,
+                dsn: RecipientDSN(notify: [.success, .delay], originalRecipient: Array("rfc822;a@b".utf8)))),
+        .fate(
+            RecipientFate(
+                number: 2, action: .delayed,
+                outcome: DeliveryOutcome(
+                    .deferred, code: 0, status: EnhancedStatus(.transient, 4, 1), reporter: "mx", text: "later"),
+                lastAttempt: Timestamp(microseconds: 77), retryLimit: Timestamp(microseconds: 99))),
         .rcpt(DeliveryRecipient(number: 0, forwardPath: to, originalForwardPath: .postmaster)),
         .rcpt(DeliveryRecipient(number: 1, forwardPath: .postmaster, originalForwardPath: nil)),
         .fate(RecipientFate(number: 0, outcome: outcome, lastAttempt: Timestamp(microseconds: 77))), .go, .noted,
     ] { request.append(to: &octets, channel: 12) }
-    for answer: DeliverAnswer in [.want(offset: 1 << 40, octetCount: 65_536), .outcome(number: 1, outcome), .done] {
+    var passedOn = DeliveryOutcome(
+        .delivered, code: 250, status: EnhancedStatus(.success, 0, 0), reporter: "mx", text: "ok")
+    passedOn.hasPassedOnDSN = true
+    for answer: DeliverAnswer in [
+        .want(offset: 1 << 40, octetCount: 65_536), .outcome(number: 1, outcome), .outcome(number: 2, passedOn), .done,
+    ] {
         answer.append(to: &octets, channel: 12)
     }
     for question: AskQuestion in [.check(to), .resolve(.postmaster)] { question.append(to: &octets, channel: 1) }
@@ -64,7 +90,7 @@ private func everyFrame() throws -> [UInt8] {
     func everyCut() throws {
         let octets = try everyFrame()
         let whole = decode([octets[...]])
-        #expect(whole.fault == nil && !whole.isCut && whole.frames.count == 26)
+        #expect(whole.fault == nil && !whole.isCut && whole.frames.count == 33)
         let singly = decode(octets.indices.map { octets[$0...$0] })
         #expect(singly.frames == whole.frames)
         for cut in octets.indices {
@@ -92,7 +118,7 @@ private func everyFrame() throws -> [UInt8] {
             switch frame.verb {
             case .hello: try Hello(frame).append(to: &again)
             case .mail, .rcpt, .data, .commit, .abort:
-                if frame.verb == .rcpt, frame.fieldCount == 3 { fallthrough }
+                if frame.verb == .rcpt, frame.channel == 12 { fallthrough }
                 try SubmitRequest(frame).append(to: &again, channel: frame.channel)
             case .deliver, .fate, .go, .noted: try DeliverRequest(frame).append(to: &again, channel: frame.channel)
             case .more, .queued, .refused: try SubmitAnswer(frame).append(to: &again, channel: frame.channel)

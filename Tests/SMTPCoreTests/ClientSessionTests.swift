@@ -180,7 +180,9 @@ struct ClientSessionTests {
             ("450 greylisted", "deferred 450 4.0.0 greylisted (in reply to RCPT TO)"),
             ("550 no", "failed 550 5.0.0 no (in reply to RCPT TO)"),
             ("550 4.1.1 odd", "failed 550 5.0.0 odd (in reply to RCPT TO)"),
-            ("552 5.2.2 too many", "deferred 452 4.5.3 too many (552 in reply to RCPT TO)"),
+            ("552 too many", "deferred 452 4.5.3 too many (552 in reply to RCPT TO)"),
+            ("552 5.5.3 too many", "deferred 452 4.5.3 too many (552 in reply to RCPT TO)"),
+            ("552 5.2.2 full", "failed 552 5.2.2 full (in reply to RCPT TO)"),
         ])
     func recipientRefused(_ reply: String, _ verdict: String) {
         var talk = Conversation()

@@ -14,10 +14,14 @@ struct CommandParserTests {
         case .success(.extendedHello(let name)): return "extendedHello \(String(decoding: name, as: UTF8.self))"
         case .success(.mail(let path, let parameters)):
             let path = String(decoding: path.octets, as: UTF8.self)
-            return "mail <\(path)> \(parameters.declaredOctetCount) \(parameters.bodyType.rawValue)"
-        case .success(.recipient(let path)):
-            if case .postmaster = path { return "recipient postmaster" }
-            return "recipient <\(String(decoding: path.octets, as: UTF8.self))>"
+            let returned = parameters.dsn.returned.map { " \($0)" } ?? ""
+            let id = parameters.dsn.envelopeID.isEmpty ? "" : " id=\(parameters.dsn.envelopeID.printableText)"
+            return "mail <\(path)> \(parameters.declaredOctetCount) \(parameters.bodyType.rawValue)\(returned)\(id)"
+        case .success(.recipient(let path, let dsn)):
+            let notify = dsn.notify.map { " \($0.octets.printableText)" } ?? ""
+            let original = dsn.originalRecipient.isEmpty ? "" : " \(dsn.originalRecipient.printableText)"
+            if case .postmaster = path { return "recipient postmaster\(notify)\(original)" }
+            return "recipient <\(String(decoding: path.octets, as: UTF8.self))>\(notify)\(original)"
         case .success(.verify(let path)):
             return "verify \(path.map { String(decoding: $0.octets, as: UTF8.self) } ?? "word")"
         case .success(let command): return "\(command)"
@@ -71,6 +75,23 @@ struct CommandParserTests {
     func recipient(line: String, expected: String) { #expect(self.parse(line) == expected) }
 
     @Test(
+        "reads what a sender wishes about reports (RFC 3461)",
+        arguments: [
+            ("MAIL FROM:<a@b> RET=FULL ENVID=QQ314159", "mail <a@b> 0 7bit full id=QQ314159"),
+            ("MAIL FROM:<a@b> ret=hdrs size=5 envid=a+2Bb", "mail <a@b> 5 7bit headers id=a+2Bb"),
+            ("MAIL FROM:<> ENVID=x RET=HDRS", "mail <> 0 7bit headers id=x"),
+            ("RCPT TO:<a@b> NOTIFY=NEVER", "recipient <a@b> NEVER"),
+            ("RCPT TO:<a@b> notify=delay,success", "recipient <a@b> SUCCESS,DELAY"),
+            (
+                "RCPT TO:<a@b> ORCPT=rfc822;c+2Bd@e NOTIFY=SUCCESS,FAILURE",
+                "recipient <a@b> SUCCESS,FAILURE rfc822;c+2Bd@e"
+            ),
+            ("RCPT TO:<postmaster> ORCPT=x400;/C+3Da/S+3Db", "recipient postmaster x400;/C+3Da/S+3Db"),
+            ("RCPT TO:<a@b> ORCPT=UTF-8;\\x{17C}uk@b", "recipient <a@b> UTF-8;\\x{17C}uk@b"),
+        ])
+    func reportWishes(line: String, expected: String) { #expect(self.parse(line) == expected) }
+
+    @Test(
         "refuses everything else, with its reason",
         arguments: [
             ("", "unknownCommand"), ("   ", "unknownCommand"), ("FOO", "unknownCommand"), ("QUIT!", "unknownCommand"),
@@ -96,13 +117,29 @@ struct CommandParserTests {
             ("MAIL FROM:<a@b> SIZE=100000000000000000000", "parameterValue"),
             ("MAIL FROM:<a@b> BODY=BINARYMIME", "parameterValue"),
             ("MAIL FROM:<a@b> BODY=7BIT BODY=7BIT", "parameterValue"),
-            ("MAIL FROM:<a@b> RET=HDRS", "unknownParameter"), ("MAIL FROM:<a@b> =", "unknownParameter"),
+            ("MAIL FROM:<a@b> RET=", "parameterValue"), ("MAIL FROM:<a@b> RET=BODY", "parameterValue"),
+            ("MAIL FROM:<a@b> RET=FULL RET=FULL", "parameterValue"), ("MAIL FROM:<a@b> ENVID=", "parameterValue"),
+            ("MAIL FROM:<a@b> ENVID=a=b", "parameterValue"), ("MAIL FROM:<a@b> ENVID=a+2", "parameterValue"),
+            ("MAIL FROM:<a@b> ENVID=a+0Ab", "parameterValue"), ("MAIL FROM:<a@b> ENVID=1 ENVID=2", "parameterValue"),
+            ("MAIL FROM:<a@b> ENVID=" + String(repeating: "x", count: 101), "parameterValue"),
+            ("MAIL FROM:<a@b> NOTIFY=NEVER", "unknownParameter"), ("MAIL FROM:<a@b> =", "unknownParameter"),
             ("RCPT", "recipientSyntax"), ("RCPT FROM:<a@b>", "recipientSyntax"), ("RCPT TO:a@b", "recipientSyntax"),
             ("RCPT TO:<a@b>x", "recipientSyntax"),
             ("RCPT TO:<>", "recipientAddress"), ("RCPT TO:<user>", "recipientAddress"),
             ("RCPT TO:<a@b", "recipientAddress"),
             ("RCPT TO:<@x:postmaster>", "recipientAddress"),
-            ("RCPT TO:<a@b> NOTIFY=NEVER", "unknownParameter"),
+            ("RCPT TO:<a@b> RET=FULL", "unknownParameter"), ("RCPT TO:<a@b> SIZE=1", "unknownParameter"),
+            ("RCPT TO:<a@b> NOTIFY", "parameterValue"), ("RCPT TO:<a@b> NOTIFY=", "parameterValue"),
+            ("RCPT TO:<a@b> NOTIFY=SOMETIMES", "parameterValue"), ("RCPT TO:<a@b> NOTIFY=SUCCESS,", "parameterValue"),
+            ("RCPT TO:<a@b> NOTIFY=NEVER,DELAY", "parameterValue"),
+            ("RCPT TO:<a@b> NOTIFY=DELAY NOTIFY=DELAY", "parameterValue"),
+            ("RCPT TO:<a@b> ORCPT=a@b", "parameterValue"), ("RCPT TO:<a@b> ORCPT=rfc822;", "parameterValue"),
+            ("RCPT TO:<a@b> ORCPT=;a@b", "parameterValue"), ("RCPT TO:<a@b> ORCPT=rf c;a@b", "parameterValue"),
+            ("RCPT TO:<a@b> ORCPT=rfc822;a+0D+0Ab", "parameterValue"),
+            ("RCPT TO:<a@b> ORCPT=utf-8;a\\x{D800}@b", "parameterValue"),
+            ("RCPT TO:<a@b> ORCPT=utf-8;a\\x{0A}@b", "parameterValue"),
+            ("RCPT TO:<a@b> ORCPT=utf-8;a+2B@b", "parameterValue"),
+            ("RCPT TO:<a@b> ORCPT=rfc822;" + String(repeating: "x", count: 494), "parameterValue"),
         ])
     func faults(line: String, expected: String) { #expect(self.parse(line) == expected) }
 

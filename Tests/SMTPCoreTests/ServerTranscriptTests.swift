@@ -118,8 +118,10 @@ private struct Peer {
                 let size = parameters.declaredOctetCount
                 self.told.append("mail <\(path.octets.printableText)> \(size) \(parameters.bodyType.rawValue)")
                 verdict = .accepted(.senderAccepted)
-            case .checkRecipient(let path):
-                self.told.append("rcpt <\(path.octets.printableText)>")
+            case .checkRecipient(let path, let dsn):
+                let notify = dsn.notify.map { " notify=\($0.octets.printableText)" } ?? ""
+                let original = dsn.originalRecipient.isEmpty ? "" : " orcpt=\(dsn.originalRecipient.printableText)"
+                self.told.append("rcpt <\(path.octets.printableText)>\(notify)\(original)")
                 verdict = self.judge(path)
             case .verify(let path):
                 self.told.append("verify <\(path.octets.printableText)>")
