@@ -15,7 +15,8 @@ LEFT_OUT = {"listen.tls", "listen.certificate", "listen.private-key", "hostname"
 # Keys whose default is no value that could be written.
 SAMPLES = {"local.recipient-delimiter": '"+"', "remote.smarthost": '"127.0.0.1:9"', "remote.address-family": '"ipv4-first"',
            "remote.own-addresses": '["192.0.2.1"]', "dns.resolvers": '["127.0.0.1:9", "127.0.0.2"]', "dns.resolver-file": '"/etc/hosts"',
-           "bounce.postmaster": '"alice"', "destination.match": '"*.example.org"', "destination.connections-max": "5",
+           "bounce.postmaster": '"alice"', "bounce.double-bounces": '"discard"', "bounce.language": '"en"',
+           "bounce.languages": '["*.example.org en"]', "destination.match": '"*.example.org"', "destination.connections-max": "5",
            "destination.messages-per-connection-max": "9", "destination.messages-per-minute-max": "600",
            "sendmail.origin": '"apus.test"', "sendmail.senders": '"any"', "sendmail.trusted-users": '["nobody"]',
            "domains.relay-certificates": '["' + "AB:" * 31 + 'AB"]', "remote.ca-file": '"/etc/ssl/certs/ca-certificates.crt"',
@@ -48,7 +49,8 @@ class EverySetting(unittest.TestCase):
             if not row or path in LEFT_OUT or path.split(".")[0] in ("tls", "certificate"):
                 continue
             value = SAMPLES.get(path) or written(row.group(3).strip("`"))
-            if path == "local.aliases":
+            # Files that are not there are a mistake; test_dsn and others have them.
+            if path in ("local.aliases", "bounce.templates"):
                 continue
             self.assertIsNotNone(value, f"{path}: no value for the default {row.group(3)}; add a sample")
             sections.setdefault(table, []).append(f"{row.group(1)} = {value}\n")
