@@ -148,7 +148,7 @@ let package = Package(
         tests("SettingsTests", ["Settings", "PipeCore", "Unix"]),
         tests("SupervisorTests", ["Supervisor", "Settings", "PipeCore"]),
         tests("FuzzTargetTests", ["FuzzTargets"]),
-        tests("HouseTests", []),
+        tests("HouseTests", ["MailTypes"]),
     ]
 )
 

@@ -160,7 +160,7 @@ package struct BounceAgent {
     private static func end(
         _ job: inout Job, _ channel: UInt32, _ kind: DeliveryOutcome.Kind, _ reason: String, _ answers: inout [UInt8]
     ) {
-        let status = EnhancedStatus(kind == .failed ? .permanent : .transient, 0, 0)
+        let status = kind == .failed ? EnhancedStatus(.permanent, 0, 0) : EnhancedStatus(.transient, 0, 0)
         let outcome = DeliveryOutcome(kind, code: 0, status: status, reporter: "apus-bounce", text: reason)
         for recipient in job.recipients {
             DeliverAnswer.outcome(number: recipient.number, outcome).append(to: &answers, channel: channel)

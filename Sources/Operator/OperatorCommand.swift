@@ -2,6 +2,7 @@
 
 import ArgumentParser
 import Glibc
+import MailTypes
 import PipeCore
 import Settings
 import Unix
@@ -12,6 +13,7 @@ struct OperatorCommand: ParsableCommand {
         commandName: "apus", abstract: "Checks and operates Apus, the mail transfer agent.",
         subcommands: [
             CheckCommand.self, StatusCommand.self, QueueCommand.self, ExplainCommand.self, SettingsCommand.self,
+            StatusCodesCommand.self,
             PasswordCommand.self,
         ])
 
@@ -164,6 +166,25 @@ struct StatusCommand: ParsableCommand {
             _ = try connection.ask(.count, []) { AnswerObject.append($0, to: &objects) }
         } catch { return nil }
         return objects.first
+    }
+}
+
+/// `apus status-codes`: what the enhanced status codes of Apus mean.
+struct StatusCodesCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "status-codes", abstract: "Shows by which status codes the programs say that something has failed."
+    )
+
+    @Argument(help: "Only codes that begin with this.") var code: String?
+    @Flag(help: "Write the table of Documentation/status-codes.md.") var markdown = false
+
+    func run() throws {
+        guard !self.markdown else { return Terminal.write(StatusRegister.markdown) }
+        for row in StatusRegister.all {
+            let status = row.status.octets.printableText
+            guard self.code.map({ status.hasPrefix($0) }) ?? true else { continue }
+            Terminal.write("\(row.code == 0 ? "   " : String(row.code)) \(status)  \(row.program): \(row.about)\n")
+        }
     }
 }
 

@@ -188,9 +188,15 @@ extension Scheduler {
     }
 
     private static func expired(_ last: DeliveryOutcome?) -> DeliveryOutcome {
-        let text = Array("delivery time expired".utf8) + (last.map { Array("; last: ".utf8) + $0.text } ?? [])
+        var text = Array("delivery time expired".utf8)
+        if let last {
+            // The words are ours, so the reply stands within them.
+            text += Array("; last: ".utf8)
+            if last.code > 0 { text += Array("\(last.code) ".utf8) + last.status.octets + [ASCII.space] }
+            text += last.text
+        }
         return DeliveryOutcome(
-            .failed, code: last?.code ?? 0, status: EnhancedStatus(.permanent, 4, 7),
+            .failed, code: 0, status: EnhancedStatus(.permanent, 4, 7),
             reporter: last?.reporter ?? Array("apus-queue".utf8), text: text)
     }
 

@@ -113,7 +113,8 @@ extension ClientSession {
                 silence == .timeout ? "the server did not answer in time" : "the server closed the connection")
         case .connecting, .greeting, .hello, .startTLS, .envelope, .content:
             let text = silence == .timeout ? "The server did not answer in time" : "The server closed the connection"
-            let status = EnhancedStatus(.transient, 4, silence == .timeout ? 1 : 2)
+            let status =
+                silence == .timeout ? EnhancedStatus(.transient, 4, 1) : EnhancedStatus(.transient, 4, 2)
             return self.fail(self.ours("\(text)\(self.stage.suffix)", status), canQuit: false)
         }
     }

@@ -25,7 +25,7 @@ extension ClientSession {
         if let sizeMax = self.capabilities.sizeMax, sizeMax > 0, transaction.octetCount > sizeMax {
             self.settleRest(
                 DeliveryOutcome(
-                    .failed, code: 552, status: EnhancedStatus(.permanent, 3, 4), reporter: self.peerName,
+                    .failed, code: 0, status: EnhancedStatus(.permanent, 3, 4), reporter: self.peerName,
                     text: Array(
                         "The message has \(transaction.octetCount) octets, the server takes at most \(sizeMax)".utf8)))
             return self.conclude(nil, next: .ready)

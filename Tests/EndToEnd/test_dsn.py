@@ -4,14 +4,16 @@ import email
 import email.policy
 import json
 import os
+import pwd
 import shutil
 import smtplib
 import subprocess
 import unittest
 
 import postfix
-from apus import Apus, HERE
+from apus import Apus, HERE, binaries
 from peers import Sink, free_port, slurp, wait_for
+from pipes import Deliveries, Part
 
 DSN = ("PIPELINING", "8BITMIME", "SIZE 104857600", "ENHANCEDSTATUSCODES", "DSN")
 PLAIN = DSN[:-1]
@@ -355,8 +357,8 @@ class Parsers(unittest.TestCase):
             self.assertEqual({a: r[0].actions[0][2] for a, r in found.items()}, expected)
             return {a: octets for a, (_, _, octets) in found.items()}, expected
 
-    def test_flufl_bounce_and_sisimai_know_every_recipient_and_that_he_failed(self):
-        octets, expected = self.collect()
+    def hold_against_parsers(self, octets, expected):
+        """`octets` are reports by the address that each is about, `expected` the statuses."""
         try:
             from flufl.bounce import all_failures
         except ImportError:
@@ -366,14 +368,43 @@ class Parsers(unittest.TestCase):
             self.assertEqual((set(temporary), permanent), (set(), {address.encode()}), report.decode())
         if subprocess.run(["perl", "-MSisimai", "-e1"], stderr=subprocess.DEVNULL).returncode:
             self.skipTest("Sisimai is not installed (libsisimai-perl)")
+        # It reads a mailbox; reports that were not put into one have CR LF.
+        mailbox = b"".join(b"From MAILER-DAEMON Thu Jan  1 00:00:00 1970\n" + r.replace(b"\r\n", b"\n") + b"\n" for r in octets.values())
         script = "my $v = Sisimai->dump(\\do { local $/; <STDIN> }, delivered => 1); print $v"
-        for address, report in octets.items():
-            done = subprocess.run(["perl", "-MSisimai", "-e", script], input=b"From MAILER-DAEMON Thu Jan  1 00:00:00 1970\n" + report,
-                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=True)
-            (row,) = json.loads(done.stdout)
-            self.assertEqual((row["recipient"], row["action"]), (address, "failed"), row)
-            if not expected[address].endswith(".0.0"):
-                self.assertEqual(row["deliverystatus"], expected[address], row)
+        done = subprocess.run(["perl", "-MSisimai", "-e", script], input=mailbox, stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=True)
+        rows = {row["recipient"]: row for row in json.loads(done.stdout)}
+        self.assertEqual(set(rows), set(expected))
+        for address, status in expected.items():
+            self.assertEqual(rows[address]["action"], "failed", rows[address])
+            # Where no status was given Sisimai guesses one from the words.
+            if not status.endswith(".0.0"):
+                self.assertEqual(rows[address]["deliverystatus"], status, rows[address])
+
+    def test_flufl_bounce_and_sisimai_know_every_recipient_and_that_he_failed(self):
+        self.hold_against_parsers(*self.collect())
+
+    def test_they_know_every_failure_of_the_register(self):
+        table = subprocess.run([os.path.join(binaries(), "apus"), "status-codes", "--markdown"], check=True,
+                               stdout=subprocess.PIPE, text=True).stdout
+        rows = [[cell.strip() for cell in line.split("|")[1:5]] for line in table.splitlines()[2:]]
+        rows = [row for row in rows if row[0].startswith("5")]
+        self.assertGreater(len(rows), 30)
+        reports, expected = {}, {}
+        for number, (status, code, program, about) in enumerate(rows):
+            address = f"r{number}@elsewhere.example"
+            # What a server like ours says is its reply; the rest are the words of our own programs.
+            reporter = "mx.elsewhere.example[192.0.2.1]:25" if program == "apus-smtpd" else program
+            part = Part(os.path.join(binaries(), "apus-bounce"), {"hostname": "mx.example.org"}, "deliver",
+                        **Apus.identity_of(pwd.getpwnam("nobody").pw_uid) if os.geteuid() == 0 else {})
+            self.addCleanup(part.kill)
+            deliveries = Deliveries(part)
+            deliveries.begin("001k0yhzfbbyh", "bounce:", b"Subject: s\r\n\r\nx\r\n", [address],
+                             fate=(code or 0, status, reporter, about.replace("`", "")))
+            job = deliveries.run()[1]
+            reports[address] = b"".join(fields[0] for verb, fields in job["exchange"] if verb == b"data")
+            expected[address] = status
+            part.kill()
+        self.hold_against_parsers(reports, expected)
 
     def test_success_and_delay_are_no_bounce_to_flufl(self):
         try:

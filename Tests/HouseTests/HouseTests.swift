@@ -6,7 +6,7 @@ import Foundation
 import Testing
 
 /// The tree as text.
-private enum Tree {
+enum Tree {
     static let root = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
         .deletingLastPathComponent()
 

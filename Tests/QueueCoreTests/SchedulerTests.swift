@@ -141,7 +141,7 @@ private let delivered = DeliveryOutcome(
         let ending = talk.tell(.doneReceived(DeliveryID(1))).settlements.first?.endings.first
         #expect(ending?.status == .expired)
         #expect(ending?.outcome?.status == EnhancedStatus(.permanent, 4, 7))
-        #expect(ending?.outcome?.text.printableText == "delivery time expired; last: try later")
+        #expect(ending?.outcome?.text.printableText == "delivery time expired; last: 450 4.2.0 try later")
     }
 
     @Test("all failures of a message go to the bounce agent together, once nothing of it is under way")

@@ -217,7 +217,7 @@ struct ClientSessionTests {
         var talk = Conversation(offering: "SIZE 99")
         #expect(
             talk.begin("b@example.net", octetCount: 100)
-                == conclude("failed 552 5.3.4 The message has 100 octets, the server takes at most 99"))
+                == conclude("failed 0 5.3.4 The message has 100 octets, the server takes at most 99"))
         #expect(talk.session.isReady)
         #expect(talk.begin("b@example.net", octetCount: 99) == .send(octets("MAIL FROM:<a@example.org> SIZE=99\r\n")))
 
