@@ -53,6 +53,7 @@ extension Array where Element == UInt8 {
         self.append(field: record.prefix)
         self.append(record.dsn.returned?.rawValue ?? 0)
         self.append(field: record.dsn.envelopeID)
+        self.append(record.isVERP ? 1 : 0)
     }
 
     package mutating func append(_ record: RecipientRecord) {
@@ -163,10 +164,13 @@ extension MessageRecord {
         let trace = Array(try reader.field())
         let prefix = Array(try reader.field())
         let dsn = reader.isOld ? MessageDSN() : try Self.dsn(&reader)
+        let mark = reader.isOld ? 0 : try reader.number(1)
+        guard mark <= 1 else { throw RecordFault() }
         try reader.end()
         self.init(
             id: id, reversePath: reversePath, bodyType: body == 1 ? .eightBitMIME : .sevenBit, arrival: arrival,
-            expiry: expiry, prefix: prefix, contentOctetCount: count, trace: trace, dsn: dsn)
+            expiry: expiry, prefix: prefix, contentOctetCount: count, trace: trace, dsn: dsn,
+            isVERP: mark == 1)
     }
 
     private static func dsn(_ reader: inout RecordReader) throws(RecordFault) -> MessageDSN {

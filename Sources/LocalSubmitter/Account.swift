@@ -11,6 +11,7 @@ struct LocalServer {
     let hasEightBitMIME: Bool
     /// RFC 3461.
     private(set) var hasDSN = false
+    private(set) var hasVERP = false
     /// What addresses without a domain are completed with: `XORIGIN example.org`; its name if it says nothing.
     private(set) var origin: [UInt8]
 
@@ -21,6 +22,7 @@ struct LocalServer {
         for line in lines.dropFirst() {
             let words = line.split(separator: ASCII.space)
             if words.first?.equalsIgnoringCase(Array("DSN".utf8)) == true { self.hasDSN = true }
+            if words.first?.equalsIgnoringCase(Array("XVERP".utf8)) == true { self.hasVERP = true }
             guard words.count == 2, words[0].equalsIgnoringCase(Array("XORIGIN".utf8)) else { continue }
             self.origin = Array(words[1])
         }

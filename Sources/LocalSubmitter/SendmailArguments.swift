@@ -41,6 +41,8 @@ struct SendmailArguments: Equatable {
     var notify: String?
     var returned: String?
     var envelopeID: String?
+    /// `-XV`: a reverse-path for each recipient.
+    var isVERP = false
     var recipients: [String] = []
 
     /// Options with a value, attached or as the next word, that change nothing here.
@@ -87,6 +89,7 @@ struct SendmailArguments: Equatable {
             case "N": return self.notify = try Self.value(letter, letters, &rest)
             case "R": return self.returned = try Self.value(letter, letters, &rest)
             case "V": return self.envelopeID = try Self.value(letter, letters, &rest)
+            case "X" where letters == "V": return self.isVERP = true
             case _ where Self.ignoredWithValue.contains(letter):
                 _ = try Self.value(letter, letters, &rest)
                 return

@@ -120,7 +120,15 @@ package struct SendmailProgram {
         var mail = Array("MAIL FROM:<".utf8) + sender + [ASCII.greater]
         if server.hasEightBitMIME { mail += Array(" BODY=8BITMIME".utf8) }
         if server.hasDSN, let returned = self.arguments.returned { mail += Array(" RET=\(returned)".utf8) }
-        if server.hasDSN, let id = self.arguments.envelopeID { mail += Array(" ENVID=\(id)".utf8) }
+        if server.hasDSN, let id = self.arguments.envelopeID {
+            mail += Array(" ENVID=".utf8) + Xtext.encode(Array(id.utf8))
+        }
+        if self.arguments.isVERP {
+            guard server.hasVERP else {
+                throw SubmissionSocket.Fault(text: "-XV: the server does not know VERP", status: .unavailable)
+            }
+            mail += Array(" XVERP".utf8)
+        }
         try Self.expect(try socket.ask(mail), "the sender <\(sender.printableText)>")
         var seen: Set<[UInt8]> = []
         for recipient in recipients where seen.insert(recipient).inserted {

@@ -16,11 +16,14 @@ package struct MailRequest: Equatable, Sendable {
     package let priority: MailPriority
     /// What the sender wishes about reports.
     package let dsn: MessageDSN
+    /// Whether each recipient's copy is to have a reverse-path of its own (`ReversePath.variable`).
+    package let isVERP: Bool
 
     package init(
         reversePath: ReversePath, bodyType: BodyType, declaredSize: UInt64, trace: [UInt8],
-        priority: MailPriority = .normal, dsn: MessageDSN = MessageDSN()
+        priority: MailPriority = .normal, dsn: MessageDSN = MessageDSN(), isVERP: Bool = false
     ) {
+        self.isVERP = isVERP
         self.dsn = dsn
         self.priority = priority
         self.reversePath = reversePath
@@ -55,11 +58,15 @@ package enum SubmitRequest: Equatable, Sendable {
     case commit(CommitRequest)
     case abort
 
+    private static let verp = Array("verp".utf8)
+
     /// Reads a frame; its channel is `frame.channel`.
     package init(_ frame: Frame) throws(FrameFault) {
         switch frame.verb {
         case .mail:
-            try frame.expectFields(4...7)
+            try frame.expectFields(4...8)
+            let isVERP = frame.fieldCount > 7
+            guard !isVERP || frame[7].elementsEqual(Self.verp) else { throw FrameFault(.badField, .mail) }
             self = .mail(
                 MailRequest(
                     reversePath: try frame.value(ReversePath(octets: frame[0])),
@@ -67,7 +74,7 @@ package enum SubmitRequest: Equatable, Sendable {
                     declaredSize: try frame.number(2),
                     trace: Array(frame[3]),
                     priority: frame.fieldCount > 4 ? try frame.value(MailPriority(octets: frame[4])) : .normal,
-                    dsn: try frame.messageDSN(from: 5)))
+                    dsn: try frame.messageDSN(from: 5), isVERP: isVERP))
         case .rcpt:
             try frame.expectFields(1...3)
             self = .rcpt(try frame.value(ForwardPath(octets: frame[0])), try frame.recipientDSN(from: 1))
@@ -95,8 +102,9 @@ package enum SubmitRequest: Equatable, Sendable {
             octets.appendField(mail.bodyType.octets)
             octets.appendField(number: mail.declaredSize)
             octets.appendField(mail.trace)
-            if mail.priority != .normal || !mail.dsn.isEmpty { octets.appendField(mail.priority.octets) }
-            octets.appendFields(mail.dsn)
+            if mail.priority != .normal || !mail.dsn.isEmpty || mail.isVERP { octets.appendField(mail.priority.octets) }
+            octets.appendFields(mail.dsn, isFilled: mail.isVERP)
+            if mail.isVERP { octets.appendField(Self.verp) }
             octets.endFrame(start)
         case .rcpt(let path, let dsn):
             let start = octets.beginFrame(.rcpt, channel)

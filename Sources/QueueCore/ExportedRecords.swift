@@ -25,6 +25,7 @@ extension MessageRecord {
         ]
         if let returned = self.dsn.returned { fields.append(NamedOctets("ret", returned.octets)) }
         if !self.dsn.envelopeID.isEmpty { fields.append(NamedOctets("envid", self.dsn.envelopeID)) }
+        if self.isVERP { fields.append(NamedOctets("verp", Array("true".utf8))) }
         return fields
     }
 }
@@ -41,6 +42,7 @@ struct ImportedEnvelope {
     private var trace: [UInt8]?
     private var returned: ReturnedContent?
     private var envelopeID: [UInt8]?
+    private var isVERP: Bool?
 
     /// The prefix is a header field or two.
     private static let prefixOctetCountMax: UInt64 = 65_535
@@ -66,6 +68,7 @@ struct ImportedEnvelope {
             case "envid":
                 let id = MessageDSN.isEnvelopeID(field.value) ? field.value : nil
                 (isNew, isGood) = Self.set(&self.envelopeID, id)
+            case "verp": (isNew, isGood) = Self.set(&self.isVERP, field.value.elementsEqual("true".utf8) ? true : nil)
             default: throw ImportFault("the envelope has a field \"\(field.name.printableText)\", which is not known")
             }
             try field.check(isNew, isGood)
@@ -86,7 +89,8 @@ struct ImportedEnvelope {
         return MessageRecord(
             id: self.id, reversePath: reversePath, bodyType: bodyType, arrival: arrival, expiry: expiry,
             prefix: prefix, contentOctetCount: contentOctetCount, trace: trace,
-            dsn: MessageDSN(returned: self.returned, envelopeID: self.envelopeID ?? []))
+            dsn: MessageDSN(returned: self.returned, envelopeID: self.envelopeID ?? []),
+            isVERP: self.isVERP ?? false)
     }
 }
 

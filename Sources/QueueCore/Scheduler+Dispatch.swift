@@ -192,7 +192,9 @@ extension Scheduler {
         var recipients: [RecipientRecord] = []
         var rest = job.numbers[...]
         let id = self.makeDeliveryID()
-        while recipients.count < self.limits.recipientCountPerDeliveryMax, let number = rest.popFirst() {
+        // Copies with reverse-paths of their own go one by one, and are reported so.
+        let most = record.isVERP ? 1 : self.limits.recipientCountPerDeliveryMax
+        while recipients.count < most, let number = rest.popFirst() {
             // An operator may have taken it away since, and a number may stand in the line twice.
             guard let index = self.messages[job.message]?.index(of: number),
                 let recipient = self.messages[job.message]?.recipients[index], recipient.phase == .waiting,

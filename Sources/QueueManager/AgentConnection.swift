@@ -43,10 +43,14 @@ final class AgentConnection: LinkReceiver, SubmissionHome {
         let channel = order.id.rawValue
         self.channels[channel] = OpenDelivery(message: order.message.id, isReport: order.route == .bounce)
         let message = order.message
+        var reversePath = message.reversePath
+        if message.isVERP, let recipient = order.recipients.first {
+            reversePath = reversePath.variable(for: recipient.originalPath ?? recipient.forwardPath)
+        }
         link.send { octets in
             DeliverRequest.deliver(
                 Delivery(
-                    id: message.id, reversePath: message.reversePath, octetCount: message.octetCount,
+                    id: message.id, reversePath: reversePath, octetCount: message.octetCount,
                     bodyType: message.bodyType, route: order.route, arrival: message.arrival, dsn: message.dsn,
                     trace: order.route == .bounce ? message.trace : [])
             ).append(to: &octets, channel: channel)

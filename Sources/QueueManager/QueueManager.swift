@@ -356,7 +356,8 @@ package final class QueueManager {
             record: MessageRecord(
                 id: id, reversePath: submission.mail.reversePath, bodyType: submission.mail.bodyType, arrival: now,
                 expiry: now.advanced(by: self.settings.lifetime), prefix: prefix,
-                contentOctetCount: submission.octetCount, trace: submission.mail.trace, dsn: submission.mail.dsn),
+                contentOctetCount: submission.octetCount, trace: submission.mail.trace, dsn: submission.mail.dsn,
+                isVERP: self.settings.isVERP(submission.mail)),
             recipients: records, content: submission.takeRest(), contentOffset: offset)
         submission.isCommitting = true
         if let delivery = submission.reported {

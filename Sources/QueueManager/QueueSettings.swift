@@ -24,11 +24,13 @@ struct QueueSettings: Equatable, Sendable {
     let scheduler: SchedulerLimits
     private let highPrioritySenders: [SenderPattern]
     private let lowPrioritySenders: [SenderPattern]
+    private let verpSenders: [SenderPattern]
 
     private static let names: Set<String> = [
         "directory", "paused", "lifetime", "retry-min", "retry-max", "message-size-max", "recipients-max", "reserve",
         "size-max", "cache-size", "deliveries-max", "destination-deliveries-max", "delivery-recipients-max",
         "window-recipients-max", "high-priority-sender", "low-priority-sender", "destination", "delay-report-after",
+        "verp-sender",
     ]
 
     init(_ table: SettingsTable) throws(SettingsFault) {
@@ -66,6 +68,13 @@ struct QueueSettings: Equatable, Sendable {
         let expected = "a sender such as user@example.org, @example.org, @*.example.org or <>"
         self.highPrioritySenders = try table.values("high-priority-sender", expected) { SenderPattern(text: $0) }
         self.lowPrioritySenders = try table.values("low-priority-sender", expected) { SenderPattern(text: $0) }
+        self.verpSenders = try table.values("verp-sender", expected) { SenderPattern(text: $0) }
+    }
+
+    /// Whether each recipient's copy has a reverse-path of its own.
+    func isVERP(_ mail: MailRequest) -> Bool {
+        guard mail.reversePath != .null else { return false }
+        return mail.isVERP || self.verpSenders.contains { $0.matches(mail.reversePath) }
     }
 
     /// How urgent a message is: what is said of its sender here, otherwise what its submitter wishes.

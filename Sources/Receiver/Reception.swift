@@ -118,6 +118,8 @@ final class Reception: ServerIntake, ServerConnectionHolder {
 
     func checkSender(_ path: ReversePath, _ parameters: MailParameters) -> ServerSession.Verdict? {
         self.mail = Mail(reversePath: path, parameters: parameters)
+        // It was not announced to anybody else.
+        if parameters.isVERP, self.uid == nil { return .refused(.parameterUnknown) }
         if self.isSubmission, !self.isTrusted {
             // Without a way to say who it is there is no use in asking for it.
             let isAnyUserKnown = !self.authenticationOffer.mechanisms.isEmpty
@@ -267,7 +269,8 @@ final class Reception: ServerIntake, ServerConnectionHolder {
             mail.submission = self.desk.queue.begin(
                 MailRequest(
                     reversePath: mail.reversePath, bodyType: mail.parameters.bodyType,
-                    declaredSize: mail.parameters.declaredOctetCount, trace: self.trace, dsn: mail.parameters.dsn),
+                    declaredSize: mail.parameters.declaredOctetCount, trace: self.trace, dsn: mail.parameters.dsn,
+                    isVERP: mail.parameters.isVERP),
                 for: self)
         }
         guard let submission = mail.submission else { return self.refuse(path, .queueUnavailable) }

@@ -32,10 +32,14 @@ package struct MailParameters: Hashable, Sendable {
     package var bodyType: BodyType
     /// RET= and ENVID= (RFC 3461).
     package var dsn: MessageDSN
+    /// XVERP, as Postfix has it: for the programs of this machine.
+    package var isVERP: Bool
 
     package init(
-        declaredOctetCount: UInt64 = 0, bodyType: BodyType = .sevenBit, dsn: MessageDSN = MessageDSN()
+        declaredOctetCount: UInt64 = 0, bodyType: BodyType = .sevenBit, dsn: MessageDSN = MessageDSN(),
+        isVERP: Bool = false
     ) {
+        self.isVERP = isVERP
         self.dsn = dsn
         self.declaredOctetCount = declaredOctetCount
         self.bodyType = bodyType

@@ -171,6 +171,8 @@ package enum CommandParser {
     private static let auth: [UInt8] = Array("AUTH".utf8)
     private static let returned: [UInt8] = Array("RET".utf8)
     private static let envelopeID: [UInt8] = Array("ENVID".utf8)
+    private static let verp: [UInt8] = Array("XVERP".utf8)
+    private static let verpDelimiters: [UInt8] = Array("+=".utf8)
     private static let notify: [UInt8] = Array("NOTIFY".utf8)
     private static let originalRecipient: [UInt8] = Array("ORCPT".utf8)
 
@@ -247,6 +249,12 @@ package enum CommandParser {
             } else if keyword.equalsIgnoringCase(Self.envelopeID) {
                 guard parameters.dsn.envelopeID.isEmpty, MessageDSN.isEnvelopeID(value) else { return .parameterValue }
                 parameters.dsn.envelopeID = Array(value)
+            } else if keyword.equalsIgnoringCase(Self.verp) {
+                // There are only these delimiters here.
+                guard !parameters.isVERP, value.isEmpty || value.elementsEqual(Self.verpDelimiters) else {
+                    return .parameterValue
+                }
+                parameters.isVERP = true
             } else {
                 return .unknownParameter
             }

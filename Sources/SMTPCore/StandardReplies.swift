@@ -40,7 +40,7 @@ extension Reply {
         let keywords =
             ["PIPELINING", "SIZE \(mailOctetCountMax)"] + (offersTLS ? ["STARTTLS"] : [])
             + ["8BITMIME", "ENHANCEDSTATUSCODES", "DSN"]
-        let local = origin.map { [Array("XORIGIN ".utf8) + $0] } ?? []
+        let local = origin.map { [Array("XORIGIN ".utf8) + $0, Array("XVERP".utf8)] } ?? []
         return Reply(250, nil, lines: [hostname] + keywords.map { Array($0.utf8) } + local)
     }
 
@@ -165,7 +165,7 @@ extension Reply {
         554, EnhancedStatus(.permanent, 5, 0), "Protocol error: you spoke before our reply")
     static let noValidRecipients = Reply(554, EnhancedStatus(.permanent, 5, 1), "No valid recipients")
     static let contentLineTooLong = Reply(554, EnhancedStatus(.permanent, 6, 0), "A line of the message is too long")
-    static let parameterUnknown = Reply(555, EnhancedStatus(.permanent, 5, 4), "Unknown parameter")
+    package static let parameterUnknown = Reply(555, EnhancedStatus(.permanent, 5, 4), "Unknown parameter")
 }
 
 extension CommandFault {

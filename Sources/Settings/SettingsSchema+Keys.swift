@@ -322,6 +322,10 @@ extension SettingsSchema {
 
     private static let bounce: [SettingKey] = [
         SettingKey(
+            "bounce.verp-senders", .sender, .list, for: [(.queue, "verp-sender")], default: "none",
+            "Senders whose mail goes out with a reverse-path for each recipient (VERP): `list+joe=example.net@example.org`, so that "
+                + "what comes back tells whom it is about. Each recipient's copy then is a delivery of its own."),
+        SettingKey(
             "bounce.delay-report-after", .duration(0...year), for: [(.queue, "delay-report-after")], default: "4 h",
             "After how long a sender is told, once, that a recipient's mail is still tried. `0`: never."),
         SettingKey(

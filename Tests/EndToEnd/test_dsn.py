@@ -322,6 +322,44 @@ class Restraint(unittest.TestCase):
                 self.assertTrue(apus.logged("to=<nobody-here@apus.test>", "status=reported" if count else "status=dropped"))
 
 
+class VERP(unittest.TestCase):
+    """Reverse-paths that tell whom a report is about."""
+
+    def test_the_copies_of_a_list_have_their_own_and_what_comes_back_reaches_its_owner(self):
+        sink = Sink({"RCPT": lambda line: "550 5.1.1 no" if "gone@" in line else None}, extensions=DSN)
+        self.addCleanup(sink.close)
+        apus = Apus(smarthost=f"127.0.0.1:{sink.port}")
+        self.addCleanup(apus.close)
+        apus.write_settings(local=f'aliases = "{apus.aliases}"', extra='[bounce]\nverp-senders = ["list@apus.test"]\n')
+        with open(apus.aliases, "w") as f:
+            f.write("list: bob\n")
+        apus.own()
+        apus.start()
+        send(apus.port, ["x@elsewhere.example", "gone@elsewhere.example", "alice@apus.test"], sender="list@apus.test")
+        report = slurp(apus.wait_delivered(1, "bob")[0])
+        self.assertEqual(Report(report).actions, [("gone@elsewhere.example", "failed", "5.1.1")])
+        self.assertIn(b"\nDelivered-To: bob@apus.test\n", report)
+        self.assertIn(b"\nTo: <list+gone=elsewhere.example@apus.test>\n", report)
+        self.assertIn(b"Return-Path: <list+alice=apus.test@apus.test>\n", slurp(apus.wait_delivered(1)[0]))
+        apus.wait_empty()
+        self.assertEqual([m[:2] for m in sink.messages], [("list+x=elsewhere.example@apus.test", ["x@elsewhere.example"])])
+
+    def test_sendmail_asks_for_them_and_nobody_else_can(self):
+        sink = Sink(extensions=DSN)
+        self.addCleanup(sink.close)
+        with Apus(smarthost=f"127.0.0.1:{sink.port}") as apus:
+            subprocess.run(
+                [os.path.join(apus.folder, "sendmail"), "-XV", "-f", "news@apus.test", "x@elsewhere.example", "y+z@elsewhere.example"],
+                input=b"Subject: s\n\nx\n", check=True, env={"APUS_SUBMIT_SOCKET": os.path.join(apus.root, "state/submit")},
+                **apus.identity())
+            apus.wait_empty()
+            self.assertEqual(sorted(m[0] for m in sink.messages), [
+                "news+x=elsewhere.example@apus.test", "news+y+z=elsewhere.example@apus.test"])
+            with smtplib.SMTP("127.0.0.1", apus.port, timeout=20) as client:
+                client.ehlo("client.example")
+                self.assertEqual(client.mail("a@b.example", ["XVERP"])[0], 555)
+
+
 class Parsers(unittest.TestCase):
     """Programs that read reports for a living."""
 

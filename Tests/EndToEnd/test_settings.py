@@ -16,7 +16,7 @@ LEFT_OUT = {"listen.tls", "listen.certificate", "listen.private-key", "hostname"
 SAMPLES = {"local.recipient-delimiter": '"+"', "remote.smarthost": '"127.0.0.1:9"', "remote.address-family": '"ipv4-first"',
            "remote.own-addresses": '["192.0.2.1"]', "dns.resolvers": '["127.0.0.1:9", "127.0.0.2"]', "dns.resolver-file": '"/etc/hosts"',
            "bounce.postmaster": '"alice"', "bounce.double-bounces": '"discard"', "bounce.language": '"en"',
-           "bounce.languages": '["*.example.org en"]', "destination.match": '"*.example.org"', "destination.connections-max": "5",
+           "bounce.verp-senders": '["@lists.example.org"]', "bounce.languages": '["*.example.org en"]', "destination.match": '"*.example.org"', "destination.connections-max": "5",
            "destination.messages-per-connection-max": "9", "destination.messages-per-minute-max": "600",
            "sendmail.origin": '"apus.test"', "sendmail.senders": '"any"', "sendmail.trusted-users": '["nobody"]',
            "domains.relay-certificates": '["' + "AB:" * 31 + 'AB"]', "remote.ca-file": '"/etc/ssl/certs/ca-certificates.crt"',

@@ -26,6 +26,8 @@ import Testing
         let list = try self.read("-f <> -G -N never -R hdrs -V id7 -- -odd@example.org")
         #expect(list.sender == "<>" && list.isRelayed && list.notify == "never" && list.returned == "hdrs")
         #expect(list.envelopeID == "id7" && list.recipients == ["-odd@example.org"])
+        let verp = try self.read("-XV -f news@example.org a@b")
+        #expect(verp.isVERP && verp.sender == "news@example.org" && verp.recipients == ["a@b"])
     }
 
     @Test(
@@ -33,7 +35,8 @@ import Testing
         arguments: [
             "-O DeliveryMode=b a@b", "-ODeliveryMode=b a@b", "-odb -oeq -om a@b", "-o x a@b", "-C /etc/x a@b",
             "-L tag a@b",
-            "-h 5 a@b", "-pSMTP:here a@b", "-X /tmp/log a@b", "-em -n -U a@b", "-d0.1 a@b", "-bm a@b", "-Ac a@b",
+            "-h 5 a@b", "-pSMTP:here a@b", "-X /tmp/log a@b", "-X/tmp/Vlog a@b", "-em -n -U a@b", "-d0.1 a@b",
+            "-bm a@b", "-Ac a@b",
         ])
     func ignored(line: String) throws {
         let arguments = try self.read(line)

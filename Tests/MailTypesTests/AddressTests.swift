@@ -206,3 +206,22 @@ import Testing
         #expect(octets == Array("-9223372036854775808184467440737095516150".utf8))
     }
 }
+
+@Suite struct VariableReversePathTests {
+    static let paths: [(String, String, String)] = [
+        ("list@example.org", "joe@example.net", "list+joe=example.net@example.org"),
+        ("list@example.org", "joe+tag@example.net", "list+joe+tag=example.net@example.org"),
+        ("list@example.org", "postmaster", "list@example.org"),
+        ("list@example.org", "\"j o\"@example.net", "list@example.org"),
+        ("list@example.org", "joe@[192.0.2.1]", "list@example.org"),
+        ("", "joe@example.net", ""),
+        ("list@example.org", String(repeating: "j", count: 245) + "@example.net", "list@example.org"),
+    ]
+
+    @Test("a reverse-path of a recipient's own names him, or is the plain one", arguments: paths)
+    func variable(sender: String, recipient: String, expected: String) throws {
+        let path = try #require(ReversePath(octets: Array(sender.utf8)))
+        let to = try #require(ForwardPath(octets: Array(recipient.utf8)))
+        #expect(path.variable(for: to).octets.printableText == expected)
+    }
+}

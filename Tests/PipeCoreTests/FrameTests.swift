@@ -34,6 +34,7 @@ private func everyFrame() throws -> [UInt8] {
             MailRequest(
                 reversePath: from, bodyType: .sevenBit, declaredSize: 0, trace: [],
                 dsn: MessageDSN(returned: .full, envelopeID: Array("id+2B".utf8)))),
+        .mail(MailRequest(reversePath: from, bodyType: .sevenBit, declaredSize: 0, trace: [], isVERP: true)),
         .rcpt(to, RecipientDSN(notify: .never)),
         .rcpt(to, RecipientDSN(originalRecipient: Array("rfc822;a@b".utf8))),
         .rcpt(to), .data(Array("one,two:3\r\n".utf8)[...]), .abort,
@@ -90,7 +91,7 @@ private func everyFrame() throws -> [UInt8] {
     func everyCut() throws {
         let octets = try everyFrame()
         let whole = decode([octets[...]])
-        #expect(whole.fault == nil && !whole.isCut && whole.frames.count == 33)
+        #expect(whole.fault == nil && !whole.isCut && whole.frames.count == 34)
         let singly = decode(octets.indices.map { octets[$0...$0] })
         #expect(singly.frames == whole.frames)
         for cut in octets.indices {
