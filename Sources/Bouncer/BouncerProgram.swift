@@ -12,7 +12,7 @@ import Unix
 /// | `hostname` | required |
 /// | `postmaster` | an address; without it a report that fails is dropped |
 /// | `double-bounces` | `postmaster` or `discard` |
-/// | `template` | `NUMBER|LINE`: a line of the template with that number; any number of them, in order |
+/// | `template` | `NUMBER\|LINE`: a line of the template with that number; any number of them, in order |
 /// | `language` | that of those of whom nothing else is known |
 /// | `language-of` | `DOMAIN LANGUAGE`, any number; the first that matches counts |
 /// | `returned-size-max` | in octets |
