@@ -8,8 +8,7 @@ struct ReplyBody {
     private static let limits = ReplyParser.Limits(lineOctetCountMax: 120, lineCountMax: 8, textOctetCountMax: 300)
 
     private var script: FuzzScript
-    private var session = ClientSession(
-        helloName: Array("us.example".utf8), peerName: Array("mx.example".utf8), encryption: .opportunistic)
+    private var session: ClientSession
     private var isUnderWay = false
     private var hasSentContent = false
     private var recipientCount = 0
@@ -29,7 +28,12 @@ struct ReplyBody {
         try body.converse(whole.replies, whole.fault)
     }
 
-    private init(script: FuzzScript) { self.script = script }
+    private init(script: FuzzScript) {
+        self.script = script
+        self.session = ClientSession(
+            helloName: Array("us.example".utf8), peerName: Array("mx.example".utf8), encryption: .opportunistic,
+            isAuthenticating: script.stream.count % 2 == 1)
+    }
 
     private static func parse(_ pieces: [ArraySlice<UInt8>]) -> (replies: [PeerReply], fault: ReplyFault?) {
         var parser = ReplyParser(limits: Self.limits)
@@ -91,6 +95,13 @@ struct ReplyBody {
             try hold(!self.isUnderWay && !self.session.isSecured, "TLS where it cannot begin")
             try self.feed(self.script.next(4) == 1 ? .handshakeFailed("no") : .secured)
             if self.session.isSecured { try hold(self.session.capabilities == Capabilities(), "capabilities are kept") }
+        case .seekProof, .passChallenge:
+            try hold(!self.isUnderWay, "an exchange of credentials within a message")
+            let isLast = self.script.next(2) == 0
+            try self.feed(
+                .proved(
+                    self.script.next(5) == 4
+                        ? .none("no") : .response(.plain, self.script.next(3) == 0 ? nil : [0, 1, 2], isLast: isLast)))
         case .sendContent:
             try hold(self.isUnderWay && !self.hasSentContent, "content without a transaction")
             if self.script.next(5) != 4 {

@@ -106,6 +106,10 @@ package enum StatusRegister {
         RegisteredStatus("apus-remote", .transient, 4, 3, 0, "the DNS does not answer, or in error"),
         RegisteredStatus("apus-remote", .transient, 5, 0, 0, "the server does not keep to SMTP"),
         RegisteredStatus("apus-remote", .transient, 5, 3, 452, "552 in reply to RCPT: too many recipients, once"),
+        RegisteredStatus(
+            "apus-remote", .transient, 7, 0, 0,
+            "we cannot authenticate ourselves: no password, no TLS that is good enough, no mechanism in common"),
+        RegisteredStatus("apus-remote", .transient, 7, 8, 0, "the server does not take our credentials"),
         RegisteredStatus("apus-remote", .transient, 7, 4, 0, "TLS is demanded, and the server does not offer it"),
         RegisteredStatus(
             "apus-remote", .transient, 7, 5, 0, "the handshake of TLS failed, or the certificate is not good enough"),

@@ -31,6 +31,8 @@ package struct DestinationSetting: Equatable, Sendable {
     package let numbers: [String: Int]
     /// What is asked of these hosts; nil for what is asked of all.
     package let tls: TLSDemand?
+    /// As whom we authenticate ourselves to these hosts; nil: we do not.
+    package let user: [UInt8]?
 
     /// The names of the numbers, with what each may be.
     package static let ranges: [(name: String, range: ClosedRange<Int>)] = [
@@ -52,8 +54,16 @@ package struct DestinationSetting: Equatable, Sendable {
         }
         var numbers: [String: Int] = [:]
         var tls: TLSDemand?
+        var user: [UInt8]?
         for word in words {
             let parts = word.split(separator: "=", maxSplits: 1).map(String.init)
+            if parts.count == 2, parts[0] == "user" {
+                guard parts[1].utf8.count <= SASLLimits.userOctetCountMax else {
+                    throw SettingsFault("destination", "user is longer than \(SASLLimits.userOctetCountMax) octets")
+                }
+                user = Array(parts[1].utf8)
+                continue
+            }
             if parts.count == 2, parts[0] == "tls" {
                 guard let demand = TLSDemand(rawValue: parts[1]) else {
                     throw SettingsFault("destination", "\(word) is not one of \(TLSDemand.list)")
@@ -69,5 +79,6 @@ package struct DestinationSetting: Equatable, Sendable {
         self.pattern = pattern
         self.numbers = numbers
         self.tls = tls
+        self.user = user
     }
 }

@@ -104,7 +104,7 @@ package struct Frame: Sendable {
     private static func fieldOctetCountMax(_ verb: Verb?) -> Int {
         switch verb {
         case .data: FrameLimits.dataOctetCountMax
-        case .begin, .answer, .challenge: FrameLimits.credentialOctetCountMax
+        case .begin, .answer, .challenge, .proof: FrameLimits.credentialOctetCountMax
         default: FrameLimits.fieldOctetCountMax
         }
     }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The dialect `vault` (pipes.md §7): exchanges of credentials, carried from apus-smtpd to apus-vault.
+// The dialect `vault` (pipes.md §7): exchanges of credentials, carried to apus-vault by apus-smtpd for clients that prove
+// to us who they are, and by apus-remote where we prove it to others.
 
 package import MailTypes
 
@@ -25,10 +26,26 @@ package struct ExchangeBeginning: Equatable, Sendable {
     }
 }
 
-/// From the one who speaks with the client. A channel is one exchange.
+/// What an exchange begins with in which we are the client.
+package struct AccountLogin: Equatable, Sendable {
+    /// Whose server it is: the next hop's domain or address.
+    package var host: [UInt8]
+    package var user: [UInt8]
+    /// What the server offers.
+    package var mechanisms: [SASLMechanism]
+
+    package init(host: [UInt8], user: [UInt8], mechanisms: [SASLMechanism]) {
+        self.host = host
+        self.user = user
+        self.mechanisms = mechanisms
+    }
+}
+
+/// From the one who speaks with the client, or with the server. A channel is one exchange.
 package enum VaultRequest: Equatable, Sendable {
     case begin(ExchangeBeginning)
-    /// The client's response to a challenge.
+    case login(AccountLogin)
+    /// The client's response to a challenge; in a `login` the server's challenge.
     case answer([UInt8])
     /// The exchange is given up; there is no answer.
     case cancel
@@ -49,6 +66,14 @@ package enum VaultRequest: Equatable, Sendable {
             beginning.endPointBinding = Array(frame[4])
             beginning.certificate = Array(frame[5])
             self = .begin(beginning)
+        case .login:
+            try frame.expectFields(3)
+            guard (1...255).contains(frame[0].count), (1...SASLLimits.userOctetCountMax).contains(frame[1].count)
+            else { throw FrameFault(.badField, .login) }
+            self = .login(
+                AccountLogin(
+                    host: Array(frame[0]), user: Array(frame[1]),
+                    mechanisms: frame[2].split(separator: ASCII.space).compactMap { SASLMechanism(octets: $0) }))
         case .answer:
             try frame.expectFields(1)
             self = .answer(Array(frame[0]))
@@ -69,6 +94,9 @@ package enum VaultRequest: Equatable, Sendable {
             ]
             if let response = beginning.initialResponse { fields.append(response) }
             octets.appendFrame(.begin, channel, fields)
+        case .login(let login):
+            let mechanisms = login.mechanisms.map(\.rawValue).joined(separator: " ")
+            octets.appendFrame(.login, channel, [login.host, login.user, Array(mechanisms.utf8)])
         case .answer(let response): octets.appendFrame(.answer, channel, [response])
         case .cancel: octets.appendFrame(.cancel, channel)
         }
@@ -81,6 +109,9 @@ package enum VaultAnswer: Equatable, Sendable {
     case mechanisms([SASLMechanism])
     /// For the client.
     case challenge([UInt8])
+    /// For the server: the mechanism, and a response if it is our turn to speak. Only after the last one the server's
+    /// word for success may be believed.
+    case proof(SASLMechanism, response: [UInt8]?, isLast: Bool)
     /// The end: it is this user.
     case granted(user: [UInt8])
     /// The end: it is nobody. The reason is one word, for the log alone; the user is whom the client wanted to be, empty
@@ -102,6 +133,15 @@ package enum VaultAnswer: Equatable, Sendable {
         case .challenge:
             try frame.expectFields(1)
             self = .challenge(Array(frame[0]))
+        case .proof:
+            try frame.expectFields(2...3)
+            guard frame[1].elementsEqual("last".utf8) || frame[1].elementsEqual("more".utf8) else {
+                throw FrameFault(.badField, .proof)
+            }
+            self = .proof(
+                try frame.value(SASLMechanism(octets: frame[0])),
+                response: frame.fieldCount == 3 ? Array(frame[2]) : nil,
+                isLast: frame[1].elementsEqual("last".utf8))
         case .granted:
             try frame.expectFields(1)
             guard (1...SASLLimits.userOctetCountMax).contains(frame[0].count) else {
@@ -124,6 +164,10 @@ package enum VaultAnswer: Equatable, Sendable {
         case .mechanisms(let mechanisms):
             octets.appendFrame(.mechanisms, channel, mechanisms.map { Array($0.rawValue.utf8) })
         case .challenge(let challenge): octets.appendFrame(.challenge, channel, [challenge])
+        case .proof(let mechanism, let response, let isLast):
+            var fields = [Array(mechanism.rawValue.utf8), Array((isLast ? "last" : "more").utf8)]
+            if let response { fields.append(response) }
+            octets.appendFrame(.proof, channel, fields)
         case .granted(let user): octets.appendFrame(.granted, channel, [user])
         case .denied(let reason, let user): octets.appendFrame(.denied, channel, [reason, user])
         case .later(let text):

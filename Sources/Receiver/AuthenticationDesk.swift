@@ -2,6 +2,7 @@
 
 import MailTypes
 import NIOCore
+import PipeDrivers
 import SMTPCore
 import Unix
 

@@ -36,7 +36,8 @@ package final class ReceiverProgram: LoopProgram {
                 register: ServerRegister(eventLoop: eventLoop), queue: QueueClient(eventLoop: eventLoop),
                 lookup: LookupClient(eventLoop: eventLoop), certificates: ReceiverCertificates(),
                 authentication: AuthenticationDesk(
-                    vault: VaultClient(eventLoop: eventLoop), eventLoop: eventLoop, terms: settings.authentication),
+                    vault: VaultClient(program: "apus-smtpd", eventLoop: eventLoop), eventLoop: eventLoop,
+                    terms: settings.authentication),
                 processNumber: UInt32(bitPattern: getpid()))
         } catch {
             Self.log(error)

@@ -5,6 +5,7 @@
 import MailTypes
 import NIOCore
 import PipeCore
+import PipeDrivers
 import SMTPCore
 import SMTPDrivers
 import TLSEngine
@@ -140,7 +141,7 @@ extension Reception: CredentialCarrier {
             self.question = nil
             self.logAuthentication(failure: text.printableText, user: [], mechanism)
             self.connection?.conclude(.refused(.authenticationUnavailable))
-        case .mechanisms, nil:
+        case .mechanisms, .proof, nil:
             self.question = nil
             self.vaultLost()
         }

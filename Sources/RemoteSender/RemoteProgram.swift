@@ -73,11 +73,12 @@ private final class RemoteAgent: LoopProgram {
     }
 
     private func open(_ ends: LinkEnds) {
+        if ends.dialect == .vault { return self.sender.authentication.use(ends) }
         guard ends.dialect == .deliver else {
             var line = LogLine("link-fault")
             line.add("peer", ends.peer)
             line.add("dialect", ends.dialect.rawValue)
-            line.add("reason", "apus-remote speaks deliver only")
+            line.add("reason", "apus-remote speaks deliver, and vault")
             line.write()
             ends.input.close()
             if ends.output != ends.input { ends.output.close() }

@@ -88,6 +88,11 @@ struct RemoteSettings: Sendable {
         self.destinations.first { $0.pattern.matches(nextHop) }?.tls ?? self.tls
     }
 
+    /// As whom we authenticate ourselves to the hosts of this next hop; nil: we do not.
+    func user(_ nextHop: NextHop) -> [UInt8]? {
+        self.destinations.first { $0.pattern.matches(nextHop) }?.user
+    }
+
     /// Messages on one connection to this next hop.
     func messagesPerConnectionMax(_ nextHop: NextHop) -> Int {
         self.destinations.first { $0.pattern.matches(nextHop) }?.numbers["messages-per-connection-max"]

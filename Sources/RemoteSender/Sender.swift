@@ -22,6 +22,7 @@ final class Sender {
     private(set) var settings: RemoteSettings
     private var resolver: Resolver?
     private let encryption: SenderEncryption
+    let authentication: SenderAuthentication
     private var pool = ConnectionPool()
     /// Whose message a connection carries.
     private var users: [UInt64: Attempt] = [:]
@@ -42,6 +43,7 @@ final class Sender {
         self.settings = settings
         self.eventLoop = eventLoop
         self.encryption = SenderEncryption(settings)
+        self.authentication = SenderAuthentication(eventLoop: eventLoop)
         self.resolver = self.makeResolver()
     }
 
@@ -139,7 +141,7 @@ final class Sender {
         let connection = ClientConnection(
             number: self.nextNumber(), peerName: candidate.octets, helloName: self.settings.helloName,
             timeLimits: self.settings.timeLimits, replyLimits: RemoteSettings.replyLimits, encryption: encryption,
-            user: self, eventLoop: self.eventLoop)
+            isAuthenticating: self.settings.user(attempt.nextHop) != nil, user: self, eventLoop: self.eventLoop)
         self.pool.insert(connection, nextHop: attempt.nextHop)
         self.use(connection, for: attempt)
         self.scheduleTick()
@@ -291,8 +293,21 @@ extension Sender: ClientConnectionUser {
             line.add("trust", tls.isVerified ? "verified" : "none")
             if tls.isResumed { line.add("resumed", "true") }
         }
+        if let user = self.authentication.end(connection) { line.add("user", user) }
         line.write()
         connection.begin(attempt.transaction())
+    }
+
+    func connectionWantsProof(_ connection: ClientConnection) {
+        guard let attempt = self.users[connection.number], let user = self.settings.user(attempt.nextHop) else {
+            return connection.prove(.none("the settings have changed"))
+        }
+        self.authentication.begin(
+            connection, user: user, nextHop: attempt.nextHop, isLocal: attempt.candidate?.address.isLoopback == true)
+    }
+
+    func connectionWasChallenged(_ connection: ClientConnection, _ challenge: [UInt8]) {
+        self.authentication.challenged(connection, challenge)
     }
 
     func connectionWantsContent(_ connection: ClientConnection, offset: UInt64, octetCount: Int) {
@@ -358,6 +373,7 @@ extension Sender: ClientConnectionUser {
     }
 
     func connectionClosed(_ connection: ClientConnection) {
+        _ = self.authentication.end(connection)
         self.pool.remove(connection)
         if let attempt = self.users.removeValue(forKey: connection.number) { attempt.leaveConnection() }
         self.serveWaiting()

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import MailTypes
+package import MailTypes
 
 /// What a server offers in its answer to EHLO (RFC 5321 §4.1.1.1), as far as the client uses it.
 package struct Capabilities: Hashable, Sendable {
@@ -12,6 +12,8 @@ package struct Capabilities: Hashable, Sendable {
     package var hasStartTLS = false
     /// RFC 3461.
     package var hasDSN = false
+    /// RFC 4954, as far as Apus knows them.
+    package var mechanisms: [SASLMechanism] = []
     /// RFC 1870. Nil: not offered. 0: offered without a fixed limit.
     package var sizeMax: UInt64?
 
@@ -32,12 +34,23 @@ package struct Capabilities: Hashable, Sendable {
                 self.hasStartTLS = true
             } else if Self.equals(keyword, "DSN") {
                 self.hasDSN = true
+            } else if Self.equals(keyword, "AUTH") {
+                self.add(words.dropFirst())
+            } else if Self.equals(keyword.prefix(5), "AUTH=") {
+                // Why: what servers said before RFC 2554, and say still for old clients.
+                self.add([keyword.dropFirst(5)] + words.dropFirst())
             } else if Self.equals(keyword, "SIZE") {
                 self.sizeMax = words.count > 1 ? words[1].decimal() ?? 0 : 0
             } else if let equals = keyword.firstIndex(of: ASCII.equals), Self.equals(keyword[..<equals], "SIZE") {
                 // Why: "SIZE=1000" was never right, and is what some appliances say.
                 self.sizeMax = keyword[(equals + 1)...].decimal() ?? 0
             }
+        }
+    }
+
+    private mutating func add(_ names: some Sequence<ArraySlice<UInt8>>) {
+        for mechanism in names.compactMap({ SASLMechanism(octets: $0) }) where !self.mechanisms.contains(mechanism) {
+            self.mechanisms.append(mechanism)
         }
     }
 

@@ -13,6 +13,7 @@ extension ClientSession.Stage {
         case .hello: " (in reply to EHLO)"
         case .startTLS: " (in reply to STARTTLS)"
         case .handshake: " (during the TLS handshake)"
+        case .authentication: " (in reply to AUTH)"
         case .mail: " (in reply to MAIL FROM)"
         case .recipient: " (in reply to RCPT TO)"
         case .data: " (in reply to DATA)"
@@ -111,7 +112,7 @@ extension ClientSession {
         case .securing:
             return self.failHandshake(
                 silence == .timeout ? "the server did not answer in time" : "the server closed the connection")
-        case .connecting, .greeting, .hello, .startTLS, .envelope, .content:
+        case .connecting, .greeting, .hello, .startTLS, .authenticating, .envelope, .content:
             let text = silence == .timeout ? "The server did not answer in time" : "The server closed the connection"
             let status =
                 silence == .timeout ? EnhancedStatus(.transient, 4, 1) : EnhancedStatus(.transient, 4, 2)

@@ -59,6 +59,8 @@ package struct ClientSession: Sendable {
         case secured
         /// The handshake has failed, in words for a person.
         case handshakeFailed(String)
+        /// Answers `seekProof` and `passChallenge`.
+        case proved(Proof)
         case replied(PeerReply)
         case replyFaulted(ReplyFault)
         /// Send this. Only while `isReady`; at any other time the session takes it for lost and concludes without a verdict.
@@ -77,6 +79,10 @@ package struct ClientSession: Sendable {
         case send([UInt8])
         /// Begin the handshake of TLS; what was read and not used before must not be used after it.
         case startTLS
+        /// We are to say who we are, by one of `capabilities.mechanisms`: feed `proved`.
+        case seekProof
+        /// The server's challenge, for whoever has the password: feed `proved`.
+        case passChallenge([UInt8])
         /// The server knows us: `begin` may come. Once a connection.
         case announceReady
         /// The server said 354: send content, encoded, with the end marker; then feed `contentSent`.
@@ -108,6 +114,8 @@ package struct ClientSession: Sendable {
         /// The answer to STARTTLS.
         case startTLS
         case handshake
+        /// The answer to AUTH, or our own proof.
+        case authentication
         /// The answer to MAIL, or to RSET before it.
         case mail
         case recipient
@@ -127,12 +135,14 @@ package struct ClientSession: Sendable {
         case connecting
         /// → `hello`
         case greeting
-        /// EHLO or HELO sent. → `hello` (HELO after EHLO), `startTLS`, `ready`
+        /// EHLO or HELO sent. → `hello` (HELO after EHLO), `startTLS`, `authenticating`, `ready`
         case hello(isExtended: Bool)
-        /// STARTTLS sent. → `securing`, `ready`
+        /// STARTTLS sent. → `securing`, `authenticating`, `ready`
         case startTLS
         /// → `greeting` (implicit), `hello`
         case securing
+        /// → `ready`
+        case authenticating(AuthenticationTurn)
         /// → `envelope`
         case ready
         /// Waiting for the reply to this step. → `envelope`, `content`, `loneDot`, `ready`
@@ -167,6 +177,8 @@ package struct ClientSession: Sendable {
     private let encryption: Encryption
     /// Whether all that is said is said under TLS.
     package private(set) var isSecured = false
+    /// Whether we have still to say who we are.
+    var isAuthenticating: Bool
     /// Whether the connection was lost to a handshake that failed.
     package internal(set) var hasHandshakeFailed = false
     /// Messages that were begun on this connection.
@@ -181,8 +193,12 @@ package struct ClientSession: Sendable {
     /// The server may still hold an envelope, so that RSET must come before the next MAIL.
     var needsReset = false
 
-    package init(helloName: [UInt8], peerName: [UInt8], encryption: Encryption = .none) {
+    /// - Parameter isAuthenticating: whether we say who we are before the first message.
+    package init(
+        helloName: [UInt8], peerName: [UInt8], encryption: Encryption = .none, isAuthenticating: Bool = false
+    ) {
         self.encryption = encryption
+        self.isAuthenticating = isAuthenticating
         self.helloName = helloName
         self.peerName = peerName
     }
@@ -197,6 +213,7 @@ package struct ClientSession: Sendable {
         case .hello: .hello
         case .startTLS: .startTLS
         case .securing: .handshake
+        case .authenticating: .authentication
         case .ready: .idle
         case .envelope(.reset), .envelope(.mail): .mail
         case .envelope(.recipient): .recipient
@@ -226,6 +243,8 @@ package struct ClientSession: Sendable {
         case .handshakeFailed(let reason):
             guard self.phase == .securing else { return self.breakOff(.disconnection) }
             return self.failHandshake(reason)
+        case .proved(let proof):
+            return self.prove(proof)
         case .replied(let reply):
             return self.hear(reply)
         case .replyFaulted(let fault):
@@ -246,9 +265,8 @@ package struct ClientSession: Sendable {
                 return .send(Array("QUIT\r\n".utf8))
             case .quitting:
                 return .wait
-            case .connecting, .greeting, .hello, .startTLS, .securing, .envelope, .content, .finalReply, .loneDot,
-                .spent(canQuit: false),
-                .closed:
+            case .connecting, .greeting, .hello, .startTLS, .securing, .authenticating, .envelope, .content,
+                .finalReply, .loneDot, .spent(canQuit: false), .closed:
                 self.phase = .closed
                 return .close
             }
@@ -284,10 +302,11 @@ package struct ClientSession: Sendable {
             }
             guard self.encryption == .required else {
                 // RFC 3207 §4: it goes on as if the command had not been given.
-                self.phase = .ready
-                return .announceReady
+                return self.becomeReady()
             }
             return self.fail(self.outcome(.deferred, reply, to: self.stage.suffix), canQuit: true)
+        case .authenticating(let turn):
+            return self.hear(reply, to: turn)
         case .envelope(let step):
             return self.hear(reply, to: step)
         case .content:
@@ -316,8 +335,7 @@ package struct ClientSession: Sendable {
             }
             if self.encryption == .required { return self.failForWantOfTLS("the server does not offer it") }
         }
-        self.phase = .ready
-        return .announceReady
+        return self.becomeReady()
     }
 
     private mutating func secured() -> Action {

@@ -46,7 +46,7 @@ package struct ClientTimeLimits: Hashable, Sendable {
         case .connection: self.connection
         case .greeting: self.greeting
         // Each is an answer to what opens a session.
-        case .hello, .startTLS, .handshake: self.hello
+        case .hello, .startTLS, .handshake, .authentication: self.hello
         case .mail: self.mail
         case .recipient: self.recipient
         case .data: self.data
@@ -62,6 +62,10 @@ package struct ClientTimeLimits: Hashable, Sendable {
 package protocol ClientConnectionUser: AnyObject {
     /// The server knows us: `begin` may be called.
     func connectionBecameReady(_ connection: ClientConnection)
+    /// We are to say who we are, with a mechanism of the server's: call `prove`.
+    func connectionWantsProof(_ connection: ClientConnection)
+    /// The server has answered with a challenge: call `prove`.
+    func connectionWasChallenged(_ connection: ClientConnection, _ challenge: [UInt8])
     /// Octets of the content are wanted: hand exactly these to `provide`, in any number of parts. One wish at a time.
     func connectionWantsContent(_ connection: ClientConnection, offset: UInt64, octetCount: Int)
     /// The transaction is over, or none will begin. If `isReady` is false, no other can.
@@ -128,6 +132,8 @@ package final class ClientConnection: ChannelInboundHandler {
 
     // What is told to the user at the end of an event, so that all replies of one read are heard first.
     private var isReadyToTell = false
+    /// A challenge, or nil within for the beginning.
+    private var proofToTell: [UInt8]??
     private var conclusionToTell: ClientSession.Conclusion?
 
     // The content under way.
@@ -144,8 +150,8 @@ package final class ClientConnection: ChannelInboundHandler {
     /// - Parameter user: must outlive the connection.
     package init(
         number: UInt64, peerName: [UInt8], helloName: [UInt8], timeLimits: ClientTimeLimits,
-        replyLimits: ReplyParser.Limits, encryption: ClientEncryption?, user: any ClientConnectionUser,
-        eventLoop: any EventLoop
+        replyLimits: ReplyParser.Limits, encryption: ClientEncryption?, isAuthenticating: Bool,
+        user: any ClientConnectionUser, eventLoop: any EventLoop
     ) {
         self.number = number
         self.peerName = peerName
@@ -154,7 +160,8 @@ package final class ClientConnection: ChannelInboundHandler {
         self.eventLoop = eventLoop
         self.encryption = encryption
         self.session = ClientSession(
-            helloName: helloName, peerName: peerName, encryption: encryption?.kind ?? .none)
+            helloName: helloName, peerName: peerName, encryption: encryption?.kind ?? .none,
+            isAuthenticating: isAuthenticating)
         self.parser = ReplyParser(limits: replyLimits)
     }
 
@@ -204,6 +211,13 @@ package final class ClientConnection: ChannelInboundHandler {
                 text: Array(reason.utf8)))
         self.tell()
         self.ended()
+    }
+
+    /// What we say of who we are.
+    package func prove(_ proof: ClientSession.Proof) {
+        guard !self.isClosed else { return }
+        self.perform(self.session.receive(.proved(proof)))
+        self.settle()
     }
 
     /// Sends a message; `connectionConcluded` follows. Only while `isReady`.
@@ -314,6 +328,8 @@ package final class ClientConnection: ChannelInboundHandler {
         case .wait: break
         case .send(let octets): self.write(octets, promise: nil)
         case .startTLS: self.startTLS()
+        case .seekProof: self.proofToTell = .some(nil)
+        case .passChallenge(let challenge): self.proofToTell = .some(challenge)
         case .announceReady: self.isReadyToTell = true
         case .sendContent:
             self.encoder = DataEncoder()
@@ -349,6 +365,14 @@ package final class ClientConnection: ChannelInboundHandler {
     }
 
     private func tell() {
+        if let challenge = self.proofToTell {
+            self.proofToTell = nil
+            if let challenge {
+                self.user.connectionWasChallenged(self, challenge)
+            } else {
+                self.user.connectionWantsProof(self)
+            }
+        }
         if self.isReadyToTell {
             self.isReadyToTell = false
             if self.isReady { self.user.connectionBecameReady(self) }

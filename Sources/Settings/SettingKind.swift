@@ -32,6 +32,8 @@ package enum SettingKind: Equatable, Sendable {
     case address
     /// The name of a user who gets mail.
     case user
+    /// The name of an account at another server, without blanks.
+    case accountName
     /// A mailbox, or the name of a local user.
     case recipient
     /// One character of an address that is no letter and no digit, or none.
@@ -82,7 +84,8 @@ package enum SettingKind: Equatable, Sendable {
         case .later(let text):
             throw Fault(text)
         case .text, .hostname, .domain, .path, .file, .network, .socketAddress, .resolver, .nextHop, .address,
-            .user, .recipient, .delimiter, .mailbox, .domainPattern, .sender, .language, .languageRule, .fingerprint,
+            .user, .accountName, .recipient, .delimiter, .mailbox, .domainPattern, .sender, .language, .languageRule,
+            .fingerprint,
             .word:
             guard case .string(let text) = value else {
                 throw Self.wrongType(value, "a string", hint: "put it into quotation marks")
@@ -128,6 +131,10 @@ package enum SettingKind: Equatable, Sendable {
             return text
         case .user:
             guard Route.isUserName(octets) else { throw Fault("\"\(text)\" is not the name of a user") }
+            return text
+        case .accountName:
+            guard (1...SASLLimits.userOctetCountMax).contains(octets.count), octets.allSatisfy({ $0 > ASCII.space })
+            else { throw Fault("\"\(text)\" is not the name of an account", hint: "it has no blanks in it") }
             return text
         case .recipient:
             guard MailAddress(octets: octets) != nil || Route.isUserName(octets) else {

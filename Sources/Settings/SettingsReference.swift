@@ -67,6 +67,7 @@ package enum SettingsReference {
         case .language: "language tag"
         case .languageRule: isMany ? "pairs of domain pattern and language tag" : "domain pattern and language tag"
         case .user: isMany ? "user names" : "user name"
+        case .accountName: "name of an account"
         case .nextHop: "next hop"
         case .recipient: "mail address or user name"
         case .delimiter: "one character, or none"

@@ -175,6 +175,11 @@ extension SettingsSchema {
                 "remote.ca-file", .file, for: [(.remote, "ca-file")], default: "/etc/ssl/certs/ca-certificates.crt",
                 "The authorities whose certificates `verify` and `implicit` believe, in PEM."),
             SettingKey(
+                "remote.passwords", .file, for: [(.vault, "remote-passwords")], default: "none",
+                "The file of our own accounts at other servers, for apus-vault alone: lines of a host (as in "
+                    + "`destination.match`, without a star), a user and a password. `destination.user` says where they are used."
+            ),
+            SettingKey(
                 "remote.smarthost", .nextHop, for: [(.lookup, "smarthost")], default: "none: MX look-up",
                 "The host that all mail to other servers is handed to: `example.org` (its MX), `[mail.example.org]:587` "
                     + "(that host) or `192.0.2.1:25`."),
@@ -244,6 +249,10 @@ extension SettingsSchema {
         SettingKey(
             "destination.tls", .word(TLSDemand.allCases.map(\.rawValue)), default: "`remote.tls`",
             "What is asked of these hosts, as with `remote.tls`."),
+        SettingKey(
+            "destination.user", .accountName, default: "none",
+            "As whom Apus authenticates itself to these hosts, by SCRAM-SHA-256, PLAIN or LOGIN, with a password of "
+                + "`remote.passwords`. Only under TLS with a verified certificate, or to this machine itself."),
     ]
 
     private static func destinationRange(_ name: String) -> ClosedRange<Int> {

@@ -119,6 +119,7 @@ package struct Supervision: Sendable {
 
     private static let linkTable: [(Dialect, from: ProgramName, to: ProgramName)] = [
         (.submit, .smtpd, .queue), (.ask, .smtpd, .lookup), (.vault, .smtpd, .vault), (.ask, .queue, .lookup),
+        (.vault, .remote, .vault),
         (.deliver, .queue, .remote), (.deliver, .queue, .local), (.deliver, .queue, .bounce),
     ]
 
@@ -268,7 +269,8 @@ package struct Supervision: Sendable {
     private func links(of fresh: [Part]) -> [LinkPlan] {
         var links: [LinkPlan] = []
         let living = self.parts.filter { self.records[$0]?.isAlive == true }
-        for (dialect, source, target) in Self.linkTable {
+        // A program in the place of ours delivers, and knows of nobody but the queue.
+        for (dialect, source, target) in Self.linkTable where !self.foreign.contains(source) {
             for from in living where from.program == source {
                 for to in living where to.program == target && (fresh.contains(from) || fresh.contains(to)) {
                     // Another's program has the link it was started with and takes no second one.

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import Cryptography
-import Glibc
 import MailTypes
 import PipeCore
 import SASLCore
@@ -9,22 +8,16 @@ import Unix
 
 /// The password file; changes are seen without a restart.
 final class FileSource: CredentialSource, PasswordChecker {
-    private let path: String
+    private var secret: SecretFile
     private let workers: Workers
     private let cryptography = Cryptography()
     /// Makes the keys of those who do not exist the same each time, and unpredictable.
     private let decoySecret: [UInt8]
     private var file: PasswordFile?
-    private var mark: FileMark?
-    private var lookedAt: Duration?
-    /// What was said last of a file that cannot be used, so that it is not said every second.
-    private var complaint = ""
-
-    /// The file is looked at no more often than this.
-    private static let lookTime = Duration.seconds(1)
 
     init(path: String, workers: Workers) {
-        self.path = path
+        self.secret = SecretFile(
+            path: path, octetCountMax: PasswordFile.octetCountMax, complaintEvent: "passwords-unusable")
         self.workers = workers
         self.decoySecret = self.cryptography.randomOctets(32)
         self.refresh()
@@ -55,72 +48,26 @@ final class FileSource: CredentialSource, PasswordChecker {
     // MARK: The file
 
     func refresh() {
-        let uptime = ThisProcess.uptime
-        if let lookedAt, uptime - lookedAt < Self.lookTime { return }
-        let isFirst = self.lookedAt == nil
-        self.lookedAt = uptime
-        do throws(SystemError) {
-            let mark = try FileMark(self.path)
-            guard mark != self.mark else { return }
-            // A file that was changed a moment ago may still be being written.
-            let now = WallClock.now()
-            let isFresh = mark.modified <= now && now.elapsed(since: mark.modified) < .seconds(1)
-            guard isFirst || !isFresh else { return self.lookedAt = nil }
-            let descriptor = try Descriptor.open(self.path, O_RDONLY)
-            defer { descriptor.close() }
-            try Self.checkMode(descriptor, self.path)
-            let octets = try descriptor.readAll(octetCountMax: PasswordFile.octetCountMax)
-            self.mark = mark
-            self.take(PasswordFile(octets: octets))
-        } catch {
-            // Nobody gets in by a file that anybody could have read; and nobody is told that his password is wrong.
-            self.file = nil
-            self.mark = nil
-            self.complain(error.text)
-        }
-    }
-
-    private static func checkMode(_ descriptor: Descriptor, _ path: String) throws(SystemError) {
-        var status = stat()
-        guard fstat(descriptor.number, &status) == 0 else { throw SystemError("stat", path) }
-        guard status.st_mode & S_IFMT == S_IFREG else { throw SystemError("is not a file:", path, code: EINVAL) }
-        guard status.st_mode & 0o007 == 0 else {
-            throw SystemError("others than its owner and its group have rights at", path, code: EPERM)
-        }
-        guard status.st_uid == 0 || status.st_uid == geteuid() else {
-            throw SystemError("neither root nor apus-vault owns", path, code: EPERM)
+        switch self.secret.look() {
+        case .unchanged: break
+        case .changed(let octets): self.take(PasswordFile(octets: octets))
+        case .unusable: self.file = nil
         }
     }
 
     private func take(_ file: PasswordFile) {
-        self.complaint = ""
-        for fault in file.faults {
-            var line = LogLine("password-fault")
-            line.add("file", self.path)
-            line.add("line", fault.line)
-            line.add("reason", fault.text)
-            line.write()
-        }
+        for fault in file.faults { self.secret.report("password-fault", line: fault.line, fault.text) }
         self.file = file
         var line = LogLine("passwords-read")
-        line.add("file", self.path)
+        line.add("file", self.secret.path)
         line.add("users", file.entries.count)
-        line.write()
-    }
-
-    private func complain(_ reason: String) {
-        guard self.complaint != reason else { return }
-        self.complaint = reason
-        var line = LogLine("passwords-unusable")
-        line.add("file", self.path)
-        line.add("reason", reason)
         line.write()
     }
 
     // MARK: Checks
 
     func check(user: [UInt8], password: [UInt8], _ done: @escaping (PasswordVerdict) -> Void) {
-        guard let file = self.file else { return done(.later("\(self.path) cannot be used")) }
+        guard let file = self.file else { return done(.later("\(self.secret.path) cannot be used")) }
         let known = file.entries[user]?.password
         let exists = known != nil && known != .locked
         let hash = exists ? known : self.decoy(for: user, file)

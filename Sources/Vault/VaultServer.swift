@@ -20,6 +20,7 @@ final class VaultServer: LoopProgram, LinkReceiver {
     private let cryptography = Cryptography()
     private var settings: VaultSettings
     private var source: any CredentialSource
+    private var accounts: Accounts?
     private var links: [ObjectIdentifier: Link] = [:]
     private var exchanges: [Key: any Exchange] = [:]
     private var announced: [SASLMechanism]?
@@ -35,6 +36,7 @@ final class VaultServer: LoopProgram, LinkReceiver {
         self.eventLoop = eventLoop
         self.source = NoSource()
         self.source = self.makeSource()
+        self.accounts = settings.accounts.map { Accounts(path: $0) }
     }
 
     private func makeSource() -> any CredentialSource {
@@ -79,6 +81,9 @@ final class VaultServer: LoopProgram, LinkReceiver {
         do throws(SettingsFault) {
             let settings = try VaultSettings(table)
             let isOther = settings.source != self.settings.source
+            if settings.accounts != self.settings.accounts {
+                self.accounts = settings.accounts.map { Accounts(path: $0) }
+            }
             self.settings = settings
             if isOther {
                 self.source.close()
@@ -126,6 +131,9 @@ final class VaultServer: LoopProgram, LinkReceiver {
             case .begin(let beginning):
                 guard frame.channel != 0, self.exchanges[key] == nil else { throw FrameFault(.badChannel, frame.verb) }
                 self.begin(beginning, key, link)
+            case .login(let login):
+                guard frame.channel != 0, self.exchanges[key] == nil else { throw FrameFault(.badChannel, frame.verb) }
+                self.begin(login, key, link)
             case .answer(let response):
                 // An exchange that has ended while the answer was under way is not a mistake.
                 guard let exchange = self.exchanges[key] else { return }
@@ -156,9 +164,21 @@ final class VaultServer: LoopProgram, LinkReceiver {
         exchange.begin()
     }
 
+    private func begin(_ login: AccountLogin, _ key: Key, _ link: Link) {
+        guard self.exchanges.count < Self.exchangeCountMax else {
+            return self.answer(.later(text: Array("too many exchanges at once".utf8)), key, link)
+        }
+        let exchange = AccountExchange(login, self.accounts) { [weak self, weak link] answer in
+            guard let self, let link, self.exchanges[key] != nil else { return }
+            self.answer(answer, key, link)
+        }
+        self.exchanges[key] = exchange
+        exchange.begin()
+    }
+
     private func answer(_ answer: VaultAnswer, _ key: Key, _ link: Link) {
         switch answer {
-        case .challenge, .mechanisms: break
+        case .challenge, .proof, .mechanisms: break
         case .granted: self.grantedCount += 1
         case .denied: self.deniedCount += 1
         case .later(let text):
@@ -166,7 +186,10 @@ final class VaultServer: LoopProgram, LinkReceiver {
             line.add("reason", text)
             line.write()
         }
-        if case .challenge = answer {} else { self.exchanges[key] = nil }
+        switch answer {
+        case .challenge, .proof: break
+        case .mechanisms, .granted, .denied, .later: self.exchanges[key] = nil
+        }
         link.send { answer.append(to: &$0, channel: key.channel) }
     }
 

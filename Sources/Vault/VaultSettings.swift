@@ -11,6 +11,7 @@ import PipeCore
 /// | `system` | `true`: the accounts of this machine, by getspnam(3) |
 /// | `checkpassword` | a program and its arguments, one value each |
 /// | `dovecot` | the path of a socket of Dovecot's |
+/// | `remote-passwords` | the path of the file of our own accounts at other servers |
 /// | `mechanism` | a mechanism that may be offered; any number; without any, what works for everybody |
 ///
 /// Of the first four there is one, or none: who is not asked cannot contradict.
@@ -24,6 +25,8 @@ struct VaultSettings {
     }
 
     let source: Source
+    /// nil: we have none.
+    let accounts: String?
     /// nil: what works for everybody.
     let mechanisms: [SASLMechanism]?
 
@@ -42,6 +45,7 @@ struct VaultSettings {
             throw SettingsFault("passwords", "only one of passwords, system, checkpassword and dovecot can be set")
         }
         self.source = sources.first ?? .none
+        self.accounts = table.text("remote-passwords")
         let mechanisms = try table.values("mechanism", "a mechanism") { SASLMechanism(octets: Array($0.utf8)) }
         self.mechanisms = mechanisms.isEmpty ? nil : mechanisms
     }

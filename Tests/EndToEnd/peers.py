@@ -18,7 +18,7 @@ class Sink:
     """
 
     def __init__(self, rules=None, extensions=("PIPELINING", "8BITMIME", "SIZE 104857600", "ENHANCEDSTATUSCODES"), port=0,
-                 tls=None, implicit=False):
+                 tls=None, implicit=False, address="127.0.0.1"):
         self.rules = rules or {}
         self.extensions = extensions
         self.tls = tls
@@ -39,7 +39,7 @@ class Sink:
             daemon_threads = True
             request_queue_size = 128
 
-        self.server = Server(("127.0.0.1", port), Handler)
+        self.server = Server((address, port), Handler)
         self.port = self.server.server_address[1]
         self.thread = threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True)
         self.thread.start()

@@ -11,7 +11,7 @@ from peers import wait_for
 
 # What the harness sets itself, what test_auth.py has its own files for, and programs that others take the place of.
 LEFT_OUT = {"listen.tls", "listen.certificate", "listen.private-key", "hostname", "state", "listen.address", "listen.role", "domains.local", "domains.relay-from", "local.mailbox", "local.users",
-            "auth.passwords", "auth.system", "auth.checkpassword", "submission.senders", "programs.local", "programs.remote", "programs.bounce"}
+            "auth.passwords", "remote.passwords", "auth.system", "auth.checkpassword", "submission.senders", "programs.local", "programs.remote", "programs.bounce"}
 # Keys whose default is no value that could be written.
 SAMPLES = {"local.recipient-delimiter": '"+"', "remote.smarthost": '"127.0.0.1:9"', "remote.address-family": '"ipv4-first"',
            "remote.own-addresses": '["192.0.2.1"]', "dns.resolvers": '["127.0.0.1:9", "127.0.0.2"]', "dns.resolver-file": '"/etc/hosts"',
@@ -20,7 +20,7 @@ SAMPLES = {"local.recipient-delimiter": '"+"', "remote.smarthost": '"127.0.0.1:9
            "destination.messages-per-connection-max": "9", "destination.messages-per-minute-max": "600",
            "sendmail.origin": '"apus.test"', "sendmail.senders": '"any"', "sendmail.trusted-users": '["nobody"]',
            "domains.relay-certificates": '["' + "AB:" * 31 + 'AB"]', "remote.ca-file": '"/etc/ssl/certs/ca-certificates.crt"',
-           "remote.tls": '"verify"', "destination.tls": '"require"',
+           "remote.tls": '"verify"', "destination.tls": '"require"', "destination.user": '"shop@example.org"',
            "auth.dovecot": '"/nonexistent/auth-client"', "auth.mechanisms": '["PLAIN", "SCRAM-SHA-256"]',
            "submission.messages-per-hour-max": "100", "submission.recipients-per-hour-max": "1000",
            "queue.high-priority-senders": '["pager@example.org", "<>"]', "queue.low-priority-senders": '["@news.example.org"]'}
