@@ -8,10 +8,11 @@ enum DataBody {
     static func run(_ script: inout FuzzScript) throws(Breach) {
         let mailMax = UInt64(1 + script.next(256) * 4)
         let lineMax = 1 + script.next(64)
+        let repairs = script.next(2) == 1
         // Every stream ends, and something comes behind the end.
         let stream = script.stream + Array("\r\n.\r\nQUIT\r\n".utf8)
-        let plain = PlainDecoding(stream, mailMax, lineMax)
-        let whole = try Self.decode([stream[...]], mailMax, lineMax, &script)
+        let plain = PlainDecoding(stream, mailMax, lineMax, repairs)
+        let whole = try Self.decode([stream[...]], mailMax, lineMax, repairs, &script)
         try Self.compare(plain, whole, "whole")
         var pieces: [ArraySlice<UInt8>] = []
         var rest = stream[...]
@@ -20,7 +21,7 @@ enum DataBody {
             pieces.append(rest.prefix(count))
             rest = rest.dropFirst(count)
         }
-        try Self.compare(plain, try Self.decode(pieces, mailMax, lineMax, &script), "in pieces")
+        try Self.compare(plain, try Self.decode(pieces, mailMax, lineMax, repairs, &script), "in pieces")
         let content = plain.content
         if plain.faults.isEmpty { try Self.encodeAgain(content, pieces: &script) }
     }
@@ -34,9 +35,11 @@ enum DataBody {
     }
 
     private static func decode(
-        _ pieces: [ArraySlice<UInt8>], _ mailMax: UInt64, _ lineMax: Int, _ script: inout FuzzScript
+        _ pieces: [ArraySlice<UInt8>], _ mailMax: UInt64, _ lineMax: Int, _ repairs: Bool,
+        _ script: inout FuzzScript
     ) throws(Breach) -> Decoding {
-        var decoder = DataDecoder(mailOctetCountMax: mailMax, lineOctetCountMax: lineMax)
+        var decoder = DataDecoder(
+            mailOctetCountMax: mailMax, lineOctetCountMax: lineMax, repairsBareLineFeeds: repairs)
         var decoding = Decoding()
         var buffer: [UInt8] = []
         for piece in pieces {
@@ -48,6 +51,9 @@ enum DataBody {
                 case .run(let range):
                     try hold(!range.isEmpty && range.count <= countMax, "a run of \(range.count)")
                     decoding.content += buffer[range]
+                case .repairedLineEnd:
+                    try hold(repairs && countMax >= 2, "a line feed is repaired")
+                    decoding.content += [13, 10]
                 case .hungry: break feeding
                 case .end:
                     decoding.hasEnded = true
@@ -88,7 +94,7 @@ enum DataBody {
             rest = rest.dropFirst(piece.count)
         }
         encoder.finish(into: &octets)
-        let again = PlainDecoding(octets, .max, .max)
+        let again = PlainDecoding(octets, .max, .max, false)
         try hold(again.faults.isEmpty && again.content == content, "encoded, it is other content")
         try hold(again.usedCount == octets.count, "encoded, it ends early")
     }
@@ -100,19 +106,22 @@ struct PlainDecoding {
     var usedCount = 0
     var faults: Set<DataFault> = []
 
-    init(_ octets: [UInt8], _ mailMax: UInt64, _ lineMax: Int) {
+    init(_ octets: [UInt8], _ mailMax: UInt64, _ lineMax: Int, _ repairs: Bool) {
         var line: [UInt8] = []
+        var isRepaired = false
         var index = 0
         while index < octets.count {
             let isEnd = octets[index] == 13 && index + 1 < octets.count && octets[index + 1] == 10
-            guard isEnd else {
+            let isRepair = octets[index] == 10 && repairs
+            guard isEnd || isRepair else {
                 line.append(octets[index])
                 index += 1
                 continue
             }
-            index += 2
+            index += isEnd ? 2 : 1
             self.usedCount = index
-            if line == [0x2E] { break }
+            if isEnd, !isRepaired, line == [0x2E] { break }
+            isRepaired = isRepair
             if line.first == 0x2E { line.removeFirst() }
             if line.contains(13) { self.faults.insert(.bareCarriageReturn) }
             if line.contains(10) { self.faults.insert(.bareLineFeed) }

@@ -81,6 +81,8 @@ struct ServerBody {
                 try hold(!range.isEmpty && range.upperBound <= buffer.count, "no progress in content")
                 self.contentOctetCount += range.count
                 try hold(self.contentOctetCount <= 400 + 42, "content above the limit was given")
+            case .contentLineEnd:
+                self.contentOctetCount += 2
             case .contentEnd(let octetCount):
                 try hold(octetCount == UInt64(self.contentOctetCount), "content was lost")
                 try self.perform(self.session.receive(.contentEnded(octetCount: octetCount)))

@@ -15,6 +15,8 @@ final class ReceiverSettings: Sendable {
     let terms: ServerTerms
     /// For the programs of this machine.
     let localTerms: ServerTerms
+    /// Of listeners for submission.
+    let submissionTerms: ServerTerms
     /// Whether these may only send as the user that they run as.
     let localSendersAreOwn: Bool
     let relayNetworks: [Network]
@@ -38,6 +40,7 @@ final class ReceiverSettings: Sendable {
         "auth-client-certificates", "auth-failure-delay", "auth-failures-per-session-max",
         "auth-failures-per-client-max", "auth-failures-per-user-max", "auth-failure-time",
         "client-address-in-received", "messages-per-hour-max", "recipients-per-hour-max",
+        "bare-line-feed",
     ]
 
     /// - Parameter isByHand: a name that we do not know is a slip then, and refused.
@@ -74,6 +77,16 @@ final class ReceiverSettings: Sendable {
             commandTimeout: self.terms.commandTimeout, dataTimeout: self.terms.dataTimeout,
             answerTimeout: self.terms.answerTimeout, greetingDelay: .zero, handshakeTimeout: self.terms.handshakeTimeout
         )
+        let bareLineFeed = table.text("bare-line-feed", default: "refuse")
+        guard ["refuse", "repair"].contains(bareLineFeed) else {
+            throw SettingsFault("bare-line-feed", "must be refuse or repair")
+        }
+        self.submissionTerms = ServerTerms(
+            rules: ServerRules(
+                hostname: hostname, limits: limits, repairsBareLineFeeds: bareLineFeed == "repair"),
+            commandTimeout: self.terms.commandTimeout, dataTimeout: self.terms.dataTimeout,
+            answerTimeout: self.terms.answerTimeout, greetingDelay: self.terms.greetingDelay,
+            handshakeTimeout: self.terms.handshakeTimeout)
         let senders = table.text("local-senders", default: "any")
         guard ["any", "own"].contains(senders) else { throw SettingsFault("local-senders", "must be any or own") }
         self.localSendersAreOwn = senders == "own"
@@ -83,6 +96,15 @@ final class ReceiverSettings: Sendable {
         self.sessionCountMax = try table.integer("sessions-max", in: 1...1_000_000, default: 10_000)
         self.sessionCountPerClientMax = try table.integer("sessions-per-client-max", in: 1...1_000_000, default: 50)
         self.listen = try table.values("listen", "ADDRESS:PORT ROLE TLS") { ListenAddress($0) }
+    }
+
+    /// What sessions of a listener with this role are held to.
+    func terms(role: String) -> ServerTerms {
+        switch role {
+        case "local": self.localTerms
+        case "submission": self.submissionTerms
+        default: self.terms
+        }
     }
 
     private static func authentication(_ table: SettingsTable) throws(SettingsFault) -> AuthenticationDesk.Terms {

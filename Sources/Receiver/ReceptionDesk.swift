@@ -65,7 +65,7 @@ final class ReceptionDesk {
             desk: self, settings: settings, client: client, uid: uid, mayRelay: mayRelay,
             isSubmission: role == "submission", sessionID: self.makeSessionID())
         reception.logConnect(origin, role: role)
-        return .session(uid == nil ? settings.terms : settings.localTerms, encryption, reception)
+        return .session(settings.terms(role: uid == nil ? role : "local"), encryption, reception)
     }
 
     private func logTurnedAway(_ client: IPAddress, _ limit: String) {

@@ -4,9 +4,10 @@
 // This is the only place in the tree that interprets CR, LF or a leading dot in mail data as it is received.
 //
 // SMTP smuggling is two servers disagreeing on where a message ends. Here only CR LF ends a line and only
-// CR LF . CR LF ends the data. A bare CR or LF does not end anything and is not repaired: it makes the message
-// unacceptable, and the decoder reads on to the true end, so that what a sender believed to be inside
-// the message is never taken for a command.
+// CR LF . CR LF ends the data. A bare CR or LF does not end the data, ever: it makes the message unacceptable, and the
+// decoder reads on to the true end, so that what a sender believed to be inside the message is never taken for a
+// command. For users' own programs a bare LF may be repaired instead: it becomes CR LF, and begins a line as that does,
+// but a dot behind it is only dropped.
 
 private import MailTypes
 
@@ -32,6 +33,8 @@ package struct DataDecoder: Sendable {
     package enum Step: Hashable, Sendable {
         /// Content. Empty if the limit of the call leaves no room for the next octet.
         case run(Range<Int>)
+        /// Content too: the CR LF that a bare LF became, which is not among these octets.
+        case repairedLineEnd
         /// Nothing more to be had from these octets.
         case hungry
         /// The final dot was read. What follows are commands again.
@@ -41,18 +44,23 @@ package struct DataDecoder: Sendable {
     private let mailOctetCountMax: UInt64
     /// Without CR LF.
     private let lineOctetCountMax: Int
+    private let repairsBareLineFeeds: Bool
     /// Octets of the content so far, CR LF included (RFC 1870 §5: stuffed dots and the final dot do not count).
     /// It goes on counting after a fault.
     package private(set) var octetCount: UInt64 = 0
     /// Once there is one, no more content is given, but the end is still looked for.
     package private(set) var fault: DataFault?
     private var isAtLineStart = true
+    /// Whether the line began behind a bare LF, so that it cannot be the end.
+    private var isLineRepaired = false
     private var lineOctetCount = 0
 
     /// - Parameters:
     ///   - mailOctetCountMax: larger messages are refused.
     ///   - lineOctetCountMax: longer lines are refused, CR LF not counted. RFC 5321 §4.5.3.1.6 asks for 998.
-    package init(mailOctetCountMax: UInt64, lineOctetCountMax: Int) {
+    ///   - repairsBareLineFeeds: whether a bare LF stands for CR LF instead of making the message unacceptable.
+    package init(mailOctetCountMax: UInt64, lineOctetCountMax: Int, repairsBareLineFeeds: Bool = false) {
+        self.repairsBareLineFeeds = repairsBareLineFeeds
         self.mailOctetCountMax = mailOctetCountMax
         self.lineOctetCountMax = lineOctetCountMax
     }
@@ -66,6 +74,11 @@ package struct DataDecoder: Sendable {
             case .end: return .end
             case .hungry: return .hungry
             case .content: break
+            }
+            if self.isAtRepair(octets, index) {
+                // Both octets, or neither.
+                guard countMax >= 2 else { return .run(index..<index) }
+                return self.repair(at: &index)
             }
             let run = self.run(octets, at: &index, countMax: self.fault == nil ? countMax : .max)
             guard self.fault != nil else {
@@ -86,6 +99,11 @@ package struct DataDecoder: Sendable {
     private mutating func atLineStart(_ octets: Span<UInt8>, at index: inout Int) -> LineStart {
         guard index < octets.count else { return .hungry }
         guard self.isAtLineStart, octets[index] == ASCII.dot else { return .content }
+        if self.isLineRepaired {
+            index += 1
+            self.isAtLineStart = false
+            return index < octets.count ? .content : .hungry
+        }
         guard index + 1 < octets.count else { return .hungry }
         if octets[index + 1] == ASCII.carriageReturn {
             guard index + 2 < octets.count else { return .hungry }
@@ -97,6 +115,21 @@ package struct DataDecoder: Sendable {
         index += 1
         self.isAtLineStart = false
         return index < octets.count ? .content : .hungry
+    }
+
+    /// A LF that a run has stopped before: its CR would have been taken with it.
+    private func isAtRepair(_ octets: Span<UInt8>, _ index: Int) -> Bool {
+        self.repairsBareLineFeeds && self.fault == nil && octets[index] == ASCII.lineFeed
+    }
+
+    private mutating func repair(at index: inout Int) -> Step {
+        index += 1
+        self.isAtLineStart = true
+        self.isLineRepaired = true
+        self.lineOctetCount = 0
+        self.octetCount += 2
+        if self.octetCount > self.mailOctetCountMax { self.note(.tooLarge) }
+        return .repairedLineEnd
     }
 
     /// A CR at the end of what has come: the next octet tells whether it is bare.
@@ -121,8 +154,10 @@ package struct DataDecoder: Sendable {
                 guard place + 2 <= limit else { break }
                 place += 2
                 lineStart = place
+                self.isLineRepaired = false
                 if place < octets.count, octets[place] == ASCII.dot { break }
             } else {
+                if !isCarriageReturn, self.repairsBareLineFeeds, self.fault == nil { break }
                 self.note(isCarriageReturn ? .bareCarriageReturn : .bareLineFeed)
                 place += 1
             }

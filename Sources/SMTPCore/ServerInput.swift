@@ -16,6 +16,8 @@ package struct ServerInput: Sendable {
         case responseFault(LineFault)
         /// Content, as places in the octets given. Empty if the limit of the call leaves no room.
         case content(Range<Int>)
+        /// Content: a CR LF that is not among the octets given, for a bare LF that was.
+        case contentLineEnd
         /// The final dot of a message that may be taken.
         case contentEnd(octetCount: UInt64)
         /// The final dot of a message that is refused.
@@ -25,20 +27,24 @@ package struct ServerInput: Sendable {
     }
 
     private let limits: ServerLimits
+    private let repairsBareLineFeeds: Bool
     private var framer: LineFramer
     private var decoder: DataDecoder?
     /// The next line answers a challenge.
     private var isResponseNext = false
 
-    package init(limits: ServerLimits) {
+    /// - Parameter repairsBareLineFeeds: see `DataDecoder`.
+    package init(limits: ServerLimits, repairsBareLineFeeds: Bool = false) {
         self.limits = limits
+        self.repairsBareLineFeeds = repairsBareLineFeeds
         self.framer = LineFramer(lineOctetCountMax: limits.commandLineOctetCountMax)
     }
 
     /// From here on the octets are content.
     package mutating func beginContent() {
         self.decoder = DataDecoder(
-            mailOctetCountMax: self.limits.mailOctetCountMax, lineOctetCountMax: self.limits.dataLineOctetCountMax)
+            mailOctetCountMax: self.limits.mailOctetCountMax, lineOctetCountMax: self.limits.dataLineOctetCountMax,
+            repairsBareLineFeeds: self.repairsBareLineFeeds)
     }
 
     /// The next line is no command: it answers a challenge, and may be longer (RFC 4954 §4).
@@ -89,6 +95,9 @@ package struct ServerInput: Sendable {
         case .run(let range):
             self.decoder = decoder
             return .content(range)
+        case .repairedLineEnd:
+            self.decoder = decoder
+            return .contentLineEnd
         case .hungry:
             self.decoder = decoder
             return .hungry

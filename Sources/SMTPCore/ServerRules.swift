@@ -45,6 +45,8 @@ package enum ServerTLS: Hashable, Sendable {
 package final class ServerRules: Sendable {
     package let hostname: [UInt8]
     package let limits: ServerLimits
+    /// Whether a bare LF of a client's content becomes CR LF; else the message is refused.
+    package let repairsBareLineFeeds: Bool
 
     let greeting: Reply
     let hello: Reply
@@ -59,8 +61,9 @@ package final class ServerRules: Sendable {
     package let tooManySessionsOfClient: Reply
 
     /// - Parameter origin: see `Reply.extendedHello`.
-    package init(hostname: [UInt8], limits: ServerLimits, origin: [UInt8]? = nil) {
+    package init(hostname: [UInt8], limits: ServerLimits, origin: [UInt8]? = nil, repairsBareLineFeeds: Bool = false) {
         self.hostname = hostname
+        self.repairsBareLineFeeds = repairsBareLineFeeds
         self.limits = limits
         self.greeting = .greeting(hostname)
         self.hello = .hello(hostname)

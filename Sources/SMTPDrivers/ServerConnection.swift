@@ -77,6 +77,7 @@ package final class ServerConnection: ChannelInboundHandler {
 
     /// More than so many octets that wait are not read on top of.
     private static let inboundOctetCountMax = 65_536
+    private static let lineEnd: [UInt8] = [13, 10]
     /// How long a client has to read the reply that closes its session.
     private static let lingerTickCount: UInt32 = 3
 
@@ -91,7 +92,8 @@ package final class ServerConnection: ChannelInboundHandler {
         self.intake = intake
         self.session = ServerSession(rules: terms.rules, tls: encryption.kind)
         self.encryption = encryption.context
-        self.input = ServerInput(limits: terms.rules.limits)
+        self.input = ServerInput(
+            limits: terms.rules.limits, repairsBareLineFeeds: terms.rules.repairsBareLineFeeds)
         self.lastTick = register.tick
     }
 
@@ -272,6 +274,8 @@ package final class ServerConnection: ChannelInboundHandler {
             case .content(let range):
                 if range.isEmpty { return index }
                 intake.takeContent(octets.extracting(range))
+            case .contentLineEnd:
+                intake.takeContent(Self.lineEnd.span)
             case .contentEnd(let octetCount):
                 self.perform(self.session.receive(.contentEnded(octetCount: octetCount)))
             case .contentFault(let fault):

@@ -62,6 +62,11 @@ extension SettingsSchema {
             "submission.client-address-in-received", .boolean, for: [(.smtpd, "client-address-in-received")],
             default: "true", "Whether `Received:` tells the address and the name of an authenticated client."),
         SettingKey(
+            "submission.bare-line-feed", .word(["refuse", "repair"]), for: [(.smtpd, "bare-line-feed")],
+            default: "refuse",
+            "What becomes of a message with a bare LF in it at `submission` listeners: 550 5.5.2, or the LF becomes CR LF. "
+                + "The end of a message has to be CR LF . CR LF in any case."),
+        SettingKey(
             "submission.messages-per-hour-max", .integer(1...1_000_000), for: [(.smtpd, "messages-per-hour-max")],
             default: "no limit", "Messages of one user in an hour; above: 450 4.7.1."),
         SettingKey(

@@ -303,6 +303,40 @@ class Limits(Users):
         return self.secured().docmd("AUTH", "PLAIN " + plain(user, password))[0] == 235
 
 
+class BareLineFeeds(Users):
+    submission = 'bare-line-feed = "repair"'
+
+    def hand_in(self, content):
+        with self.login() as smtp:
+            smtp.mail("alice@apus.test")
+            smtp.rcpt("bob@elsewhere.test")
+            self.assertEqual(smtp.docmd("DATA")[0], 354)
+            smtp.send(content)
+            return smtp.getreply()
+
+    def test_a_bare_line_feed_of_a_user_is_repaired_and_never_ends_the_message(self):
+        content = b"From: alice@apus.test\nSubject: repaired\r\n\nfirst\n.\nMAIL FROM:<x@y>\n.\r\nlast\r\n.\r\n"
+        self.assertEqual(self.hand_in(content)[0], 250)
+        self.assertTrue(wait_for(lambda: any(b"Subject: repaired" in m[2] for m in self.sink.messages), 20))
+        data = [m[2] for m in self.sink.messages if b"Subject: repaired" in m[2]]
+        self.assertEqual(len(data), 1)
+        self.assertTrue(data[0].endswith(b"\r\n\r\nfirst\r\n\r\nMAIL FROM:<x@y>\r\n\r\nlast\r\n"), data[0])
+        self.assertNotIn(b"\n", data[0].replace(b"\r\n", b""))
+
+    def test_a_bare_carriage_return_is_refused_still(self):
+        reply = self.hand_in(b"Subject: x\r\n\r\na\rb\nc\r\n.\r\n")
+        self.assertEqual((reply[0], reply[1][:5]), (550, b"5.5.2"))
+
+    def test_from_other_servers_it_is_refused(self):
+        with smtplib.SMTP("127.0.0.1", self.apus.port, timeout=20) as smtp:
+            smtp.ehlo()
+            smtp.mail("x@elsewhere.test")
+            smtp.rcpt("alice@apus.test")
+            self.assertEqual(smtp.docmd("DATA")[0], 354)
+            smtp.send(b"Subject: x\r\n\r\na\nb\r\n.\r\n")
+            self.assertEqual(smtp.getreply()[0], 550)
+
+
 class Scram(Users):
     auth = "client-certificates = true"
     users = {"alice": ("secret", "scram-sha-256"), "bob": ("hunter2", None)}

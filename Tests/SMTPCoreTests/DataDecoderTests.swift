@@ -12,21 +12,30 @@ private struct Decoded: Equatable {
 }
 
 /// The same in the plainest way: all octets at once, one line after the other. The decoder is held against it.
-private func decodePlainly(_ octets: [UInt8]) -> Decoded {
+private func decodePlainly(_ octets: [UInt8], repairing: Bool = false) -> Decoded {
     var decoded = Decoded()
     var line: [UInt8] = []
+    var isRepaired = false
     var index = 0
     while index < octets.count {
         let octet = octets[index]
         if octet == 13, index + 1 < octets.count, octets[index + 1] == 10 {
-            if line == [0x2E] {
+            if line == [0x2E], !isRepaired {
                 decoded.rest = Array(octets[(index + 2)...])
                 break
             }
             decoded.content += line.first == 0x2E ? line.dropFirst() : line[...]
             decoded.content += [13, 10]
             line = []
+            isRepaired = false
             index += 2
+            continue
+        }
+        if octet == 10, repairing, decoded.fault == nil {
+            decoded.content += (line.first == 0x2E ? line.dropFirst() : line[...]) + [13, 10]
+            line = []
+            isRepaired = true
+            index += 1
             continue
         }
         if octet == 13, index + 1 < octets.count { decoded.fault = decoded.fault ?? .bareCarriageReturn }
@@ -40,8 +49,11 @@ private func decodePlainly(_ octets: [UInt8]) -> Decoded {
 @Suite("DataDecoder")
 struct DataDecoderTests {
     /// Feeds the pieces that end at the cuts, as a driver does.
-    private func decode(_ octets: [UInt8], cuts: [Int] = [], countMax: Int = .max) -> Decoded {
-        var decoder = DataDecoder(mailOctetCountMax: 1_000, lineOctetCountMax: 100)
+    private func decode(
+        _ octets: [UInt8], cuts: [Int] = [], countMax: Int = .max, repairing: Bool = false
+    ) -> Decoded {
+        var decoder = DataDecoder(
+            mailOctetCountMax: 1_000, lineOctetCountMax: 100, repairsBareLineFeeds: repairing)
         var decoded = Decoded()
         var pending: [UInt8] = []
         var start = 0
@@ -55,6 +67,9 @@ struct DataDecoderTests {
                     #expect(range.count <= countMax)
                     if range.isEmpty { break reading }
                     decoded.content += pending[range]
+                case .repairedLineEnd:
+                    #expect(repairing)
+                    decoded.content += [13, 10]
                 case .hungry: break reading
                 case .end:
                     decoded.rest = Array(pending[index...]) + octets[start...]
@@ -83,17 +98,36 @@ struct DataDecoderTests {
     func everySequence() {
         let alphabet: [UInt8] = [13, 10, 0x2E, 0x61]
         let ends = [Array("\r\n.\r\nNEXT".utf8), Array("\r\n.\r\n\r\n.\r\n".utf8)]
-        for length in 0...5 {
-            for number in 0..<(1 << (2 * length)) {
-                let middle = (0..<length).map { alphabet[number >> (2 * $0) & 3] }
-                let octets = middle + ends[number & 1]
-                let expected = decodePlainly(octets)
-                guard self.agree(self.decode(octets), expected, "whole \(octets)"),
-                    self.agree(self.decode(octets, cuts: Array(0..<octets.count)), expected, "octets \(octets)"),
-                    self.agree(self.decode(octets, countMax: 2), expected, "limited \(octets)")
-                else { return }
+        for repairing in [false, true] {
+            for length in 0...5 {
+                for number in 0..<(1 << (2 * length)) {
+                    let middle = (0..<length).map { alphabet[number >> (2 * $0) & 3] }
+                    let octets = middle + ends[number & 1]
+                    let expected = decodePlainly(octets, repairing: repairing)
+                    let cuts = Array(0..<octets.count)
+                    guard
+                        self.agree(self.decode(octets, repairing: repairing), expected, "whole \(octets)"),
+                        self.agree(
+                            self.decode(octets, cuts: cuts, repairing: repairing), expected, "octets \(octets)"),
+                        self.agree(
+                            self.decode(octets, countMax: 2, repairing: repairing), expected, "limited \(octets)")
+                    else { return }
+                }
             }
         }
+    }
+
+    @Test("a repaired line feed ends a line and never the message, and counts as the two octets that it becomes")
+    func repairs() {
+        let smuggled = Array("a\n.\nMAIL FROM:<x@y>\n.\r\nb\r\n..\nc\r\n.\r\nQUIT\r\n".utf8)
+        let decoded = self.decode(smuggled, repairing: true)
+        #expect(decoded.content == Array("a\r\n\r\nMAIL FROM:<x@y>\r\n\r\nb\r\n.\r\nc\r\n".utf8))
+        #expect(decoded.rest == Array("QUIT\r\n".utf8) && decoded.fault == nil)
+        let feeds = [UInt8](repeating: 10, count: 501)
+        #expect(self.decode(feeds.dropLast() + Array(".\r\n.\r\n".utf8), repairing: true).fault == .tooLarge)
+        #expect(self.decode(Array("x\n\ry\r\n.\r\n".utf8), repairing: true).fault == .bareCarriageReturn)
+        let long = [UInt8](repeating: 0x61, count: 101)
+        #expect(self.decode(long + Array("\n\r\n.\r\n".utf8), repairing: true).fault == .lineTooLong)
     }
 
     private let messages = [

@@ -57,6 +57,7 @@ private struct Peer {
                 self.perform(self.session.receive(.responseReceived(Array(pending[range]), isFollowed: isFollowed)))
             case .responseFault(let fault): self.perform(self.session.receive(.responseFaulted(fault)))
             case .content(let range): self.contentCount += range.count
+            case .contentLineEnd: self.contentCount += 2
             case .contentEnd(let count):
                 #expect(count == UInt64(self.contentCount), "the count is that of what was given")
                 self.told.append("content \(count)")
