@@ -72,10 +72,8 @@ struct Account {
 /// `apus`, beside this program: shows and changes the queue. Who may is decided there.
 enum OperatorCommand {
     static func become(_ words: [String]) -> Never {
-        var buffer = [CChar](repeating: 0, count: 4_096)
-        let count = readlink("/proc/self/exe", &buffer, buffer.count)
-        let own = count > 0 ? String(decoding: buffer[..<count].map { UInt8(bitPattern: $0) }, as: UTF8.self) : ""
-        let path = "/" + (own.split(separator: "/").dropLast() + ["apus"]).joined(separator: "/")
+        let directory = (try? ThisProcess.directoryOfExecutable()) ?? "/usr/bin"
+        let path = "\(directory)/apus"
         var arguments: [UnsafeMutablePointer<CChar>?] = (["apus"] + words).map { strdup($0) }
         arguments.append(nil)
         execv(path, &arguments)

@@ -25,34 +25,20 @@ struct SubmissionSocket {
 
     init(path: String, isVerbose: Bool) throws(Fault) {
         self.isVerbose = isVerbose
-        var name = sockaddr_un()
-        let octets = Array(path.utf8)
-        guard octets.count < MemoryLayout.size(ofValue: name.sun_path) else {
-            throw Fault(text: "the path \(path) is too long for a socket", status: .configuration)
-        }
-        name.sun_family = sa_family_t(AF_UNIX)
-        withUnsafeMutableBytes(of: &name.sun_path) { $0.copyBytes(from: octets) }
-        let number = socket(AF_UNIX, CInt(SOCK_STREAM.rawValue) | CInt(SOCK_CLOEXEC.rawValue), 0)
-        guard number >= 0 else { throw Fault(text: SystemError("socket").text, status: .system) }
-        let result = withUnsafePointer(to: &name) { pointer in
-            pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                connect(number, $0, socklen_t(MemoryLayout<sockaddr_un>.size))
+        do throws(SystemError) {
+            self.descriptor = try UnixSocket.connect(path, patience: Self.patience)
+        } catch {
+            switch error.code {
+            case ENAMETOOLONG:
+                throw Fault(text: "the path \(path) is too long for a socket", status: .configuration)
+            case ENOENT, ECONNREFUSED:
+                throw Fault(
+                    text:
+                        "the mail system does not run (nobody answers at \(path)): the message was not sent, try again later",
+                    status: .temporary)
+            default: throw Fault(text: "\(error.text): the message was not sent", status: .temporary)
             }
         }
-        guard result == 0 else {
-            let error = SystemError("connect", path)
-            Glibc.close(number)
-            let isAway = error.code == ENOENT || error.code == ECONNREFUSED
-            throw Fault(
-                text: isAway
-                    ? "the mail system does not run (nobody answers at \(path)): the message was not sent, try again later"
-                    : "\(error.text): the message was not sent",
-                status: .temporary)
-        }
-        var timeout = timeval(tv_sec: Self.patience, tv_usec: 0)
-        setsockopt(number, SOL_SOCKET, SO_RCVTIMEO, &timeout, socklen_t(MemoryLayout<timeval>.size))
-        setsockopt(number, SOL_SOCKET, SO_SNDTIMEO, &timeout, socklen_t(MemoryLayout<timeval>.size))
-        self.descriptor = Descriptor(number)
     }
 
     /// Sends a line and waits for its reply.

@@ -49,24 +49,14 @@ struct ApusdConnection {
     /// Connects to the apusd of that state directory.
     init(stateDirectory: String) throws(Fault) {
         let path = "\(stateDirectory)/control"
-        var name = sockaddr_un()
-        let octets = Array(path.utf8)
-        guard octets.count < MemoryLayout.size(ofValue: name.sun_path) else {
-            throw Fault(text: "the path \(path) is too long for a socket", status: .configuration)
-        }
-        name.sun_family = sa_family_t(AF_UNIX)
-        withUnsafeMutableBytes(of: &name.sun_path) { $0.copyBytes(from: octets) }
-        let number = socket(AF_UNIX, CInt(SOCK_STREAM.rawValue) | CInt(SOCK_CLOEXEC.rawValue), 0)
-        guard number >= 0 else { throw Fault(text: SystemError("socket").text, status: .system) }
-        let result = withUnsafePointer(to: &name) { pointer in
-            pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                connect(number, $0, socklen_t(MemoryLayout<sockaddr_un>.size))
-            }
-        }
-        guard result == 0 else {
-            let error = SystemError("connect", path)
-            Glibc.close(number)
+        let descriptor: Descriptor
+        do throws(SystemError) {
+            // Nothing that is asked takes long; a program that hangs must not hang the operator's scripts.
+            descriptor = try UnixSocket.connect(path, patience: 60)
+        } catch {
             switch error.code {
+            case ENAMETOOLONG:
+                throw Fault(text: "the path \(path) is too long for a socket", status: .configuration)
             case ENOENT, ECONNREFUSED:
                 throw Fault(
                     text: "apusd is not running: nobody answers at \(path)", status: .unavailable, isAbsence: true)
@@ -77,10 +67,6 @@ struct ApusdConnection {
             default: throw Fault(text: error.text, status: .unavailable)
             }
         }
-        // Nothing that is asked takes long; a program that hangs must not hang the operator's scripts.
-        var timeout = timeval(tv_sec: 60, tv_usec: 0)
-        setsockopt(number, SOL_SOCKET, SO_RCVTIMEO, &timeout, socklen_t(MemoryLayout<timeval>.size))
-        let descriptor = Descriptor(number)
         self.pipe = FramePipe(input: descriptor, output: descriptor)
         self.child = nil
     }

@@ -37,13 +37,10 @@ enum StandaloneQueue {
 
     /// It lies beside this program.
     private static func executable() throws(ApusdConnection.Fault) -> String {
-        var buffer = [CChar](repeating: 0, count: 4_096)
-        let count = readlink("/proc/self/exe", &buffer, buffer.count)
-        guard count > 0, count < buffer.count else {
-            throw ApusdConnection.Fault(text: SystemError("readlink", "/proc/self/exe").text, status: .system)
+        let path: String
+        do throws(SystemError) { path = "\(try ThisProcess.directoryOfExecutable())/apus-queue" } catch {
+            throw ApusdConnection.Fault(text: error.text, status: .system)
         }
-        let own = String(decoding: buffer[..<count].map { UInt8(bitPattern: $0) }, as: UTF8.self)
-        let path = "/" + (own.split(separator: "/").dropLast() + ["apus-queue"]).joined(separator: "/")
         guard access(path, X_OK) == 0 else {
             throw ApusdConnection.Fault(
                 text: "apusd is not running, and \(path) is not there to open the queue without it",

@@ -73,7 +73,7 @@ package final class ApusDaemon {
             self.operatorSocket = try OperatorSocket(path: self.installation.controlSocketPath)
             self.localListener = Listener(
                 role: "local", address: "unix:\(self.installation.submitSocketPath)", tls: .off,
-                descriptor: try UnixListener.open(self.installation.submitSocketPath, mode: 0o666))
+                descriptor: try UnixSocket.listen(self.installation.submitSocketPath, mode: 0o666))
         } catch { throw Installation.Fault(error.text, .system) }
         let all = settings.listenAddresses.map(\.address)
         var listeners: [Listener] = []

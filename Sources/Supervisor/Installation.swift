@@ -83,11 +83,9 @@ struct Installation {
     }
 
     private static func directoryOfExecutable() throws(Fault) -> String {
-        var buffer = [CChar](repeating: 0, count: 4_096)
-        let count = readlink("/proc/self/exe", &buffer, buffer.count)
-        guard count > 0, count < buffer.count else { throw Fault("cannot read /proc/self/exe", .system) }
-        let path = String(decoding: buffer[..<count].map { UInt8(bitPattern: $0) }, as: UTF8.self)
-        return "/" + path.split(separator: "/").dropLast().joined(separator: "/")
+        do throws(SystemError) { return try ThisProcess.directoryOfExecutable() } catch {
+            throw Fault(error.text, .system)
+        }
     }
 
     private static func nameOfUser() -> String? {

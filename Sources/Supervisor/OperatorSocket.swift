@@ -18,7 +18,7 @@ struct OperatorSocket {
 
     /// Makes the socket; the lock of the state directory is held, so one that is there is left over.
     init(path: String) throws(SystemError) {
-        self.descriptor = try UnixListener.open(path, mode: 0o600)
+        self.descriptor = try UnixSocket.listen(path, mode: 0o600)
         self.path = path
     }
 
@@ -43,44 +43,6 @@ struct OperatorSocket {
     func close() {
         self.descriptor.close()
         unlink(self.path)
-    }
-}
-
-/// Sockets in the file system.
-enum UnixListener {
-    /// Makes a listening stream socket in the place of what is there.
-    ///
-    /// - Parameter mode: who may connect; it is never wider, not even for a moment.
-    static func open(_ path: String, mode: mode_t) throws(SystemError) -> Descriptor {
-        var name = sockaddr_un()
-        let octets = Array(path.utf8)
-        guard octets.count < MemoryLayout.size(ofValue: name.sun_path) else {
-            throw SystemError("bind", path, code: ENAMETOOLONG)
-        }
-        name.sun_family = sa_family_t(AF_UNIX)
-        withUnsafeMutableBytes(of: &name.sun_path) { $0.copyBytes(from: octets) }
-        let kind = CInt(SOCK_STREAM.rawValue) | CInt(SOCK_CLOEXEC.rawValue) | CInt(SOCK_NONBLOCK.rawValue)
-        let number = socket(AF_UNIX, kind, 0)
-        guard number >= 0 else { throw SystemError("socket", path) }
-        unlink(path)
-        let before = umask(0o777 & ~mode)
-        let result = withUnsafePointer(to: &name) { pointer in
-            pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                bind(number, $0, socklen_t(MemoryLayout<sockaddr_un>.size))
-            }
-        }
-        let error = SystemError("bind", path)
-        umask(before)
-        guard result == 0 else {
-            Glibc.close(number)
-            throw error
-        }
-        guard listen(number, 16) == 0 else {
-            let error = SystemError("listen", path)
-            Glibc.close(number)
-            throw error
-        }
-        return Descriptor(number)
     }
 }
 

@@ -45,6 +45,15 @@ package enum ThisProcess {
     /// a user who may not look into its directory.
     package static let executablePath = "/proc/self/exe"
 
+    /// The directory in which this executable lies, without a slash at its end: our other programs lie there too.
+    package static func directoryOfExecutable() throws(SystemError) -> String {
+        var buffer = [CChar](repeating: 0, count: 4_096)
+        let count = readlink(Self.executablePath, &buffer, buffer.count)
+        guard count > 0, count < buffer.count else { throw SystemError("readlink", Self.executablePath) }
+        let path = String(decoding: buffer[..<count].map { UInt8(bitPattern: $0) }, as: UTF8.self)
+        return "/" + path.split(separator: "/").dropLast().joined(separator: "/")
+    }
+
     /// The time since some instant in the past, for measuring spans; it never goes back.
     package static var uptime: Duration {
         var time = timespec()
