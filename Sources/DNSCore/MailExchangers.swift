@@ -55,15 +55,26 @@ package struct MailExchangers: Sendable {
         package let name: [UInt8]
         package let address: IPAddress
         package let port: UInt16
+        /// The path of a socket of this machine instead; the address is the loopback's then.
+        package let socket: [UInt8]?
 
         package init(name: [UInt8], address: IPAddress, port: UInt16) {
             self.name = name
             self.address = address
             self.port = port
+            self.socket = nil
+        }
+
+        package init(socket: [UInt8]) {
+            self.name = []
+            self.address = .v4(0x7F00_0001)
+            self.port = 0
+            self.socket = socket
         }
 
         /// `mx.example.org[192.0.2.1]`, with `:PORT` behind it unless that is 25: how logs and reports name it.
         package var octets: [UInt8] {
+            if let socket { return socket }
             var octets = self.name
             octets.append(0x5B)
             octets += self.address.octets
@@ -124,7 +135,7 @@ package struct MailExchangers: Sendable {
         nextHop: NextHop, port: UInt16, families: FamilyChoice, ourselves: Ourselves, limits: Limits
     ) {
         self.nextHop = nextHop
-        self.port = nextHop.port ?? port
+        self.port = nextHop.port ?? (nextHop.isLMTP ? 24 : port)
         self.families = families
         self.ourselves = ourselves
         self.limits = limits
@@ -163,6 +174,9 @@ package struct MailExchangers: Sendable {
         switch self.nextHop.target {
         case .address(let address):
             self.candidates = [Candidate(name: [], address: address, port: self.port)]
+            return self.offer()
+        case .socket(let path):
+            self.candidates = [Candidate(socket: path)]
             return self.offer()
         case .host(let octets):
             guard let name = DNSName(octets: octets) else { return self.end(Self.badName) }

@@ -12,6 +12,7 @@ package import PipeCore
 /// | `local-domain` | a domain or an address literal in brackets; any number |
 /// | `aliases` | the path of a file; none without it |
 /// | `smarthost` | a next hop |
+/// | `lmtp` | a socket or a host in brackets: who takes the mail of users, instead of apus-local |
 /// | `recipient-delimiter` | one character; nothing: no sub-addressing; `+` without it |
 /// | `postmaster` | an address or a local name |
 /// | `user` | a recipient who exists; any number; without any, the users of the system exist |
@@ -36,6 +37,9 @@ package struct LookupSettings: Sendable {
         var rules = RecipientResolver.Rules(localDomains: Set(domains), hostname: hostname.lowercasedOctets)
         rules.smarthost = try table.values("smarthost", "a host, or an address in brackets") {
             NextHop(octets: Array($0.utf8))
+        }.last
+        rules.mailboxServer = try table.values("lmtp", "/PATH or [HOST]:PORT") {
+            NextHop(octets: Array("lmtp:\($0)".utf8)).flatMap { $0.isLMTP ? $0 : nil }
         }.last
         if let text = table.text("recipient-delimiter") {
             let octets = Array(text.utf8)

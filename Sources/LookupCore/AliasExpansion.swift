@@ -257,7 +257,8 @@ private struct Expansion {
     /// One mailbox gets one copy, by however many names an alias leads there.
     private mutating func add(_ path: ForwardPath, user: [UInt8]) {
         guard self.known.insert(user).inserted else { return }
-        self.targets.append(RecipientResolver.Target(path, .local(user: user)))
+        let server = self.resolver.rules.mailboxServer
+        self.targets.append(RecipientResolver.Target(path, server.map { .remote($0) } ?? .local(user: user)))
     }
 
     private mutating func add(remote address: MailAddress) -> RecipientResolver.Resolution? {

@@ -17,6 +17,8 @@ package struct RecipientResolver: Sendable {
         package var hostname: [UInt8]
         /// Where mail for other domains goes; nil: to the domain itself, by its MX records.
         package var smarthost: NextHop?
+        /// The server that takes the mail of users by LMTP; nil: apus-local does.
+        package var mailboxServer: NextHop?
         /// What separates a user from a tag; nil: nothing does.
         package var delimiter: UInt8?
         /// Who reads what comes for the postmaster, if no alias says it.

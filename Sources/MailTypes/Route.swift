@@ -62,29 +62,50 @@ package enum Route: Hashable, Sendable {
 ///
 /// `example.org` is a domain whose MX records decide; `[mail.example.org]` is that host itself, no MX lookup;
 /// `[192.0.2.1]` and `[2001:db8::1]` (also `[IPv6:2001:db8::1]`) are addresses. Each may be followed by `:PORT`.
+/// `lmtp:/run/dovecot/lmtp` is a socket, `lmtp:[127.0.0.1]:24` a host, at which LMTP is spoken (RFC 2033).
 package struct NextHop: Hashable, Sendable {
-    /// The three ways to name it.
+    /// The ways to name it.
     package enum Target: Hashable, Sendable {
         /// Lower case.
         case domain([UInt8])
         /// Lower case.
         case host([UInt8])
         case address(IPAddress)
+        /// The absolute path of a socket of this machine; LMTP alone is spoken there.
+        case socket([UInt8])
     }
 
-    package let target: Target
-    /// Nil: the port that the settings name, 25 by default.
-    package let port: UInt16?
+    /// The room of sun_path, with the NUL behind it.
+    private static let socketOctetCountMax = 107
 
-    package init(target: Target, port: UInt16?) {
+    package let target: Target
+    /// Nil: the port that the settings name, 25 by default; 24 for LMTP.
+    package let port: UInt16?
+    /// Whether LMTP is spoken instead of SMTP.
+    package let isLMTP: Bool
+
+    package init(target: Target, port: UInt16?, isLMTP: Bool = false) {
+        self.isLMTP = isLMTP
         self.target = target
         self.port = port
     }
+
+    private static let lmtpMark: [UInt8] = Array("lmtp:".utf8)
 
     package init?(octets: [UInt8]) { self.init(octets: octets[...]) }
 
     package init?(octets: ArraySlice<UInt8>) {
         var rest = Array(octets)
+        // `lmtp:24` is port 24 of a host of that name.
+        self.isLMTP = rest.starts(with: Self.lmtpMark) && [0x2F, 0x5B].contains(rest.dropFirst(5).first)
+        if self.isLMTP { rest.removeFirst(Self.lmtpMark.count) }
+        if rest.first == 0x2F {
+            guard self.isLMTP, rest.count <= Self.socketOctetCountMax, rest.allSatisfy({ (0x21...0x7E).contains($0) })
+            else { return nil }
+            self.target = .socket(rest)
+            self.port = nil
+            return
+        }
         if rest.first == 0x5B {
             guard let close = rest.firstIndex(of: 0x5D) else { return nil }
             let inner = Array(rest[1..<close])
@@ -119,7 +140,9 @@ package struct NextHop: Hashable, Sendable {
 
     /// Appends what `octets` is.
     package func append(to octets: inout [UInt8]) {
+        if self.isLMTP { octets += Self.lmtpMark }
         switch self.target {
+        case .socket(let path): octets += path
         case .domain(let name): octets += name
         case .host(let name):
             octets.append(0x5B)

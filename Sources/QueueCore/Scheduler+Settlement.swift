@@ -147,6 +147,8 @@ extension Scheduler {
         guard recipient.dsn.wants(.success), message.reversePath != .null else { return nil }
         switch recipient.route {
         case .local, .bounce: return .delivered
+        // Whoever speaks LMTP puts it into the mailbox.
+        case .remote(let nextHop) where nextHop.isLMTP: return outcome.hasPassedOnDSN ? nil : .delivered
         case .remote: return outcome.hasPassedOnDSN ? nil : .relayed
         }
     }

@@ -126,7 +126,7 @@ final class Sender {
         let encryption: ClientEncryption?
         do throws(TLSError) {
             encryption =
-                attempt.isPlainTextTried
+                attempt.isPlainTextTried || candidate.socket != nil
                 ? nil : try self.encryption.terms(self.settings.tls(attempt.nextHop), attempt.nextHop, candidate)
         } catch {
             // Ours to mend, and not the host's: no other host would be better off.
@@ -141,11 +141,16 @@ final class Sender {
         let connection = ClientConnection(
             number: self.nextNumber(), peerName: candidate.octets, helloName: self.settings.helloName,
             timeLimits: self.settings.timeLimits, replyLimits: RemoteSettings.replyLimits, encryption: encryption,
-            isAuthenticating: self.settings.user(attempt.nextHop) != nil, user: self, eventLoop: self.eventLoop)
+            isAuthenticating: self.settings.user(attempt.nextHop) != nil,
+            isLMTP: attempt.nextHop.isLMTP, user: self, eventLoop: self.eventLoop)
         self.pool.insert(connection, nextHop: attempt.nextHop)
         self.use(connection, for: attempt)
         self.scheduleTick()
-        connection.connect(to: candidate.address, port: candidate.port)
+        if let path = candidate.socket {
+            connection.connect(toSocket: String(decoding: path, as: UTF8.self))
+        } else {
+            connection.connect(to: candidate.address, port: candidate.port)
+        }
     }
 
     private func use(_ connection: ClientConnection, for attempt: Attempt) {

@@ -80,7 +80,7 @@ final class SenderAuthentication {
 
     private static func host(_ nextHop: NextHop) -> [UInt8] {
         switch nextHop.target {
-        case .domain(let name), .host(let name): name
+        case .domain(let name), .host(let name), .socket(let name): name
         case .address(let address): Array(address.text.utf8)
         }
     }

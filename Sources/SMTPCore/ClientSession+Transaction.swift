@@ -162,6 +162,8 @@ extension ClientSession {
         switch reply.code / 100 {
         case 3:
             guard self.acceptedCount > 0 else {
+                // RFC 2033 §4.2 has the server refuse, as the end would have no reply.
+                if self.isLMTP { return self.fail(self.violation(reply), canQuit: false) }
                 // The command was under way before we knew that nobody is left; an empty mail without recipients ends it.
                 self.phase = .loneDot
                 return .send(Array(".\r\n".utf8))
@@ -199,6 +201,7 @@ extension ClientSession {
     }
 
     mutating func hearFinal(_ reply: PeerReply) -> Action {
+        if self.isLMTP { return self.hearFinalOfRecipient(reply) }
         switch reply.code / 100 {
         case 2:
             var outcome = self.outcome(.delivered, reply)
@@ -211,6 +214,22 @@ extension ClientSession {
             return self.conclude(nil, next: .spent(canQuit: false))
         }
         return self.conclude(nil, next: reply.code == 421 ? .spent(canQuit: false) : .ready)
+    }
+
+    /// RFC 2033 §4.2: the replies come in the order of the recipients that were taken.
+    private mutating func hearFinalOfRecipient(_ reply: PeerReply) -> Action {
+        guard let index = self.verdicts.firstIndex(of: nil) else {
+            return self.fail(self.violation(reply), canQuit: false)
+        }
+        switch reply.code / 100 {
+        case 2: self.settle(index, self.outcome(.delivered, reply))
+        case 4: self.settle(index, self.outcome(.deferred, reply, to: Stage.finalReply.suffix))
+        case 5: self.settle(index, self.outcome(.failed, reply, to: Stage.finalReply.suffix))
+        default:
+            self.settleRest(self.uncertain("The server answered the end of the data with \(reply.code)"))
+            return self.conclude(nil, next: .spent(canQuit: false))
+        }
+        return self.verdicts.contains(nil) ? .wait : self.conclude(nil, next: .ready)
     }
 
     /// Waits for the reply to `step`; sends it first if it is not under way already.

@@ -175,6 +175,8 @@ package struct ClientSession: Sendable {
     var phase = Phase.connecting
     package internal(set) var capabilities = Capabilities()
     private let encryption: Encryption
+    /// LMTP (RFC 2033): LHLO, and after the final dot a reply for each recipient that was taken.
+    let isLMTP: Bool
     /// Whether all that is said is said under TLS.
     package private(set) var isSecured = false
     /// Whether we have still to say who we are.
@@ -195,8 +197,10 @@ package struct ClientSession: Sendable {
 
     /// - Parameter isAuthenticating: whether we say who we are before the first message.
     package init(
-        helloName: [UInt8], peerName: [UInt8], encryption: Encryption = .none, isAuthenticating: Bool = false
+        helloName: [UInt8], peerName: [UInt8], encryption: Encryption = .none, isAuthenticating: Bool = false,
+        isLMTP: Bool = false
     ) {
+        self.isLMTP = isLMTP
         self.encryption = encryption
         self.isAuthenticating = isAuthenticating
         self.helloName = helloName
@@ -283,14 +287,14 @@ package struct ClientSession: Sendable {
         case .greeting:
             guard reply.code / 100 == 2 else { return self.refuseSession(reply) }
             self.phase = .hello(isExtended: true)
-            return .send(self.command("EHLO ", self.helloName))
+            return .send(self.hello)
         case .hello(let isExtended):
             if reply.code / 100 == 2 {
                 if isExtended { self.capabilities = Capabilities(reply) }
                 return self.introduced()
             }
             // A server that does not know EHLO is greeted the old way (RFC 5321 §3.2).
-            if isExtended, reply.code / 100 == 5 {
+            if isExtended, !self.isLMTP, reply.code / 100 == 5 {
                 self.phase = .hello(isExtended: false)
                 return .send(self.command("HELO ", self.helloName))
             }
@@ -348,8 +352,10 @@ package struct ClientSession: Sendable {
             return .wait
         }
         self.phase = .hello(isExtended: true)
-        return .send(self.command("EHLO ", self.helloName))
+        return .send(self.hello)
     }
+
+    private var hello: [UInt8] { self.command(self.isLMTP ? "LHLO " : "EHLO ", self.helloName) }
 
     private mutating func hear(_ fault: ReplyFault) -> Action {
         if case .quitting = self.phase {

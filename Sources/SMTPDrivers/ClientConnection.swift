@@ -151,7 +151,7 @@ package final class ClientConnection: ChannelInboundHandler {
     package init(
         number: UInt64, peerName: [UInt8], helloName: [UInt8], timeLimits: ClientTimeLimits,
         replyLimits: ReplyParser.Limits, encryption: ClientEncryption?, isAuthenticating: Bool,
-        user: any ClientConnectionUser, eventLoop: any EventLoop
+        isLMTP: Bool, user: any ClientConnectionUser, eventLoop: any EventLoop
     ) {
         self.number = number
         self.peerName = peerName
@@ -161,7 +161,7 @@ package final class ClientConnection: ChannelInboundHandler {
         self.encryption = encryption
         self.session = ClientSession(
             helloName: helloName, peerName: peerName, encryption: encryption?.kind ?? .none,
-            isAuthenticating: isAuthenticating)
+            isAuthenticating: isAuthenticating, isLMTP: isLMTP)
         self.parser = ReplyParser(limits: replyLimits)
     }
 
@@ -194,6 +194,22 @@ package final class ClientConnection: ChannelInboundHandler {
             // Why not at once: the user expects no answer before `connect` has returned.
             self.eventLoop.assumeIsolated().execute { bound.value.connectFailed(error) }
         }
+    }
+
+    /// The same with a socket in the file system; reading its path takes no time.
+    package func connect(toSocket path: String) {
+        let bound = NIOLoopBound(self, eventLoop: self.eventLoop)
+        ClientBootstrap(group: self.eventLoop)
+            .channelInitializer { channel in
+                channel.eventLoop.makeCompletedFuture {
+                    try channel.pipeline.syncOperations.addHandler(bound.value)
+                }
+            }
+            .connect(unixDomainSocketPath: path)
+            .whenFailure { error in
+                // Why not at once: the user expects no answer before this has returned.
+                bound.value.eventLoop.assumeIsolated().execute { bound.value.connectFailed(error) }
+            }
     }
 
     private func connectFailed(_ error: any Error) {

@@ -32,6 +32,8 @@ package enum SettingKind: Equatable, Sendable {
     case address
     /// The name of a user who gets mail.
     case user
+    /// `/run/dovecot/lmtp`, `[127.0.0.1]:24`.
+    case mailboxServer
     /// The name of an account at another server, without blanks.
     case accountName
     /// A mailbox, or the name of a local user.
@@ -84,7 +86,8 @@ package enum SettingKind: Equatable, Sendable {
         case .later(let text):
             throw Fault(text)
         case .text, .hostname, .domain, .path, .file, .network, .socketAddress, .resolver, .nextHop, .address,
-            .user, .accountName, .recipient, .delimiter, .mailbox, .domainPattern, .sender, .language, .languageRule,
+            .user, .accountName, .mailboxServer, .recipient, .delimiter, .mailbox, .domainPattern, .sender, .language,
+            .languageRule,
             .fingerprint,
             .word:
             guard case .string(let text) = value else {
@@ -131,6 +134,13 @@ package enum SettingKind: Equatable, Sendable {
             return text
         case .user:
             guard Route.isUserName(octets) else { throw Fault("\"\(text)\" is not the name of a user") }
+            return text
+        case .mailboxServer:
+            guard NextHop(octets: Array("lmtp:".utf8) + octets)?.isLMTP == true else {
+                throw Fault(
+                    "\"\(text)\" is not a server for LMTP",
+                    hint: "write \"/run/dovecot/lmtp\" (its socket) or \"[127.0.0.1]:24\"")
+            }
             return text
         case .accountName:
             guard (1...SASLLimits.userOctetCountMax).contains(octets.count), octets.allSatisfy({ $0 > ASCII.space })

@@ -68,6 +68,7 @@ package enum SettingsReference {
         case .languageRule: isMany ? "pairs of domain pattern and language tag" : "domain pattern and language tag"
         case .user: isMany ? "user names" : "user name"
         case .accountName: "name of an account"
+        case .mailboxServer: "path of a socket, or host in brackets with port"
         case .nextHop: "next hop"
         case .recipient: "mail address or user name"
         case .delimiter: "one character, or none"

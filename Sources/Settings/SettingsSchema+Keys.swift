@@ -147,6 +147,10 @@ extension SettingsSchema {
             "local.mailbox", .mailbox, for: [(.local, "mailbox")], default: "maildir:~/Maildir",
             "Where a user's mail is put. `~/` is the user's home, `%{user}` the user's name."),
         SettingKey(
+            "local.lmtp", .mailboxServer, for: [(.lookup, "lmtp")], default: "none: apus-local",
+            "The server that takes the mail of users instead of apus-local, by LMTP: `/run/dovecot/lmtp` or "
+                + "`[127.0.0.1]:24`. It is told the recipient's address, and says for each whether it has it."),
+        SettingKey(
             "local.aliases", .file, for: [(.lookup, "aliases")], default: "none",
             "The aliases, in the form of aliases(5). Apus notices by itself when the file changes."),
         SettingKey(
