@@ -110,7 +110,8 @@ class Run:
         if queue.process.poll() is None:
             # A queue that an injected fault has ended may end here too; `exit_status` tells.
             ended = lambda: queue.process.poll() is not None
-            quiet = lambda: ended() or not [d for d in queue.deliveries.values() if "stay" not in d.recipients[0][1]]
+            quiet = lambda: ended() or not [
+                d for d in queue.deliveries.values() if not d.recipients or "stay" not in d.recipients[0][1]]
             for _ in range(8):
                 queue.turn()
                 queue.until(quiet, "deliveries do not end")
