@@ -201,34 +201,31 @@ extension ClientSession {
     }
 
     mutating func hearFinal(_ reply: PeerReply) -> Action {
-        if self.isLMTP { return self.hearFinalOfRecipient(reply) }
+        guard let verdict = self.finalVerdict(reply) else {
+            self.settleRest(self.uncertain("The server answered the end of the data with \(reply.code)"))
+            return self.conclude(nil, next: .spent(canQuit: false))
+        }
+        if self.isLMTP { return self.settleNext(verdict) }
+        self.settleRest(verdict)
+        return self.conclude(nil, next: reply.code == 421 ? .spent(canQuit: false) : .ready)
+    }
+
+    /// What a reply to the end of the content says of whom it is about; nil if it has no meaning there.
+    private func finalVerdict(_ reply: PeerReply) -> DeliveryOutcome? {
         switch reply.code / 100 {
         case 2:
             var outcome = self.outcome(.delivered, reply)
             outcome.hasPassedOnDSN = self.capabilities.hasDSN
-            self.settleRest(outcome)
-        case 4: self.settleRest(self.outcome(.deferred, reply, to: Stage.finalReply.suffix))
-        case 5: self.settleRest(self.outcome(.failed, reply, to: Stage.finalReply.suffix))
-        default:
-            self.settleRest(self.uncertain("The server answered the end of the data with \(reply.code)"))
-            return self.conclude(nil, next: .spent(canQuit: false))
+            return outcome
+        case 4: return self.outcome(.deferred, reply, to: Stage.finalReply.suffix)
+        case 5: return self.outcome(.failed, reply, to: Stage.finalReply.suffix)
+        default: return nil
         }
-        return self.conclude(nil, next: reply.code == 421 ? .spent(canQuit: false) : .ready)
     }
 
     /// RFC 2033 §4.2: the replies come in the order of the recipients that were taken.
-    private mutating func hearFinalOfRecipient(_ reply: PeerReply) -> Action {
-        guard let index = self.verdicts.firstIndex(of: nil) else {
-            return self.fail(self.violation(reply), canQuit: false)
-        }
-        switch reply.code / 100 {
-        case 2: self.settle(index, self.outcome(.delivered, reply))
-        case 4: self.settle(index, self.outcome(.deferred, reply, to: Stage.finalReply.suffix))
-        case 5: self.settle(index, self.outcome(.failed, reply, to: Stage.finalReply.suffix))
-        default:
-            self.settleRest(self.uncertain("The server answered the end of the data with \(reply.code)"))
-            return self.conclude(nil, next: .spent(canQuit: false))
-        }
+    private mutating func settleNext(_ verdict: DeliveryOutcome) -> Action {
+        if let index = self.verdicts.firstIndex(of: nil) { self.settle(index, verdict) }
         return self.verdicts.contains(nil) ? .wait : self.conclude(nil, next: .ready)
     }
 

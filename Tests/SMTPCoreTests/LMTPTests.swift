@@ -58,6 +58,18 @@ private func kinds(_ action: ClientSession.Action) -> [DeliveryOutcome.Kind?] {
         }
     }
 
+    @Test("a server that announces DSN is given the sender's wishes, and said to have them", arguments: [true, false])
+    func wishes(_ hasDSN: Bool) {
+        var talk = Talk(offering: hasDSN ? "PIPELINING\nDSN" : "PIPELINING")
+        talk.send()
+        _ = talk.hear(250, "saved")
+        guard case .conclude(let conclusion) = talk.hear(250, "saved") else {
+            Issue.record("it goes on")
+            return
+        }
+        #expect(conclusion.verdicts.map { $0?.hasPassedOnDSN } == [hasDSN, false, hasDSN])
+    }
+
     @Test("without all replies those that are missing are uncertain, and those that came stand")
     func cutShort() {
         var talk = Talk()
