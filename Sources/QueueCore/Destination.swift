@@ -87,6 +87,10 @@ struct Destination: Sendable {
 
     private static let endCountMin = 50
 
+    /// Nothing is put off for longer. A pace is measured over standstills as well, of an agent, of the network, of this
+    /// program, and says nothing once they are over; but what was put off is found at its time only.
+    private static let spreadMax = Duration.seconds(300)
+
     /// When the next recipient without room in memory should be looked at again: each one a pace after the other, a
     /// little faster than the destination is, so that it never runs dry; what comes too early is put off again.
     mutating func spread(_ now: Timestamp, limit: Duration) -> Timestamp {
@@ -97,7 +101,8 @@ struct Destination: Sendable {
             return now.advanced(by: min(max(now.elapsed(since: since), .milliseconds(300)), limit))
         }
         self.blindSince = nil
-        let earliest = now.advanced(by: max(pace * self.waiting.recipientCount / 2, .milliseconds(20)))
+        let wait = max(pace * self.waiting.recipientCount / 2, .milliseconds(20))
+        let earliest = now.advanced(by: min(wait, Self.spreadMax))
         let latest = max(earliest, now.advanced(by: limit))
         self.spreadUntil = min(max(self.spreadUntil, earliest).advanced(by: pace * 3 / 4), latest)
         return self.spreadUntil

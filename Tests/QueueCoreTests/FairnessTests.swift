@@ -14,6 +14,8 @@ private struct Site {
     var open: [DeliveryOrder] = []
     /// What is on the disk; nil: nothing is ever found there, for tests of what fits in memory.
     private var disk: [RecipientKey: (message: MessageRecord, recipient: RecipientRecord)]? = [:]
+    /// How far anything was put off.
+    private(set) var longestMove = Duration.zero
     private var lastID: UInt64 = 0
     private var wakeTime: Timestamp?
 
@@ -59,7 +61,10 @@ private struct Site {
             }
             tell(.workLoaded(work))
         case .move(let moves):
-            for move in moves { self.disk?[move.from.recipient]?.recipient.due = move.to }
+            for move in moves {
+                self.disk?[move.from.recipient]?.recipient.due = move.to
+                self.longestMove = max(self.longestMove, move.to.elapsed(since: self.now))
+            }
             tell(.moved(moves))
         case .wake(let time): self.wakeTime = time
         case .saveDestination: break
@@ -194,6 +199,21 @@ private struct Site {
             site.finish()
         }
         #expect(openCount == 5)
+    }
+
+    @Test("a minute in which nothing ends puts nothing off for longer than five minutes")
+    func standstill() {
+        var site = Site(recipientCountMax: 1_000, hasDisk: false)
+        for _ in 0..<600 { site.accept(from: "list@example.com", to: "busy.example") }
+        for _ in 0..<51 {
+            site.pass(.milliseconds(2))
+            site.finish()
+        }
+        // The agent, the queue or the network stood still; then one delivery ends, and mail comes as before.
+        site.pass(.seconds(60))
+        site.finish()
+        for _ in 0..<200 { site.accept(from: "list@example.com", to: "busy.example") }
+        #expect((.seconds(1) ... .seconds(300)).contains(site.longestMove), "\(site.longestMove)")
     }
 
     @Test("nothing is forgotten: every message of a crowd is delivered in the end")
