@@ -47,12 +47,7 @@ package struct DomainPattern: Hashable, Sendable {
     }
 
     /// Whether a next hop is one of these: by its domain, its host's name or its address, whatever its port.
-    package func matches(_ nextHop: NextHop) -> Bool {
-        switch nextHop.target {
-        case .domain(let name), .host(let name), .socket(let name): self.matches(name)
-        case .address(let address): self.matches(Array(address.text.utf8))
-        }
-    }
+    package func matches(_ nextHop: NextHop) -> Bool { self.matches(nextHop.name) }
 }
 
 /// Some senders: `user@example.org`, `@example.org` (everybody there), `@*.example.org`, or `<>` (reports).

@@ -132,6 +132,14 @@ package struct NextHop: Hashable, Sendable {
         }
     }
 
+    /// The domain, the host's name, the address or the path alone, as patterns and accounts name it.
+    package var name: [UInt8] {
+        switch self.target {
+        case .domain(let name), .host(let name), .socket(let name): name
+        case .address(let address): Array(address.text.utf8)
+        }
+    }
+
     package var octets: [UInt8] {
         var octets: [UInt8] = []
         self.append(to: &octets)

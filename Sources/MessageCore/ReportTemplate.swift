@@ -92,6 +92,11 @@ package struct ReportTemplate: Hashable, Sendable {
     /// Of a line of the file.
     package static let lineOctetCountMax = 1_000
 
+    /// Whether the octets can be the tag of a language (RFC 5646): letters, digits and hyphens.
+    package static func isLanguage(_ tag: [UInt8]) -> Bool {
+        (2...35).contains(tag.count) && tag.allSatisfy { $0.isLetterOrDigit || $0 == ASCII.hyphen }
+    }
+
     /// A tag such as `en` (RFC 5646), in small letters.
     package var language: [UInt8] { self.text(.language) }
 
@@ -216,8 +221,7 @@ package struct ReportTemplate: Hashable, Sendable {
             }
             let language = self.paragraphs[.language] ?? []
             guard case .text(let tag)? = language.first?.first, language.first?.count == 1,
-                (2...35).contains(tag.count),
-                tag.allSatisfy({ $0.isLetterOrDigit || $0 == ASCII.hyphen })
+                ReportTemplate.isLanguage(tag)
             else { throw Fault(line: 0, text: "[language] must be a tag such as en or pl") }
             self.paragraphs[.language] = [[.text(tag.lowercasedOctets)]]
             return self.paragraphs

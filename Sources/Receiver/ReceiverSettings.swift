@@ -72,21 +72,14 @@ final class ReceiverSettings: Sendable {
         self.certificates = table.texts("certificate")
         let origin = Array(table.text("origin", default: table.text("hostname", default: "")).utf8)
         guard MailAddress.isDomain(origin) else { throw SettingsFault("origin", "must be a domain name") }
-        self.localTerms = ServerTerms(
-            rules: ServerRules(hostname: hostname, limits: limits, origin: origin),
-            commandTimeout: self.terms.commandTimeout, dataTimeout: self.terms.dataTimeout,
-            answerTimeout: self.terms.answerTimeout, greetingDelay: .zero, handshakeTimeout: self.terms.handshakeTimeout
-        )
+        self.localTerms = self.terms.with(
+            ServerRules(hostname: hostname, limits: limits, origin: origin), greetingDelay: .zero)
         let bareLineFeed = table.text("bare-line-feed", default: "refuse")
         guard ["refuse", "repair"].contains(bareLineFeed) else {
             throw SettingsFault("bare-line-feed", "must be refuse or repair")
         }
-        self.submissionTerms = ServerTerms(
-            rules: ServerRules(
-                hostname: hostname, limits: limits, repairsBareLineFeeds: bareLineFeed == "repair"),
-            commandTimeout: self.terms.commandTimeout, dataTimeout: self.terms.dataTimeout,
-            answerTimeout: self.terms.answerTimeout, greetingDelay: self.terms.greetingDelay,
-            handshakeTimeout: self.terms.handshakeTimeout)
+        self.submissionTerms = self.terms.with(
+            ServerRules(hostname: hostname, limits: limits, repairsBareLineFeeds: bareLineFeed == "repair"))
         let senders = table.text("local-senders", default: "any")
         guard ["any", "own"].contains(senders) else { throw SettingsFault("local-senders", "must be any or own") }
         self.localSendersAreOwn = senders == "own"

@@ -85,18 +85,19 @@ struct RemoteSettings: Sendable {
 
     /// What is asked of the hosts of this next hop.
     func tls(_ nextHop: NextHop) -> TLSDemand {
-        self.destinations.first { $0.pattern.matches(nextHop) }?.tls ?? self.tls
+        self.destination(nextHop)?.tls ?? self.tls
     }
 
     /// As whom we authenticate ourselves to the hosts of this next hop; nil: we do not.
-    func user(_ nextHop: NextHop) -> [UInt8]? {
-        self.destinations.first { $0.pattern.matches(nextHop) }?.user
-    }
+    func user(_ nextHop: NextHop) -> [UInt8]? { self.destination(nextHop)?.user }
 
     /// Messages on one connection to this next hop.
     func messagesPerConnectionMax(_ nextHop: NextHop) -> Int {
-        self.destinations.first { $0.pattern.matches(nextHop) }?.numbers["messages-per-connection-max"]
-            ?? self.messagesPerConnectionMax
+        self.destination(nextHop)?.numbers["messages-per-connection-max"] ?? self.messagesPerConnectionMax
+    }
+
+    private func destination(_ nextHop: NextHop) -> DestinationSetting? {
+        self.destinations.first { $0.pattern.matches(nextHop) }
     }
 
     private static func resolvers(_ table: SettingsTable) throws(SettingsFault) -> [ResolverAddress] {

@@ -56,7 +56,7 @@ final class SenderAuthentication {
         }
         let exchange = Exchange(connection, user: user)
         let login = AccountLogin(
-            host: Self.host(nextHop), user: user, mechanisms: connection.capabilities.mechanisms)
+            host: nextHop.name, user: user, mechanisms: connection.capabilities.mechanisms)
         guard let channel = self.vault.login(login, for: exchange) else {
             return connection.prove(.none("apus-vault is away"))
         }
@@ -76,12 +76,5 @@ final class SenderAuthentication {
         guard let exchange = self.exchanges.removeValue(forKey: connection.number) else { return nil }
         if let channel = exchange.channel { self.vault.cancel(channel) }
         return exchange.user
-    }
-
-    private static func host(_ nextHop: NextHop) -> [UInt8] {
-        switch nextHop.target {
-        case .domain(let name), .host(let name), .socket(let name): name
-        case .address(let address): Array(address.text.utf8)
-        }
     }
 }

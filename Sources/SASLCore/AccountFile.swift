@@ -9,26 +9,20 @@ private import MailTypes
 
 /// The file, read and checked.
 package struct AccountFile: Equatable, Sendable {
-    /// What is wrong with a line; the others are good.
-    package struct Fault: Equatable, Sendable {
-        package let line: Int
-        package let text: String
-    }
-
     private struct Key: Hashable {
         let host: [UInt8]
         let user: [UInt8]
     }
 
     private var passwords: [Key: [UInt8]] = [:]
-    package private(set) var faults: [Fault] = []
+    package private(set) var faults: [SecretFileFault] = []
 
     package static let octetCountMax = 1 << 20
 
     package init(octets: [UInt8]) {
         let lines = octets.split(separator: ASCII.lineFeed, omittingEmptySubsequences: false)
         for (index, line) in lines.enumerated() {
-            if let text = self.read(line) { self.faults.append(Fault(line: index + 1, text: text)) }
+            if let text = self.read(line) { self.faults.append(SecretFileFault(line: index + 1, text: text)) }
         }
     }
 

@@ -43,7 +43,7 @@ package struct ClientExchange: Sendable {
     /// More rounds of hashing are not done for any server: 100,000 take some 40 ms.
     package static let iterationCountMax = 100_000
 
-    private let mechanism: SASLMechanism
+    package let mechanism: SASLMechanism
     private let user: [UInt8]
     private let password: [UInt8]
     private let nonce: [UInt8]
@@ -62,8 +62,6 @@ package struct ClientExchange: Sendable {
         self.password = password
         self.nonce = nonce
     }
-
-    package var chosen: SASLMechanism { self.mechanism }
 
     package mutating func receive(_ event: Event, _ cryptography: some SASLCryptography) -> Action {
         switch (self.phase, event) {

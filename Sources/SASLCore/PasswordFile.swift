@@ -26,17 +26,17 @@ package struct PasswordEntry: Equatable, Sendable {
     package fileprivate(set) var certificates: Set<[UInt8]> = []
 }
 
+/// What is wrong with a line of a file of secrets; the others are good.
+package struct SecretFileFault: Equatable, Sendable {
+    package let line: Int
+    package let text: String
+}
+
 /// The file, read and checked.
 package struct PasswordFile: Equatable, Sendable {
-    /// What is wrong with a line; the others are good.
-    package struct Fault: Equatable, Sendable {
-        package let line: Int
-        package let text: String
-    }
-
     /// By the name in lower case.
     package private(set) var entries: [[UInt8]: PasswordEntry] = [:]
-    package private(set) var faults: [Fault] = []
+    package private(set) var faults: [SecretFileFault] = []
     /// What there is of passwords, in the order of the file: a user who does not exist costs what one of these costs.
     package private(set) var hashes: [PasswordHash] = []
 
@@ -47,7 +47,9 @@ package struct PasswordFile: Equatable, Sendable {
     package init(octets: [UInt8]) {
         let lines = octets.split(separator: ASCII.lineFeed, omittingEmptySubsequences: false)
         for (index, line) in lines.enumerated() {
-            if let text = self.read(Self.trimmed(line)) { self.faults.append(Fault(line: index + 1, text: text)) }
+            if let text = self.read(Self.trimmed(line)) {
+                self.faults.append(SecretFileFault(line: index + 1, text: text))
+            }
         }
     }
 

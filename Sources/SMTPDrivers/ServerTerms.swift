@@ -29,4 +29,12 @@ package final class ServerTerms: Sendable {
         self.greetingDelay = greetingDelay
         self.handshakeTimeout = handshakeTimeout
     }
+
+    /// The same times for sessions with other rules.
+    package func with(_ rules: ServerRules, greetingDelay: TimeAmount? = nil) -> ServerTerms {
+        ServerTerms(
+            rules: rules, commandTimeout: self.commandTimeout, dataTimeout: self.dataTimeout,
+            answerTimeout: self.answerTimeout, greetingDelay: greetingDelay ?? self.greetingDelay,
+            handshakeTimeout: self.handshakeTimeout)
+    }
 }

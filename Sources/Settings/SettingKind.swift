@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import MailTypes
+import MessageCore
 
 /// What a setting can hold. Each kind reads the value of the file and gives the text that the programs are handed.
 package enum SettingKind: Equatable, Sendable {
@@ -87,9 +88,7 @@ package enum SettingKind: Equatable, Sendable {
             throw Fault(text)
         case .text, .hostname, .domain, .path, .file, .network, .socketAddress, .resolver, .nextHop, .address,
             .user, .accountName, .mailboxServer, .recipient, .delimiter, .mailbox, .domainPattern, .sender, .language,
-            .languageRule,
-            .fingerprint,
-            .word:
+            .languageRule, .fingerprint, .word:
             guard case .string(let text) = value else {
                 throw Self.wrongType(value, "a string", hint: "put it into quotation marks")
             }
@@ -352,8 +351,7 @@ package enum SettingKind: Equatable, Sendable {
     }
 
     private static func language(_ text: String) throws(Fault) -> String {
-        let octets = Array(text.utf8)
-        guard (2...35).contains(octets.count), octets.allSatisfy({ $0.isLetterOrDigit || $0 == ASCII.hyphen }) else {
+        guard ReportTemplate.isLanguage(Array(text.utf8)) else {
             throw Fault("\"\(text)\" is not the tag of a language", hint: "write \"en\", \"pl\" or \"pt-BR\"")
         }
         return text.lowercased()

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import MessageCore
 package import PipeCore
 package import Unix
 
@@ -34,6 +35,8 @@ package struct Settings: Equatable, Sendable {
     private let tables: [ProgramName: SettingsTable]
     /// Files that programs read, with their program.
     package let files: [(path: String, line: Int, program: ProgramName, isAliases: Bool)]
+    /// More octets than a template of reports may have are not read.
+    package static let templateOctetCountMax = ReportTemplate.octetCountMax
     /// Files that apusd reads for apus-bounce, which may read none.
     package let templates: [(path: String, line: Int)]
     /// The languages that reports are to be written in.

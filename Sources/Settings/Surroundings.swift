@@ -108,7 +108,7 @@ package struct Surroundings {
         for (path, line) in settings.templates {
             let octets: [UInt8]
             do throws(SystemError) {
-                octets = try Descriptor.readFile(path, octetCountMax: ReportTemplate.octetCountMax)
+                octets = try Descriptor.readFile(path, octetCountMax: Settings.templateOctetCountMax)
             } catch {
                 remarks.append(Remark(file: settings.file, line: line, "bounce.templates: \(error.text)"))
                 continue

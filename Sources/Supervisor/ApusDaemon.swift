@@ -343,34 +343,6 @@ package final class ApusDaemon {
         self.events.append(.exited(part))
     }
 
-    /// What a program is handed: the settings, and what only apusd knows.
-    func table(for part: Part) -> SettingsTable {
-        var table = self.settings.table(for: part.program)
-        if part.program == .lookup, let name = self.installation.singleUser { table.append("single-user", name) }
-        if part.program == .bounce { self.appendTemplates(to: &table) }
-        return table
-    }
-
-    /// The words of reports, line by line, as apus-bounce may read no file.
-    private func appendTemplates(to table: inout SettingsTable) {
-        for (index, template) in self.settings.templates.enumerated() {
-            do throws(SystemError) {
-                let octets = try Descriptor.readFile(template.path, octetCountMax: Self.templateOctetCountMax)
-                for line in octets.split(separator: ASCII.lineFeed, omittingEmptySubsequences: false) {
-                    table.append("template", "\(index + 1)|\(String(decoding: line, as: UTF8.self))")
-                }
-            } catch {
-                var line = LogLine("template-unread")
-                line.add("file", template.path)
-                line.add("reason", error.text)
-                line.write()
-            }
-        }
-    }
-
-    /// What a template may have, and more.
-    private static let templateOctetCountMax = 65_536
-
     /// Pipes hold this many octets, so that a reader finds a batch and not a piece.
     private static let pipeOctetCount: CInt = 262_144
     /// F_SETPIPE_SZ of fcntl(2), which Swift does not see.

@@ -63,7 +63,7 @@ final class Accounts {
     }
 
     private func take(_ file: AccountFile) {
-        for fault in file.faults { self.secret.report("account-fault", line: fault.line, fault.text) }
+        self.secret.report("account-fault", file.faults)
         self.file = file
         var line = LogLine("accounts-read")
         line.add("file", self.secret.path)
@@ -117,9 +117,9 @@ final class AccountExchange: Exchange {
         }
         switch action {
         case .respond(let response, let isLast):
-            self.answer?(.proof(client.chosen, response: response, isLast: isLast))
+            self.answer?(.proof(client.mechanism, response: response, isLast: isLast))
         case .giveUp(.credentials): self.end("the server does not know the password itself")
-        case .giveUp, .salt, nil: self.end("the server does not keep to \(client.chosen.rawValue)")
+        case .giveUp, .salt, nil: self.end("the server does not keep to \(client.mechanism.rawValue)")
         }
     }
 

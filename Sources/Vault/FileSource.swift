@@ -56,7 +56,7 @@ final class FileSource: CredentialSource, PasswordChecker {
     }
 
     private func take(_ file: PasswordFile) {
-        for fault in file.faults { self.secret.report("password-fault", line: fault.line, fault.text) }
+        self.secret.report("password-fault", file.faults)
         self.file = file
         var line = LogLine("passwords-read")
         line.add("file", self.secret.path)

@@ -2,6 +2,7 @@
 
 import Glibc
 import MailTypes
+import SASLCore
 import Unix
 
 /// A file of secrets, which is looked at again and again, and used only if nobody else could have read or written it.
@@ -82,12 +83,14 @@ struct SecretFile {
         line.write()
     }
 
-    /// Tells what is wrong with a line.
-    func report(_ event: StaticString, line number: Int, _ text: String) {
-        var line = LogLine(event)
-        line.add("file", self.path)
-        line.add("line", number)
-        line.add("reason", text)
-        line.write()
+    /// Tells what is wrong with its lines.
+    func report(_ event: StaticString, _ faults: [SecretFileFault]) {
+        for fault in faults {
+            var line = LogLine(event)
+            line.add("file", self.path)
+            line.add("line", fault.line)
+            line.add("reason", fault.text)
+            line.write()
+        }
     }
 }

@@ -150,28 +150,32 @@ final class VaultServer: LoopProgram, LinkReceiver {
     private func begin(_ beginning: ExchangeBeginning, _ key: Key, _ link: Link) {
         self.source.refresh()
         self.announce()
-        guard self.exchanges.count < Self.exchangeCountMax else {
-            return self.answer(.later(text: Array("too many exchanges at once".utf8)), key, link)
-        }
+        guard self.hasRoom(for: key, link) else { return }
         guard self.mechanisms.contains(beginning.mechanism) else {
             return self.answer(.denied(reason: Array("mechanism".utf8), user: []), key, link)
         }
-        let exchange = self.source.makeExchange(beginning, self.mechanisms) { [weak self, weak link] answer in
-            guard let self, let link, self.exchanges[key] != nil else { return }
-            self.answer(answer, key, link)
-        }
-        self.exchanges[key] = exchange
-        exchange.begin()
+        self.start(self.source.makeExchange(beginning, self.mechanisms, self.answering(key, link)), key)
     }
 
     private func begin(_ login: AccountLogin, _ key: Key, _ link: Link) {
-        guard self.exchanges.count < Self.exchangeCountMax else {
-            return self.answer(.later(text: Array("too many exchanges at once".utf8)), key, link)
-        }
-        let exchange = AccountExchange(login, self.accounts) { [weak self, weak link] answer in
+        guard self.hasRoom(for: key, link) else { return }
+        self.start(AccountExchange(login, self.accounts, self.answering(key, link)), key)
+    }
+
+    private func hasRoom(for key: Key, _ link: Link) -> Bool {
+        if self.exchanges.count < Self.exchangeCountMax { return true }
+        self.answer(.later(text: Array("too many exchanges at once".utf8)), key, link)
+        return false
+    }
+
+    private func answering(_ key: Key, _ link: Link) -> (VaultAnswer) -> Void {
+        { [weak self, weak link] answer in
             guard let self, let link, self.exchanges[key] != nil else { return }
             self.answer(answer, key, link)
         }
+    }
+
+    private func start(_ exchange: any Exchange, _ key: Key) {
         self.exchanges[key] = exchange
         exchange.begin()
     }
