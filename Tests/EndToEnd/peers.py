@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The other ends of the end-to-end tests: an SMTP sink that can be told to refuse, and a raw SMTP client."""
+import random
 import socket
 import socketserver
 import ssl
@@ -189,17 +190,27 @@ def wait_for(check, seconds=20.0, step=0.02):
 
 
 _handed_out = set()
+_chance = random.SystemRandom()
 
 
 def free_port():
-    """A port that nobody listens on, and that was not answered before: the kernel may give the same one twice."""
+    """A port that nobody listens on, that was not answered before, and that the kernel gives to nobody else meanwhile: below
+    those from which it takes the ports of connections, and of listeners that do not care."""
+    with open("/proc/sys/net/ipv4/ip_local_port_range") as f:
+        lowest = int(f.read().split()[0])
+    # Where the kernel takes them from everywhere, there is only chance.
+    above = lowest if lowest > 12_000 else 32_768
     while True:
+        port = _chance.randrange(10_240, above)
+        if port in _handed_out:
+            continue
         with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        if port not in _handed_out:
-            _handed_out.add(port)
-            return port
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        _handed_out.add(port)
+        return port
 
 
 def figure(name, value):
