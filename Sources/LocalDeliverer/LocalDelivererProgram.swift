@@ -18,6 +18,8 @@ package enum LocalDelivererProgram {
         /// A worker without work ends after this time.
         package let workerIdle: Duration
         package let workersMax: Int
+        /// A worker that says nothing of its deliveries for so long is killed.
+        package let workerSilence: Duration
 
         package init(_ table: SettingsTable) throws(SettingsFault) {
             self.mailboxText = table.text("mailbox", default: MailboxTemplate.defaultText)
@@ -28,6 +30,7 @@ package enum LocalDelivererProgram {
             }
             self.workerIdle = try table.duration("worker-idle", in: 1...3_600, default: .seconds(10))
             self.workersMax = try table.integer("workers-max", in: 1...1_000, default: 20)
+            self.workerSilence = try table.duration("worker-silence", in: 5...3_600, default: .seconds(300))
         }
     }
 

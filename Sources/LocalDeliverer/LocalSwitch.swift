@@ -12,18 +12,13 @@ import Unix
 struct LocalSwitch {
     private let program: Program
     private let inbox: ControlInbox
-    private var settings: LocalDelivererProgram.Settings
-    private var queue: (pipe: PolledPipe, hasHello: Bool)?
-    private var jobs: [UInt32: SwitchJob] = [:]
-    private var workers: [Int32: SwitchWorker] = [:]
+    private(set) var settings: LocalDelivererProgram.Settings
+    var queue: (pipe: PolledPipe, hasHello: Bool)?
+    var jobs: [UInt32: SwitchJob] = [:]
+    var workers: [Int32: SwitchWorker] = [:]
     /// Channels that wait for a worker, in order.
-    private var waiting: [UInt32] = []
+    var waiting: [UInt32] = []
     private var isStopping = false
-
-    /// A worker that was told to end, or ought to have, is killed after this time.
-    private static let leavingTime = Duration.seconds(20)
-    /// A worker that says nothing of its deliveries for so long is killed.
-    private static let silenceTime = Duration.seconds(900)
 
     init(program: Program, inbox: ControlInbox, settings: LocalDelivererProgram.Settings) {
         self.program = program
@@ -38,7 +33,8 @@ struct LocalSwitch {
             self.look(after: ThisProcess.uptime)
             if self.isStopping, self.jobs.isEmpty {
                 for pid in self.workers.keys { self.release(pid) }
-                if self.workers.isEmpty { ExitStatus.ok.exit() }
+                // Whoever is stuck ends with this process, when he can.
+                if self.workers.values.allSatisfy(\.isStuck) { ExitStatus.ok.exit() }
             }
             self.wait()
         }
@@ -56,7 +52,7 @@ struct LocalSwitch {
             let link = worker.isLeaving ? nil : LinkWatch(worker.pipe, in: &poll)
             watches.append((pid, end, link))
         }
-        // Idle and leaving workers are looked after once a second; nothing else is a matter of time.
+        // Workers are looked after once a second; nothing else is a matter of time.
         poll.wait(self.workers.isEmpty ? nil : .seconds(1))
 
         if let queueWatch, queueWatch.isReady(poll) { self.serveQueue(isReadable: queueWatch.isReadable(poll)) }
@@ -85,7 +81,11 @@ struct LocalSwitch {
         case .link(let ends): self.open(ends)
         case .status(let channel):
             self.program.answerStatus(
-                channel, [("deliveries", "\(self.jobs.count)"), ("workers", "\(self.workers.count)")])
+                channel,
+                [
+                    ("deliveries", "\(self.jobs.count)"), ("workers", "\(self.workers.count)"),
+                    ("stuck", "\(self.workers.values.count(where: \.isStuck))"),
+                ])
         case .stop: self.isStopping = true
         case .listen, .unlisten, .certificates, .tickets, .start: break
         }
@@ -160,6 +160,8 @@ struct LocalSwitch {
         case (.assigned(let pid), .data(let octets)):
             guard octets.count <= job.wantedCount else { throw FrameFault(.creditExceeded, frame.verb) }
             job.wantedCount -= octets.count
+            // From now on it is the worker who owes a word.
+            if job.wantedCount == 0 { self.workers[pid]?.lastWord = ThisProcess.uptime }
             self.workers[pid]?.pipe.send { request.append(to: &$0, channel: channel) }
         case (.ended(_), .data): break
         case (.ended(let pid), .noted):
@@ -167,7 +169,7 @@ struct LocalSwitch {
                 self.workers[pid] = nil
                 worker.pipe.send { request.append(to: &$0, channel: channel) }
                 worker.channels.remove(channel)
-                worker.lastWord = ThisProcess.uptime
+                if worker.channels.isEmpty { worker.lastWord = ThisProcess.uptime }
                 self.workers[pid] = worker
             }
             return
@@ -177,7 +179,7 @@ struct LocalSwitch {
     }
 
     /// Ends a delivery without a worker: every recipient who has no outcome gets this one.
-    private mutating func end(_ channel: UInt32, _ outcome: DeliveryOutcome) {
+    mutating func end(_ channel: UInt32, _ outcome: DeliveryOutcome) {
         guard var job = self.jobs[channel] else { return }
         let numbers = job.recipients.sorted()
         job.recipients = []
@@ -192,156 +194,7 @@ struct LocalSwitch {
         }
     }
 
-    // MARK: Workers
-
-    /// Finds a worker for a delivery, starts one, or lets the delivery wait for one that leaves.
-    private mutating func assign(_ channel: UInt32) {
-        guard let job = self.jobs[channel], job.phase == .waiting else { return }
-        let mine = self.workers.first { $0.value.user == job.user }
-        if let (pid, worker) = mine, !worker.isLeaving {
-            self.give(channel, to: pid)
-        } else if mine == nil, self.workers.count < self.settings.workersMax {
-            switch SwitchWorker.start(user: job.user, settings: self.settings) {
-            case .success(let worker):
-                self.workers[worker.pid] = worker
-                self.give(channel, to: worker.pid)
-            case .failure(let fault): self.end(channel, fault.outcome)
-            }
-        } else {
-            self.waiting.append(channel)
-            if mine == nil, !self.workers.contains(where: { $0.value.isLeaving }),
-                let idle = self.workers.filter({ $0.value.channels.isEmpty }).min(by: {
-                    $0.value.lastWord < $1.value.lastWord
-                })
-            {
-                self.release(idle.key)
-            }
-        }
-    }
-
-    private mutating func give(_ channel: UInt32, to pid: Int32) {
-        guard var job = self.jobs[channel], var worker = self.workers[pid] else { return }
-        self.workers[pid] = nil
-        let envelope = job.envelope
-        job.envelope = []
-        job.phase = .assigned(pid)
-        self.jobs[channel] = job
-        worker.pipe.send { $0 += envelope }
-        worker.channels.insert(channel)
-        worker.lastWord = ThisProcess.uptime
-        self.workers[pid] = worker
-    }
-
-    private mutating func assignWaiting() {
-        let channels = self.waiting
-        self.waiting = []
-        for channel in channels { self.assign(channel) }
-    }
-
-    private mutating func serveWorker(_ pid: Int32, isReadable: Bool) {
-        guard isReadable, var worker = self.workers[pid], !worker.isLeaving else { return }
-        self.workers[pid] = nil
-        do throws(FramePipe.Fault) {
-            let progress = try worker.pipe.read()
-            worker.lastWord = ThisProcess.uptime
-            while let frame = try worker.pipe.next() {
-                do throws(FrameFault) { try self.take(frame, from: &worker) } catch { throw .frame(error) }
-            }
-            self.workers[pid] = worker
-            if progress == .ended { self.dismiss(pid, because: "its output ended") }
-        } catch {
-            self.workers[pid] = worker
-            self.dismiss(pid, because: error.text)
-        }
-    }
-
-    /// What a worker says must concern a delivery that it has, and must be in its place.
-    private mutating func take(_ frame: Frame, from worker: inout SwitchWorker) throws(FrameFault) {
-        guard worker.hasHello else {
-            guard try Hello(frame).dialect == .deliver else { throw FrameFault(.badField, .hello) }
-            worker.hasHello = true
-            return
-        }
-        let answer = try DeliverAnswer(frame)
-        let channel = frame.channel
-        guard var job = self.jobs[channel], job.phase == .assigned(worker.pid) else {
-            throw FrameFault(.outOfPlace, frame.verb)
-        }
-        switch answer {
-        case .want(let offset, let octetCount):
-            guard job.wantedCount == 0, octetCount > 0, octetCount <= LocalAgent.wantOctetCountMax,
-                offset <= job.octetCount, UInt64(octetCount) <= job.octetCount - offset
-            else { throw FrameFault(.creditExceeded, frame.verb) }
-            job.wantedCount = octetCount
-        case .outcome(let number, _):
-            guard job.recipients.remove(number) != nil else { throw FrameFault(.badField, frame.verb) }
-        case .done:
-            job.phase = .ended(worker.pid)
-        case .exchange: throw FrameFault(.outOfPlace, frame.verb)
-        }
-        self.jobs[channel] = job
-        self.queue?.pipe.send { answer.append(to: &$0, channel: channel) }
-    }
-
-    /// Tells a worker that there is nothing more for it.
-    private mutating func release(_ pid: Int32) {
-        guard var worker = self.workers[pid], !worker.isLeaving else { return }
-        self.workers[pid] = nil
-        // Frames that it has not taken yet are of no use without the queue; none are there if it was idle.
-        try? worker.pipe.flush()
-        worker.leave(ThisProcess.uptime)
-        self.workers[pid] = worker
-    }
-
-    /// Ends a worker that has broken a rule, or has ended itself; what it had is tried again.
-    private mutating func dismiss(_ pid: Int32, because reason: String) {
-        guard var worker = self.workers[pid], !worker.isLeaving else { return }
-        self.log("worker-dismissed", reason, worker)
-        ChildProcess.kill(pid)
-        let channels = worker.channels
-        worker.channels = []
-        worker.leave(ThisProcess.uptime)
-        self.workers[pid] = worker
-        for channel in channels.sorted() {
-            switch self.jobs[channel]?.phase {
-            case .assigned?:
-                self.end(
-                    channel,
-                    LocalFate.outcome(
-                        .deferred, EnhancedStatus(.transient, 3, 0), "the process that wrote the mailbox has ended"))
-            case .ended?: self.jobs[channel]?.phase = .ended(nil)
-            case .envelope?, .waiting?, nil: break
-            }
-        }
-    }
-
-    /// The process has ended.
-    private mutating func bury(_ pid: Int32) {
-        guard let end = ChildProcess.end(of: pid, isWaiting: false) else { return }
-        // What it said last is still in the pipe.
-        if self.workers[pid]?.isLeaving == false {
-            self.serveWorker(pid, isReadable: true)
-            self.dismiss(pid, because: "it has ended: \(end)")
-        }
-        self.workers[pid]?.watch.close()
-        self.workers[pid] = nil
-        self.assignWaiting()
-    }
-
-    /// What time brings: idle workers are released, those that hang are killed.
-    private mutating func look(after now: Duration) {
-        for (pid, worker) in self.workers {
-            if let since = worker.leavingSince {
-                if now - since > Self.leavingTime { ChildProcess.kill(pid) }
-            } else if worker.channels.isEmpty {
-                if now - worker.lastWord > self.settings.workerIdle { self.release(pid) }
-            } else if now - worker.lastWord > Self.silenceTime {
-                self.dismiss(pid, because: "it has been silent for too long")
-            }
-        }
-    }
-
-    private func log(_ event: StaticString, _ reason: String, _ worker: SwitchWorker? = nil) {
+    func log(_ event: StaticString, _ reason: String, _ worker: SwitchWorker? = nil) {
         var line = LogLine(event)
         if let worker {
             line.add("user", worker.user)

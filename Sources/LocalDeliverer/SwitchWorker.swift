@@ -42,16 +42,24 @@ struct SwitchWorker {
     var hasHello = false
     /// Deliveries that it has, up to their `noted`.
     var channels: Set<UInt32> = []
-    /// When it last said something, or was given something.
+    /// When it last said something, or since when it owes a word or has nothing to do.
     var lastWord: Duration
-    /// Since when its pipes are closed.
+    /// Since when its pipes are closed, or it was killed.
     private(set) var leavingSince: Duration?
+    private(set) var isKilled = false
+    /// It was killed, and does not end.
+    var isStuck = false
 
     var isLeaving: Bool { self.leavingSince != nil }
 
     /// Closes its pipes: it ends by itself.
     mutating func leave(_ now: Duration) {
         self.pipe.close()
+        self.leavingSince = now
+    }
+
+    mutating func wasKilled(_ now: Duration) {
+        self.isKilled = true
         self.leavingSince = now
     }
 

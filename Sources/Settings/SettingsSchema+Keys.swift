@@ -165,6 +165,10 @@ extension SettingsSchema {
         SettingKey(
             "local.worker-idle", .duration(1...3_600), for: [(.local, "worker-idle")], default: "10 s",
             "How long such a process waits for more mail of its user. As root only."),
+        SettingKey(
+            "local.worker-silence", .duration(5...3_600), for: [(.local, "worker-silence")], default: "5 min",
+            "How long such a process may say nothing of mail that it has. Then it is killed, and its mail waits; if even "
+                + "that does not end it (a dead mount), the mail of this user alone waits. As root only."),
     ]
 
     private static let remote: [SettingKey] =

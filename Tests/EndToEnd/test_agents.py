@@ -123,7 +123,8 @@ class LocalWithoutRoot(unittest.TestCase):
 
 
 @unittest.skipUnless(os.geteuid() == 0, "needs root")
-class LocalAsRoot(unittest.TestCase):
+class RealUsers(unittest.TestCase):
+    """Tests of apus-local as root, with users of the system who are made for them."""
     USERS = ("apus-test-1", "apus-test-2", "apus-test-3")
 
     @classmethod
@@ -156,6 +157,8 @@ class LocalAsRoot(unittest.TestCase):
                 found += [int(pid) for pid in f.read().split()]
         return found
 
+
+class LocalAsRoot(RealUsers):
     def test_each_mailbox_is_written_by_a_process_of_its_user_with_nothing_inherited(self):
         part = self.part()
         deliveries = Deliveries(part)

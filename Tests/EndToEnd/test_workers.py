@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Processes of users that do not answer: their user's mail waits, and nobody else's."""
+import os
+import pwd
+import signal
+import time
+import unittest
+
+from hangingmount import HangingMount
+from peers import wait_for
+from pipes import Deliveries
+from test_agents import CONTENT, RealUsers, message_id
+
+
+def state(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as f:
+            return f.read().rsplit(")", 1)[1].split()[0]
+    except FileNotFoundError:
+        return None
+
+
+class WorkersThatHang(RealUsers):
+    def test_a_worker_that_stands_still_is_killed_although_more_mail_is_given_to_it(self):
+        part = self.part(**{"worker-silence": 5})
+        deliveries = Deliveries(part)
+        user = self.USERS[0]
+        deliveries.begin(message_id(0), f"local:{user}", CONTENT, ["x@example.org"])
+        deliveries.run()
+        pid, = self.workers(part)
+        os.kill(pid, signal.SIGSTOP)
+        begun = time.monotonic()
+        outcomes = {}
+        for i in range(1, 8):
+            deliveries.begin(message_id(i), f"local:{user}", CONTENT, ["x@example.org"])
+            time.sleep(1)
+        for job in deliveries.run().values():
+            outcomes.setdefault(job["outcomes"][0][0], []).append(job["outcomes"][0])
+        self.assertLess(time.monotonic() - begun, 20)
+        self.assertEqual({tuple(o[1:3]) for o in outcomes["deferred"]}, {("0", "4.3.0")})
+        self.assertIn("silent for too long", part.logged())
+        self.assertIsNone(state(pid))
+        again = deliveries.begin(message_id(1), f"local:{user}", CONTENT, ["x@example.org"])
+        self.assertEqual(deliveries.run()[again]["outcomes"][0][0], "delivered")
+
+    def test_a_worker_that_waits_for_the_queue_is_not_killed(self):
+        part = self.part(**{"worker-silence": 5})
+        deliveries = Deliveries(part)
+        channel = deliveries.begin(message_id(1), f"local:{self.USERS[0]}", CONTENT, ["x@example.org"])
+        pid, = self.workers(part) if wait_for(lambda: self.workers(part), 10) else (None,)
+        time.sleep(8)
+        self.assertEqual(self.workers(part), [pid])
+        self.assertEqual(deliveries.run()[channel]["outcomes"][0][0], "delivered")
+
+    def test_a_mailbox_on_a_dead_mount_costs_its_user_alone(self):
+        stuck, fine = self.USERS[:2]
+        home = pwd.getpwnam(stuck).pw_dir
+        mounted = os.path.join(home, "Maildir")
+        os.makedirs(mounted, exist_ok=True)
+        try:
+            mount = HangingMount(mounted)
+        except OSError as error:
+            self.skipTest(f"no FUSE here: {error}")
+        self.addCleanup(mount.close)
+        # One worker at once: whoever hangs must not take its place.
+        part = self.part(**{"worker-silence": 5, "workers-max": 1})
+        deliveries = Deliveries(part)
+        first = deliveries.begin(message_id(1), f"local:{stuck}", CONTENT, ["x@example.org"])
+        self.assertEqual(deliveries.run()[first]["outcomes"][0][:3], ["deferred", "0", "4.3.0"])
+        pid, = self.workers(part)
+        self.assertEqual(state(pid), "D")
+        second = [deliveries.begin(message_id(i), f"local:{stuck}", CONTENT, ["x@example.org"]) for i in range(2, 30)]
+        others = [deliveries.begin(message_id(i), f"local:{fine}", CONTENT, ["y@example.org"]) for i in range(100, 110)]
+        ended = deliveries.run(seconds=60)
+        for channel in second:
+            self.assertEqual(ended[channel]["outcomes"][0][:3], ["deferred", "0", "4.3.0"])
+            self.assertIn("does not answer", ended[channel]["outcomes"][0][4])
+        for channel in others:
+            self.assertEqual(ended[channel]["outcomes"][0][0], "delivered")
+        self.assertIn("worker-stuck", part.logged())
+        # From then on his mail is answered for at once.
+        begun = time.monotonic()
+        last = deliveries.begin(message_id(200), f"local:{stuck}", CONTENT, ["x@example.org"])
+        self.assertEqual(deliveries.run()[last]["outcomes"][0][0], "deferred")
+        self.assertLess(time.monotonic() - begun, 3)
+        self.assertEqual(state(pid), "D")
+        # It does not keep the program from ending either.
+        begun = time.monotonic()
+        self.assertEqual(part.close(), 0)
+        self.assertLess(time.monotonic() - begun, 5)
+
+
+if __name__ == "__main__":
+    unittest.main()
