@@ -24,6 +24,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+const int apus_limit_of_processes = RLIMIT_NPROC;
+
 enum { DESCRIPTORS_MAX = 64, PASSED_MAX = 8 };
 
 /* In the child: tell the parent what failed, through the pipe that exec would have closed. */
@@ -62,6 +64,14 @@ static void child(const struct apus_process *what, int umask_bits, int report) {
     close_from((unsigned)what->descriptor_count, report);
 
     umask((mode_t)umask_bits);
+    if (what->is_own_session && setsid() < 0) fail(report);
+    for (size_t i = 0; i < what->limit_count; i++) {
+        struct rlimit limit = { what->limits[i].value, what->limits[i].value }, now;
+        /* A limit that is lower already stays. */
+        if (getrlimit((__rlimit_resource_t)what->limits[i].resource, &now) == 0 && now.rlim_max < limit.rlim_max)
+            limit.rlim_cur = limit.rlim_max = now.rlim_max;
+        if (setrlimit((__rlimit_resource_t)what->limits[i].resource, &limit) < 0) fail(report);
+    }
     if (what->changes_user) {
         if (setgroups(what->group_count, what->groups) < 0) fail(report);
         if (setgid(what->gid) < 0) fail(report);
@@ -69,6 +79,8 @@ static void child(const struct apus_process *what, int umask_bits, int report) {
         if (what->uid != 0 && setuid(0) == 0) { errno = EPERM; fail(report); }
     }
     if (what->directory && chdir(what->directory) < 0) fail(report);
+    /* After the change of user, which would take it back. */
+    if (what->dies_with_parent && prctl(PR_SET_PDEATHSIG, SIGKILL) < 0) fail(report);
 
     sigset_t none;
     sigemptyset(&none);
@@ -177,6 +189,14 @@ int apus_die_with_parent(pid_t parent, int signal_number) {
     if (prctl(PR_SET_PDEATHSIG, signal_number) < 0) return -errno;
     return getppid() == parent ? 0 : -ESRCH;
 }
+
+int apus_lock_record(int descriptor) {
+    struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+    if (fcntl(descriptor, F_SETLK, &lock) == 0) return 0;
+    return errno == EACCES ? -EAGAIN : -errno;
+}
+
+void apus_ignore_size_signal(void) { signal(SIGXFSZ, SIG_IGN); }
 
 void apus_forbid_tracing(void) { prctl(PR_SET_DUMPABLE, 0); }
 

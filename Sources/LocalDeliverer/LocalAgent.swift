@@ -17,6 +17,9 @@ package struct LocalAgent {
     /// What the settings say, and for whom the agent works.
     package struct Rules: Hashable, Sendable {
         package var mailbox: MailboxTemplate
+        /// Takes the mail instead of the mailbox.
+        package var program: ProgramCommand?
+        package var programs: ProgramTerms
         /// For the names of files.
         package var hostname: [UInt8]
         /// The only user whose mail is taken; nil: all mail is delivered as the user of this process.
@@ -24,11 +27,27 @@ package struct LocalAgent {
         /// The home directory that `~/` stands for.
         package var home: String
 
-        package init(mailbox: MailboxTemplate, hostname: [UInt8], user: [UInt8]?, home: String) {
+        package init(
+            mailbox: MailboxTemplate, program: ProgramCommand? = nil, programs: ProgramTerms = ProgramTerms(),
+            hostname: [UInt8], user: [UInt8]?, home: String
+        ) {
             self.mailbox = mailbox
+            self.program = program
+            self.programs = programs
             self.hostname = hostname
             self.user = user
             self.home = home
+        }
+
+        /// What is done with the mail of a user.
+        func instruction(for user: [UInt8]) -> LocalInstruction {
+            if let program = self.program { return .program(program) }
+            return self.mailbox.instruction(user: user.printableText, home: self.home)
+        }
+
+        func userName(for delivery: Delivery) -> String {
+            guard case .local(let user) = delivery.route else { return "" }
+            return user.printableText
         }
     }
 
@@ -47,6 +66,8 @@ package struct LocalAgent {
     private var jobs: [UInt32: LocalJob] = [:]
     /// Channels whose message has come whole, in order.
     private var complete: [UInt32] = []
+    /// What is done with messages that have come whole, apart from Maildirs.
+    private var runs: [UInt32: LocalRun] = [:]
     /// The mailboxes that were opened since the last `commit`.
     private var mailboxes: [MailboxPlace: OpenMaildir] = [:]
     /// Mailboxes that were found in order once, at most 1,000 of them.
@@ -67,8 +88,7 @@ package struct LocalAgent {
             guard self.jobs[channel] == nil, self.jobs.count < Self.capacity,
                 case .local(let user) = delivery.route, self.rules.user == nil || self.rules.user == user
             else { throw FrameFault(.outOfPlace, frame.verb) }
-            let place = self.rules.mailbox.place(user: user.printableText, home: self.rules.home)
-            self.jobs[channel] = LocalJob(delivery, place: place)
+            self.jobs[channel] = LocalJob(delivery, self.rules.instruction(for: user))
             return
         }
         guard var job = self.jobs.removeValue(forKey: channel) else { throw FrameFault(.outOfPlace, frame.verb) }
@@ -78,6 +98,11 @@ package struct LocalAgent {
             job.recipients.append(recipient)
         case (.envelope, .go):
             guard !job.recipients.isEmpty else { throw FrameFault(.outOfPlace, frame.verb) }
+            if job.instruction == .discard {
+                for recipient in job.recipients { self.answer(channel, recipient, LocalFate.discarded) }
+                self.finish(&job, channel)
+                break
+            }
             job.phase = .head
             self.want(&job, channel, upTo: Self.headOctetCountMax)
         case (.head, .data(let octets)):
@@ -145,7 +170,14 @@ package struct LocalAgent {
         job.phase = .body
         guard !job.copies.isEmpty else { return self.finish(&job, channel) }
         do throws(SystemError) {
-            let mailbox = try self.openMailbox(job.place)
+            guard case .maildir(let place) = job.instruction else {
+                let content = try ContentFile()
+                job.content = content
+                try content.append(content: job.head[...])
+                job.head = []
+                return
+            }
+            let mailbox = try self.openMailbox(place)
             job.mailbox = mailbox
             // Recipients to whom an earlier attempt has delivered need nothing but the sync of `commit`.
             while let recipient = job.copies.first {
@@ -163,7 +195,7 @@ package struct LocalAgent {
                 self.complete.append(channel)
                 return
             }
-            let lines = job.lines(for: first)
+            let lines = job.delivery.lines(for: first)
             job.contentOffset = UInt64(lines.count)
             job.file?.append(lines: lines)
             try job.file?.append(content: job.head[...])
@@ -201,6 +233,7 @@ package struct LocalAgent {
     private mutating func write(_ octets: ArraySlice<UInt8>, in job: inout LocalJob, _ channel: UInt32) {
         do throws(SystemError) {
             try job.file?.append(content: octets)
+            try job.content?.append(content: octets)
         } catch {
             self.giveUp(&job, channel, error)
         }
@@ -208,6 +241,13 @@ package struct LocalAgent {
 
     private mutating func end(_ job: inout LocalJob, _ channel: UInt32) {
         do throws(SystemError) {
+            if let content = job.content {
+                try content.end()
+                job.content = nil
+                job.phase = .running
+                self.runs[channel] = LocalRun(job.delivery, content, for: job.copies, [job.instruction])
+                return
+            }
             try job.file?.end()
             job.phase = .complete
             self.complete.append(channel)
@@ -284,7 +324,7 @@ package struct LocalAgent {
         guard case .file(var file) = try self.file(job, recipient, in: mailbox) else { return false }
         defer { file.close() }
         do throws(SystemError) {
-            file.append(lines: job.lines(for: recipient))
+            file.append(lines: job.delivery.lines(for: recipient))
             var offset = job.contentOffset
             while true {
                 let octets = try first.written(from: offset, upTo: 65_536)
@@ -333,7 +373,42 @@ package struct LocalAgent {
     }
 
     private mutating func answer(_ channel: UInt32, _ recipient: DeliveryRecipient, _ fate: LocalFate) {
-        DeliverAnswer.outcome(number: recipient.number, fate.outcome).append(to: &self.answers, channel: channel)
+        self.answer(channel, recipient, fate.outcome)
+    }
+
+    private mutating func answer(_ channel: UInt32, _ recipient: DeliveryRecipient, _ outcome: DeliveryOutcome) {
+        DeliverAnswer.outcome(number: recipient.number, outcome).append(to: &self.answers, channel: channel)
+    }
+
+    // MARK: Runs
+
+    /// Goes on with what does not end at once, as far as that is possible without waiting.
+    mutating func advance(_ now: Duration, clock: Timestamp) {
+        guard !self.runs.isEmpty else { return }
+        let runningCount = self.runs.values.count { $0.program != nil }
+        var surroundings = LocalRun.Surroundings(
+            rules: self.rules, now: now, clock: clock, programRoom: self.rules.programs.countMax - runningCount)
+        for channel in self.runs.keys.sorted() {
+            guard var run = self.runs.removeValue(forKey: channel), var job = self.jobs[channel] else { continue }
+            for (recipient, outcome) in run.advance(&surroundings) { self.answer(channel, recipient, outcome) }
+            if run.isDone {
+                job.copies = []
+                self.finish(&job, channel)
+                self.jobs[channel] = job
+            } else {
+                self.runs[channel] = run
+            }
+        }
+    }
+
+    /// Has `poll` watch what tells that there is something to go on with, and tells the time at which there is in any case.
+    func watch(in poll: inout Poll) -> Duration? {
+        for run in self.runs.values {
+            guard let program = run.program else { continue }
+            _ = poll.add(program.watch, reading: true)
+            if program.hasOutput { _ = poll.add(program.output, reading: true) }
+        }
+        return self.runs.values.compactMap(\.deadline).min()
     }
 
     private mutating func finish(_ job: inout LocalJob, _ channel: UInt32) {
@@ -345,6 +420,8 @@ package struct LocalAgent {
     /// The link is gone: what has not been delivered is taken back, and will be asked for again.
     package mutating func abandon() {
         self.commit()
+        for channel in self.runs.keys { self.runs[channel]?.abandon() }
+        self.runs = [:]
         for job in self.jobs.values {
             job.file?.discard()
             job.file?.close()

@@ -11,9 +11,11 @@ import Unix
 package enum LocalDelivererProgram {
     /// What the settings say.
     package struct Settings: Sendable {
+        /// As they came, for workers.
+        package let table: SettingsTable
         package let mailbox: MailboxTemplate
-        /// As it was written, for workers.
-        package let mailboxText: String
+        package let program: ProgramCommand?
+        package let programs: ProgramTerms
         package let hostname: String
         /// A worker without work ends after this time.
         package let workerIdle: Duration
@@ -22,15 +24,49 @@ package enum LocalDelivererProgram {
         package let workerSilence: Duration
 
         package init(_ table: SettingsTable) throws(SettingsFault) {
-            self.mailboxText = table.text("mailbox", default: MailboxTemplate.defaultText)
-            self.mailbox = try MailboxTemplate(self.mailboxText)
+            self.table = table
+            self.mailbox = try MailboxTemplate(table.text("mailbox", default: MailboxTemplate.defaultText))
+            let arguments = table.texts("program")
+            self.program = ProgramCommand(arguments)
+            guard arguments.isEmpty || self.program != nil else {
+                throw SettingsFault("program", "must begin with an absolute path")
+            }
+            self.programs = try Self.programs(table)
             self.hostname = try table.required("hostname")
             guard MailAddress.isDomainName(Array(self.hostname.utf8)) else {
                 throw SettingsFault("hostname", "is no domain name")
             }
             self.workerIdle = try table.duration("worker-idle", in: 1...3_600, default: .seconds(10))
             self.workersMax = try table.integer("workers-max", in: 1...1_000, default: 20)
-            self.workerSilence = try table.duration("worker-silence", in: 5...3_600, default: .seconds(300))
+            let silence = try table.duration("worker-silence", in: 5...3_600, default: .seconds(300))
+            // A worker that waits for a program is silent with reason.
+            self.workerSilence = self.program == nil ? silence : max(silence, self.programs.time + .seconds(30))
+        }
+
+        private static func programs(_ table: SettingsTable) throws(SettingsFault) -> ProgramTerms {
+            var terms = ProgramTerms()
+            terms.time = try table.duration("program-time", in: 1...86_400, default: terms.time)
+            terms.countMax = try table.integer("programs-max", in: 1...50, default: terms.countMax)
+            terms.limits.processorSeconds = try Self.limit(table, "program-processor-time", default: 600)
+            terms.limits.memoryOctetCount = try Self.limit(table, "program-memory", default: 1 << 30)
+            terms.limits.processCount = try Self.limit(table, "program-processes", default: 200)
+            terms.limits.fileOctetCount = try Self.limit(table, "program-file-size", default: 0)
+            return terms
+        }
+
+        /// A limit of resources; 0 is none.
+        private static func limit(
+            _ table: SettingsTable, _ name: String, default value: Int
+        ) throws(SettingsFault) -> UInt64? {
+            let limit = try table.integer(name, in: 0...(1 << 50), default: value)
+            return limit == 0 ? nil : UInt64(limit)
+        }
+
+        /// - Parameter user: the only one whose mail is taken, or nil.
+        func rules(user: [UInt8]?, home: String) -> LocalAgent.Rules {
+            LocalAgent.Rules(
+                mailbox: self.mailbox, program: self.program, programs: self.programs,
+                hostname: Array(self.hostname.utf8), user: user, home: home)
         }
     }
 
@@ -39,7 +75,7 @@ package enum LocalDelivererProgram {
         let program = Program.start(
             Program.Description(
                 name: "apus-local",
-                purpose: "Puts mail into Maildirs: as root each into its user's, as that user; otherwise as one user.",
+                purpose: "Puts mail into mailboxes: as root each into its user's, as that user; otherwise as one user.",
                 mainLink: (.deliver, "apus-queue"), mayBeRoot: true))
         program.runThread { program, inbox in
             do throws(SettingsFault) {
@@ -88,22 +124,21 @@ private struct SingleUserDeliverer {
     }
 
     private static func rules(_ settings: LocalDelivererProgram.Settings) -> LocalAgent.Rules {
-        LocalAgent.Rules(
-            mailbox: settings.mailbox, hostname: Array(settings.hostname.utf8), user: nil,
-            home: ThisProcess.home() ?? "/nonexistent")
+        settings.rules(user: nil, home: ThisProcess.home() ?? "/nonexistent")
     }
 
     mutating func run() -> Never {
         ThisProcess.setUmask(0o077)
+        ThisProcess.ignoreFileSizeSignal()
         for ends in self.program.links where ends.dialect == .deliver { self.open(ends) }
         self.program.ready()
         while true {
             if self.isStopping, self.server?.agent.isIdle ?? true { ExitStatus.ok.exit() }
             var poll = Poll()
             let control = poll.add(self.inbox.descriptor, reading: true)
-            let watch = self.server.map { LinkWatch($0.pipe, in: &poll) }
-            poll.wait(nil)
-            if let watch, watch.isReady(poll), self.server?.serve(isReadable: watch.isReadable(poll)) == false {
+            let watch = self.server?.watch(in: &poll)
+            poll.wait(watch?.limit)
+            if let watch, self.server?.serve(isReadable: watch.link.isReadable(poll)) == false {
                 self.server = nil
                 // By hand there will be no other link.
                 if !self.program.isSupervised { ExitStatus.ok.exit() }

@@ -34,6 +34,8 @@ struct LocalJob {
         case body
         /// All is written, but not durable. → `ended`
         case complete
+        /// The message is there whole; mailboxes and programs get it one after the other. → `ended`
+        case running
         /// `done` was sent.
         case ended
     }
@@ -45,7 +47,8 @@ struct LocalJob {
     }
 
     let delivery: Delivery
-    let place: MailboxPlace
+    /// What is done with it, for every recipient.
+    let instruction: LocalInstruction
     var recipients: [DeliveryRecipient] = []
     var phase = Phase.envelope
     /// The beginning of the content, until the file is begun.
@@ -57,6 +60,8 @@ struct LocalJob {
     var copies: [DeliveryRecipient] = []
     var mailbox: OpenMaildir?
     var file: MaildirFile?
+    /// The message as it comes, if it does not go into a Maildir.
+    var content: ContentFile?
     /// Why the file is not on stable storage, after `syncFile`; nil if it is.
     private(set) var syncFault: SystemError?
     /// Where the content begins in the file.
@@ -66,26 +71,9 @@ struct LocalJob {
     /// Names of files whose witnesses are to be removed when the outcomes are committed.
     var witnesses: [String] = []
 
-    init(_ delivery: Delivery, place: MailboxPlace) {
+    init(_ delivery: Delivery, _ instruction: LocalInstruction) {
         self.delivery = delivery
-        self.place = place
-    }
-
-    /// The fields that final delivery puts in front (RFC 5321 §4.4), with LF line ends.
-    func lines(for recipient: DeliveryRecipient) -> [UInt8] {
-        var lines: [UInt8] = []
-        lines.append(text: "Return-Path: <")
-        lines += self.delivery.reversePath.octets
-        lines.append(text: ">\n")
-        if let original = recipient.originalForwardPath {
-            lines.append(text: "X-Original-To: ")
-            lines += original.octets
-            lines.append(ASCII.lineFeed)
-        }
-        lines.append(text: "Delivered-To: ")
-        lines += recipient.forwardPath.octets
-        lines.append(ASCII.lineFeed)
-        return lines
+        self.instruction = instruction
     }
 
     /// Step 2 of `Maildir.swift` for the file, if there is one.
@@ -96,6 +84,25 @@ struct LocalJob {
     func removeWitnesses() {
         guard let mailbox = self.mailbox else { return }
         for name in self.witnesses { MaildirFile.removeWitness(name, in: mailbox.maildir) }
+    }
+}
+
+extension Delivery {
+    /// The fields that final delivery puts in front (RFC 5321 §4.4), with LF line ends.
+    func lines(for recipient: DeliveryRecipient) -> [UInt8] {
+        var lines: [UInt8] = []
+        lines.append(text: "Return-Path: <")
+        lines += self.reversePath.octets
+        lines.append(text: ">\n")
+        if let original = recipient.originalForwardPath {
+            lines.append(text: "X-Original-To: ")
+            lines += original.octets
+            lines.append(ASCII.lineFeed)
+        }
+        lines.append(text: "Delivered-To: ")
+        lines += recipient.forwardPath.octets
+        lines.append(ASCII.lineFeed)
+        return lines
     }
 }
 
@@ -125,6 +132,10 @@ enum LocalFate {
         }
     }
 
+    static var discarded: DeliveryOutcome {
+        Self.outcome(.delivered, EnhancedStatus(.success, 0, 0), "discarded, as the settings say")
+    }
+
     static func outcome(_ kind: DeliveryOutcome.Kind, _ status: EnhancedStatus, _ text: String) -> DeliveryOutcome {
         DeliveryOutcome(kind, code: 0, status: status, reporter: Self.reporter, text: text)
     }
@@ -140,6 +151,10 @@ enum LocalFate {
             outcome(.deferred, EnhancedStatus(.transient, 3, 1), "no space for the mailbox: \(error.text)")
         case Errno.wouldBlock where error.operation == "lock":
             outcome(.deferred, EnhancedStatus(.transient, 2, 0), "another attempt is at this delivery")
+        case _ where error.operation == "use":
+            outcome(
+                .deferred, EnhancedStatus(.transient, 2, 0),
+                "\(error.subject) is not a file of this user alone: a link, somebody else's, or no file at all")
         case _ where Errno.ofMailbox.contains(error.code):
             outcome(.deferred, EnhancedStatus(.transient, 2, 0), "the mailbox cannot be written: \(error.text)")
         case _ where Errno.ofSystem.contains(error.code):
@@ -152,7 +167,7 @@ enum LocalFate {
     private static func log(_ error: SystemError, _ job: LocalJob) {
         var line = LogLine("mailbox-fault")
         line.add("id", job.delivery.id)
-        line.add("mailbox", job.place.path)
+        if case .maildir(let place) = job.instruction { line.add("mailbox", place.path) }
         line.add("reason", error.text)
         line.write()
     }

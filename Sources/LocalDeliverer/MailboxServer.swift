@@ -20,7 +20,7 @@ struct MailboxServer {
         self.pipe.send { Hello(.deliver, program: "apus-local", capacity: UInt32(LocalAgent.capacity)).append(to: &$0) }
     }
 
-    /// What goes on on the link, as `Poll` has told.
+    /// What goes on on the link and beside it, as `Poll` has told. To be called after every waiting.
     ///
     /// - Returns: whether the link is still there. If not, everything is closed.
     mutating func serve(isReadable: Bool) -> Bool {
@@ -29,6 +29,7 @@ struct MailboxServer {
             // What we want is asked for before the long work.
             try self.answer()
             self.agent.commit()
+            self.agent.advance(ThisProcess.uptime, clock: WallClock.now())
             try self.answer()
             guard isEnded else { return true }
         } catch {
@@ -40,6 +41,13 @@ struct MailboxServer {
         self.agent.abandon()
         self.pipe.close()
         return false
+    }
+
+    /// Has `poll` watch the link and what the agent waits for; how long the waiting may be, nil for as long as it takes.
+    func watch(in poll: inout Poll) -> (link: LinkWatch, limit: Duration?) {
+        let link = LinkWatch(self.pipe, in: &poll)
+        let deadline = self.agent.watch(in: &poll)
+        return (link, deadline.map { max(.zero, $0 - ThisProcess.uptime) })
     }
 
     /// Takes all that is there; true at the end of input.

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
 package import PipeCore
+import Unix
 
-/// Where each user's mail goes, as the setting `mailbox` says: `maildir:~/Maildir`, `maildir:/srv/mail/%{user}`.
+/// Where each user's mail goes, as the setting `mailbox` says: `maildir:~/Maildir`, `maildir:/srv/mail/%{user}`,
+/// `mbox:~/mbox`, `discard:`.
 ///
 /// `~/` is the home directory, which is never made; `%{user}` (also `%u`) is the user's name. Of what follows the home
 /// directory or the root directory, every directory that is missing is made.
@@ -12,6 +14,13 @@ package struct MailboxTemplate: Hashable, Sendable {
         case root
     }
 
+    private enum Kind: String, CaseIterable, Sendable {
+        case maildir
+        case mbox
+        case discard
+    }
+
+    private let kind: Kind
     private let base: Base
     private let components: [String]
 
@@ -20,36 +29,47 @@ package struct MailboxTemplate: Hashable, Sendable {
 
     package init(_ text: String) throws(SettingsFault) {
         let octets = Array(text.utf8)
-        let kind = Array("maildir:".utf8)
-        guard octets.starts(with: kind) else {
-            throw SettingsFault("mailbox", "\(text) does not begin with maildir:")
+        guard let kind = Kind.allCases.first(where: { octets.starts(with: "\($0.rawValue):".utf8) }) else {
+            throw SettingsFault("mailbox", "\(text) does not begin with maildir:, mbox: or discard:")
         }
-        var path = octets[kind.count...]
+        self.kind = kind
+        var path = octets[(kind.rawValue.utf8.count + 1)...]
+        guard kind != .discard else {
+            guard path.isEmpty else { throw SettingsFault("mailbox", "\(text) has something behind discard:") }
+            self.base = .root
+            self.components = []
+            return
+        }
         if path.starts(with: "~/".utf8) {
             self.base = .home
             path = path.dropFirst(2)
         } else if path.first == 0x2F {
             self.base = .root
         } else {
-            throw SettingsFault("mailbox", "\(text) has neither ~/ nor an absolute path behind maildir:")
+            throw SettingsFault("mailbox", "\(text) has neither ~/ nor an absolute path behind \(kind.rawValue):")
         }
         let components = path.split(separator: 0x2F).map { String(decoding: $0, as: UTF8.self) }
-        guard !components.isEmpty else { throw SettingsFault("mailbox", "\(text) names no directory") }
+        guard !components.isEmpty else { throw SettingsFault("mailbox", "\(text) names nothing") }
         guard !components.contains(where: { $0 == ".." || $0 == "." || $0.utf8.contains(0) }) else {
             throw SettingsFault("mailbox", "\(text) has . or .. in its path")
         }
         self.components = components
     }
 
-    /// The mailbox of a user.
+    /// What is to be done with the mail of a user.
     ///
     /// - Parameters:
     ///   - user: a name that `Route.isUserName` accepts, so that it cannot be `.` or `..` or have a slash in it.
     ///   - home: an absolute path.
-    package func place(user: String, home: String) -> MailboxPlace {
-        MailboxPlace(
+    package func instruction(user: String, home: String) -> LocalInstruction {
+        let place = MailboxPlace(
             base: self.base == .home ? home : "/",
             components: self.components.map { Self.filled($0, user: user) })
+        return switch self.kind {
+        case .maildir: .maildir(place)
+        case .mbox: .mbox(place)
+        case .discard: .discard
+        }
     }
 
     private static func filled(_ component: String, user: String) -> String {
@@ -73,7 +93,7 @@ package struct MailboxTemplate: Hashable, Sendable {
     }
 }
 
-/// A directory that holds a mailbox.
+/// Where a mailbox is: the directory of a Maildir, or the file of an mbox.
 package struct MailboxPlace: Hashable, Sendable {
     /// A directory that must be there already.
     package let base: String
@@ -89,5 +109,22 @@ package struct MailboxPlace: Hashable, Sendable {
     package var path: String {
         let rest = self.components.joined(separator: "/")
         return self.base == "/" ? "/" + rest : self.base + "/" + rest
+    }
+
+    /// Opens the directory, and makes what is missing of it in a way that survives a crash.
+    func openDirectory() throws(SystemError) -> Descriptor {
+        var directory = try Descriptor.openDirectory(self.base)
+        do throws(SystemError) {
+            for component in self.components {
+                if try directory.makeDirectory(component, mode: 0o700) { try directory.sync() }
+                let next = try directory.openDirectory(component)
+                directory.close()
+                directory = next
+            }
+        } catch {
+            directory.close()
+            throw error
+        }
+        return directory
     }
 }

@@ -69,14 +69,8 @@ package struct Maildir {
 
     /// Makes the directories; the directory in which one was made is synced.
     private static func make(_ place: MailboxPlace) throws(SystemError) {
-        var directory = try Descriptor.openDirectory(place.base)
+        let directory = try place.openDirectory()
         defer { directory.close() }
-        for component in place.components {
-            if try directory.makeDirectory(component, mode: 0o700) { try directory.sync() }
-            let next = try directory.openDirectory(component)
-            directory.close()
-            directory = next
-        }
         var isNew = false
         for part in ["tmp", "new", "cur"] where try directory.makeDirectory(part, mode: 0o700) { isNew = true }
         if isNew { try directory.sync() }

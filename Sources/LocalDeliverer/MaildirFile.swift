@@ -10,8 +10,7 @@ package struct MaildirFile {
     package let name: String
     private let directory: Descriptor
     private let file: Descriptor
-    /// A CR at the end of what was written: whether it ends a line is known with the next octet.
-    private var isCarriageReturnPending = false
+    private var conversion = LineEndConversion()
     /// Octets that have not been written.
     private var pending: [UInt8] = []
     /// Whether this attempt has made the witness.
@@ -86,30 +85,9 @@ package struct MaildirFile {
     /// Appends octets as they are: lines of ours, which end in LF.
     package mutating func append(lines: [UInt8]) { self.pending += lines }
 
-    /// Appends content with each CR LF as LF, as is the custom in mailboxes. A lone CR or LF stays as it is.
+    /// Appends content, with each CR LF as LF.
     package mutating func append(content: ArraySlice<UInt8>) throws(SystemError) {
-        var rest = content
-        if self.isCarriageReturnPending, let first = rest.first {
-            if first != 0x0A { self.pending.append(0x0D) }
-            self.isCarriageReturnPending = false
-        }
-        var index = rest.startIndex
-        while index < rest.endIndex {
-            index = rest.startIndex + rest.span.lineOctetIndex(from: index - rest.startIndex, to: rest.count)
-            guard index < rest.endIndex else { break }
-            let next = index + 1
-            guard rest[index] == 0x0D else {
-                index = next
-                continue
-            }
-            self.isCarriageReturnPending = next == rest.endIndex
-            if self.isCarriageReturnPending || rest[next] == 0x0A {
-                self.pending += rest[..<index]
-                rest = rest[next...]
-            }
-            index = next
-        }
-        self.pending += rest
+        self.conversion.convert(content, into: &self.pending)
         if self.pending.count >= Self.pendingOctetCountMax { try self.write() }
     }
 
@@ -126,8 +104,7 @@ package struct MaildirFile {
 
     /// The end of the content: writes what is left, and has the system begin to store it.
     package mutating func end() throws(SystemError) {
-        if self.isCarriageReturnPending { self.pending.append(0x0D) }
-        self.isCarriageReturnPending = false
+        self.conversion.end(into: &self.pending)
         try self.write()
         self.pending = []
         self.file.startWriting()

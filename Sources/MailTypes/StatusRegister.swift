@@ -126,15 +126,27 @@ package enum StatusRegister {
     private static let local = [
         RegisteredStatus(
             "apus-local", .transient, 2, 0, 0,
-            "the mailbox cannot be used as it is: no home, no permission, another attempt at the same delivery"),
+            "the mailbox cannot be used as it is: no home, no permission, locked, another attempt at the same delivery"),
         RegisteredStatus("apus-local", .transient, 2, 2, 0, "the mailbox is over its quota"),
-        RegisteredStatus("apus-local", .transient, 3, 0, 0, "another fault of the system"),
+        RegisteredStatus(
+            "apus-local", .transient, 3, 0, 0,
+            "another fault of the system; a program did not take the mail now; the user's processes hang"),
         RegisteredStatus("apus-local", .transient, 3, 1, 0, "no space on the disk"),
         RegisteredStatus("apus-local", .transient, 3, 2, 0, "the system is short of memory or files"),
         RegisteredStatus("apus-local", .transient, 3, 5, 0, "nobody reads the postmaster's mail"),
-        RegisteredStatus("apus-local", .permanent, 1, 1, 0, "no such user"),
+        RegisteredStatus(
+            "apus-local", .permanent, 1, 1, 0, "no such user, or a program says so (exit status EX_NOUSER)"),
+        RegisteredStatus("apus-local", .permanent, 1, 2, 0, "a program: EX_NOHOST"),
+        RegisteredStatus("apus-local", .permanent, 2, 0, 0, "a program: EX_CANTCREAT"),
         RegisteredStatus("apus-local", .permanent, 2, 3, 0, "larger than a file of the user may be"),
+        RegisteredStatus(
+            "apus-local", .permanent, 3, 0, 0,
+            "a program: EX_USAGE, EX_NOINPUT, EX_UNAVAILABLE, EX_SOFTWARE, EX_OSFILE"),
+        RegisteredStatus("apus-local", .permanent, 3, 5, 0, "a program: EX_CONFIG"),
         RegisteredStatus("apus-local", .permanent, 4, 6, 0, "the message has been delivered to this address before"),
+        RegisteredStatus("apus-local", .permanent, 5, 0, 0, "a program: EX_PROTOCOL"),
+        RegisteredStatus("apus-local", .permanent, 6, 0, 0, "a program: EX_DATAERR"),
+        RegisteredStatus("apus-local", .permanent, 7, 0, 0, "a program: EX_NOPERM"),
         RegisteredStatus("apus-local", .permanent, 7, 1, 0, "the user is root"),
     ]
 

@@ -38,12 +38,36 @@ package struct MailDate: Hashable, Sendable {
         octets.append(ASCII.space)
         octets.append(decimal: year)
         octets.append(ASCII.space)
+        Self.append(clock: secondOfDay, to: &octets)
+        for octet in Self.zone { octets.append(octet) }
+    }
+
+    /// As asctime(3) writes it, without the end of the line: `Mon Nov 23 15:03:51 2026`. Always 24 octets until 9999.
+    package var asctime: [UInt8] {
+        let seconds = self.timestamp.seconds
+        let days = Int(seconds / 86_400)
+        let secondOfDay = Int(seconds % 86_400)
+        let (year, month, day) = Self.civil(days: days)
+        var octets: [UInt8] = []
+        Self.append(word: days % 7, of: Self.weekdays, to: &octets)
+        octets.append(ASCII.space)
+        Self.append(word: month - 1, of: Self.months, to: &octets)
+        octets.append(ASCII.space)
+        if day < 10 { octets.append(ASCII.space) }
+        octets.append(decimal: day)
+        octets.append(ASCII.space)
+        Self.append(clock: secondOfDay, to: &octets)
+        octets.append(ASCII.space)
+        octets.append(decimal: year)
+        return octets
+    }
+
+    private static func append(clock secondOfDay: Int, to octets: inout [UInt8]) {
         Self.append(twoDigits: secondOfDay / 3_600, to: &octets)
         octets.append(ASCII.colon)
         Self.append(twoDigits: secondOfDay / 60 % 60, to: &octets)
         octets.append(ASCII.colon)
         Self.append(twoDigits: secondOfDay % 60, to: &octets)
-        for octet in Self.zone { octets.append(octet) }
     }
 
     private static let zone: [UInt8] = Array(" +0000".utf8)

@@ -41,7 +41,7 @@ package enum SettingKind: Equatable, Sendable {
     case recipient
     /// One character of an address that is no letter and no digit, or none.
     case delimiter
-    /// `maildir:PATH`, where `~/` is the home of the recipient.
+    /// `maildir:PATH` or `mbox:PATH`, where `~/` is the home of the recipient, or `discard:`.
     case mailbox
     /// `example.org`, `*.example.org`, `*`, or an address.
     case domainPattern
@@ -358,15 +358,14 @@ package enum SettingKind: Equatable, Sendable {
     }
 
     private static func mailbox(_ text: String) throws(Fault) -> String {
+        if text == "discard:" { return text }
         let octets = Array(text.utf8)
-        if octets.starts(with: "mbox:".utf8) {
-            throw Fault("mailboxes of kind mbox are not in this version yet", hint: "write \"maildir:~/Maildir\"")
+        guard let prefix = ["maildir:", "mbox:"].first(where: { octets.starts(with: $0.utf8) }),
+            octets.count > prefix.utf8.count
+        else {
+            throw Fault("\"\(text)\" is not a mailbox", hint: "write \"maildir:~/Maildir\" or \"mbox:~/mbox\"")
         }
-        let prefix = Array("maildir:".utf8)
-        guard octets.starts(with: prefix), octets.count > prefix.count else {
-            throw Fault("\"\(text)\" is not a mailbox", hint: "write \"maildir:~/Maildir\"")
-        }
-        let path = octets[prefix.count...]
+        let path = octets[prefix.utf8.count...]
         guard path.first == 0x2F || path.starts(with: "~/".utf8) else {
             throw Fault("the path in \"\(text)\" is not absolute", hint: "write \"maildir:~/Maildir\"")
         }

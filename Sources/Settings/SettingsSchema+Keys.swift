@@ -9,7 +9,8 @@ extension SettingsSchema {
     private static let year = 31_536_000
 
     package static let keys: [SettingKey] =
-        top + listen + tls + certificate + domains + smtp + sendmail + local + remote + destination + dns + queue
+        top + listen + tls + certificate + domains + smtp + sendmail + local + localPrograms + remote + destination
+        + dns + queue
         + bounce + auth + submission + programs + later
 
     private static let top: [SettingKey] = [
@@ -145,7 +146,8 @@ extension SettingsSchema {
     private static let local: [SettingKey] = [
         SettingKey(
             "local.mailbox", .mailbox, for: [(.local, "mailbox")], default: "maildir:~/Maildir",
-            "Where a user's mail is put. `~/` is the user's home, `%{user}` the user's name."),
+            "Where a user's mail is put: `maildir:` and the path of a directory, `mbox:` and that of a file, or `discard:`. `~/` "
+                + "is the user's home, `%{user}` the user's name."),
         SettingKey(
             "local.lmtp", .mailboxServer, for: [(.lookup, "lmtp")], default: "none: apus-local",
             "The server that takes the mail of users instead of apus-local, by LMTP: `/run/dovecot/lmtp` or "
@@ -169,6 +171,33 @@ extension SettingsSchema {
             "local.worker-silence", .duration(5...3_600), for: [(.local, "worker-silence")], default: "5 min",
             "How long such a process may say nothing of mail that it has. Then it is killed, and its mail waits; if even "
                 + "that does not end it (a dead mount), the mail of this user alone waits. As root only."),
+    ]
+
+    private static let localPrograms: [SettingKey] = [
+        SettingKey(
+            "local.program", .text, .words, for: [(.local, "program")], default: "none",
+            "A program that takes users' mail instead of the mailbox: its path and its arguments. It is run as the user, in "
+                + "the user's home, with the message on its standard input; no shell is between. `%{user}`, `%{sender}`, "
+                + "`%{recipient}` and others stand for words of the delivery ([settings-local.md](settings-local.md))."),
+        SettingKey(
+            "local.program-time", .duration(1...86_400), for: [(.local, "program-time")], default: "10 min",
+            "A program that takes longer is killed with all that it has started, and the mail waits."),
+        SettingKey(
+            "local.programs-max", .integer(1...50), for: [(.local, "programs-max")], default: "2",
+            "Programs of one user at the same time."),
+        SettingKey(
+            "local.program-processor-time", .duration(0...86_400), for: [(.local, "program-processor-time")],
+            default: "10 min", "How long a process of a program may use the processor; 0: as long as it likes."),
+        SettingKey(
+            "local.program-memory", .size(0...(1 << 46)), for: [(.local, "program-memory")], default: "1 GiB",
+            "How much memory a process of a program may have; 0: no limit."),
+        SettingKey(
+            "local.program-processes", .integer(0...100_000), for: [(.local, "program-processes")], default: "200",
+            "How many processes the user may have, whatever started them, for a program to start one more; 0: no limit."
+        ),
+        SettingKey(
+            "local.program-file-size", .size(0...(1 << 46)), for: [(.local, "program-file-size")], default: "0",
+            "The largest file that a program may write; 0: no limit."),
     ]
 
     private static let remote: [SettingKey] =

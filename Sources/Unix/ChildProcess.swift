@@ -9,6 +9,8 @@ package enum ChildProcess {
     package enum End: Equatable, Sendable {
         case exited(CInt)
         case killed(signal: CInt)
+        /// Somebody else has taken note of its end: how it was is not known.
+        case unknown
     }
 
     /// Takes note of the end of a process, if it has ended; nil if it has not.
@@ -21,8 +23,7 @@ package enum ChildProcess {
             if result == 0 { return nil }
             if result < 0 {
                 if errno == EINTR { continue }
-                // Somebody else has taken note.
-                return .exited(0)
+                return .unknown
             }
             let signal = status & 0x7F
             return signal == 0 ? .exited((status >> 8) & 0xFF) : .killed(signal: signal)
@@ -35,6 +36,9 @@ package enum ChildProcess {
     }
 
     package static func kill(_ pid: Int32) { _ = Glibc.kill(pid, SIGKILL) }
+
+    /// Kills every process of the group that a child with `Spawn.isOwnSession` leads.
+    package static func killGroup(_ pid: Int32) { if pid > 1 { _ = Glibc.kill(-pid, SIGKILL) } }
 }
 
 /// This process, as its parent and the user database see it.
@@ -69,6 +73,9 @@ package enum ThisProcess {
 
     /// Like every program of Apus: writing to a pipe that nobody reads is an error, not a signal.
     package static func ignoreBrokenPipes() { signal(SIGPIPE, SIG_IGN) }
+
+    /// A file that grows too large is an error (EFBIG), not a signal.
+    package static func ignoreFileSizeSignal() { apus_ignore_size_signal() }
 
     package static func setUmask(_ bits: UInt32) { _ = umask(bits) }
 

@@ -36,6 +36,35 @@ package struct FileStatus: Equatable, Sendable {
     package let changed: Timestamp
 }
 
+/// What decides whether a file of a user is to be trusted.
+package struct FileFacts: Equatable, Sendable {
+    package let owner: UInt32
+    /// The permission bits.
+    package let mode: UInt32
+    package let isRegular: Bool
+    package let isDirectory: Bool
+    package let isSymbolicLink: Bool
+    package let nameCount: Int
+    package let size: UInt64
+    /// When its content was last changed.
+    package let modified: Timestamp
+
+    fileprivate init(_ status: stat) {
+        self.owner = status.st_uid
+        self.mode = status.st_mode & 0o7777
+        let kind = status.st_mode & S_IFMT
+        self.isRegular = kind == S_IFREG
+        self.isDirectory = kind == S_IFDIR
+        self.isSymbolicLink = kind == S_IFLNK
+        self.nameCount = Int(status.st_nlink)
+        self.size = UInt64(clamping: status.st_size)
+        self.modified = Timestamp(microseconds: UInt64(max(0, status.st_mtim.tv_sec)) &* 1_000_000)
+    }
+}
+
+/// O_TMPFILE, which is no plain number in C.
+private let unnamedFile: CInt = 0o20000000 | O_DIRECTORY
+
 extension Descriptor {
     /// Makes a directory; one that is there already is fine, anything else of that name is found out later.
     ///
@@ -79,6 +108,62 @@ extension Descriptor {
     ///
     /// On a file system without locks there is nothing to take.
     package func tryLock() -> Bool { flock(self.number, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK }
+
+    /// Takes the lock of fcntl(2) on the whole file, which other programs take on mailboxes; false if another process
+    /// has it. It is lost when any descriptor of the file is closed.
+    package func tryRecordLock() throws(SystemError) -> Bool {
+        let result = apus_lock_record(self.number)
+        if result == -EAGAIN { return false }
+        try SystemError.check(result, "lock")
+        return true
+    }
+
+    /// A new file without a name, for reading and writing.
+    package static func temporaryFile(in directory: String) throws(SystemError) -> Descriptor {
+        do throws(SystemError) {
+            return try Descriptor.open(directory, unnamedFile | O_RDWR, mode: 0o600)
+        } catch  where [EOPNOTSUPP, EISDIR, EINVAL, ENOENT].contains(error.code) {
+            // A file system without files that have no name.
+            var template = Array("\(directory)/apus.XXXXXX".utf8CString)
+            let number = mkstemp(&template)
+            guard number >= 0 else { throw SystemError("open", directory) }
+            _ = Glibc.unlink(template)
+            _ = apus_fcntl(number, F_SETFD, FD_CLOEXEC)
+            return Descriptor(number)
+        }
+    }
+
+    /// The size of the file, in octets.
+    package func size() throws(SystemError) -> UInt64 { UInt64(clamping: try self.fileStatus().st_size) }
+
+    /// Cuts the file off behind so many octets.
+    package func truncate(to octetCount: UInt64) throws(SystemError) {
+        guard ftruncate(self.number, off_t(clamping: octetCount)) == 0 else { throw SystemError("truncate") }
+    }
+
+    /// Sets the place at which the next reading and writing happens.
+    package func seek(to offset: UInt64) throws(SystemError) {
+        guard lseek(self.number, off_t(clamping: offset), SEEK_SET) >= 0 else { throw SystemError("seek") }
+    }
+
+    /// Of the open file.
+    package func facts() throws(SystemError) -> FileFacts { FileFacts(try self.fileStatus()) }
+
+    /// Of a file by that name, a link not followed; nil if there is none.
+    package func facts(of name: String) throws(SystemError) -> FileFacts? {
+        var status = stat()
+        guard fstatat(self.number, name, &status, AT_SYMLINK_NOFOLLOW) == 0 else {
+            if errno == ENOENT { return nil }
+            throw SystemError("stat", name)
+        }
+        return FileFacts(status)
+    }
+
+    private func fileStatus() throws(SystemError) -> stat {
+        var status = stat()
+        guard fstat(self.number, &status) == 0 else { throw SystemError("stat") }
+        return status
+    }
 
     /// A file in memory that nobody can change, for another process to read.
     package static func memoryFile(_ name: String, _ octets: [UInt8]) throws(SystemError) -> Descriptor {

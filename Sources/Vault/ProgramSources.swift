@@ -150,6 +150,7 @@ final class CheckpasswordSource: CredentialSource, PasswordChecker {
         case .exited(1): .wrong
         case .exited(let status): .later("\(name) ended with status \(status)")
         case .killed(let signal): .later("\(name) was killed by signal \(signal)")
+        case .unknown: .later("\(name) has ended, and how is not known")
         case nil: .later("\(name) took too long")
         }
     }

@@ -247,7 +247,8 @@ struct MaildirDeliveryTests {
         #expect(try queue.deliver(content) == delivered)
         #expect(home.names("a/joe/x-joe/new") == [name])
         for wrong in [
-            "mbox:~/x", "maildir:", "maildir:~/", "maildir:x", "maildir:/", "maildir:~/../x", "maildir:/a/./b",
+            "mbox:", "mail:~/x", "discard:x", "maildir:", "maildir:~/", "maildir:x", "maildir:/", "maildir:~/../x",
+            "maildir:/a/./b",
         ] {
             #expect(throws: SettingsFault.self) { _ = try MailboxTemplate(wrong) }
         }

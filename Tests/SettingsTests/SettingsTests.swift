@@ -115,7 +115,7 @@ private func remarks(_ text: String) -> [String] {
             ),
             (
                 "local.mailbox = \"~/Maildir\"",
-                "apus.toml:5: local.mailbox: \"~/Maildir\" is not a mailbox; write \"maildir:~/Maildir\""
+                "apus.toml:5: local.mailbox: \"~/Maildir\" is not a mailbox; write \"maildir:~/Maildir\" or \"mbox:~/mbox\""
             ),
             (
                 "local.aliases = \"aliases\"",

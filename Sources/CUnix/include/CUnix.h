@@ -9,6 +9,15 @@
  * What Swift must not or cannot do itself. Every function returns a negative errno value on failure.
  */
 
+/* A limit of resources: RLIMIT_CPU and the like, and its value. */
+struct apus_limit {
+    int resource;
+    unsigned long long value;
+};
+
+/* RLIMIT_NPROC, which Swift cannot see. */
+extern const int apus_limit_of_processes;
+
 /* What a new process is given. Everything is prepared by the caller; between fork and exec only
  * async-signal-safe calls are made. */
 struct apus_process {
@@ -23,6 +32,10 @@ struct apus_process {
     gid_t gid;
     const gid_t *groups;
     size_t group_count;
+    int is_own_session;        /* if not 0: the process leads a session and a process group of its own */
+    int dies_with_parent;      /* if not 0: it is killed when the thread that starts it ends */
+    const struct apus_limit *limits; /* setrlimit(2), soft and hard */
+    size_t limit_count;
 };
 
 /* Starts a process with default signal dispositions and an empty signal mask.
@@ -46,6 +59,13 @@ int apus_pidfd_open(pid_t pid);
 
 /* Kills this process when its parent ends, and returns -ESRCH if the parent is gone already. */
 int apus_die_with_parent(pid_t parent, int signal_number);
+
+/* A lock of fcntl(2) on the whole file, as other programs take it on mailboxes; it goes with the process, or when any
+ * descriptor of the file is closed. Does not wait: -EAGAIN if another process has it. */
+int apus_lock_record(int descriptor);
+
+/* Octets beyond the largest file that a process may write are an error, not a signal. */
+void apus_ignore_size_signal(void);
 
 /* Other processes of the same user may not trace this one. */
 void apus_forbid_tracing(void);
