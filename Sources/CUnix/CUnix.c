@@ -8,6 +8,7 @@
 #include <linux/audit.h>
 #include <linux/close_range.h>
 #include <linux/filter.h>
+#include <linux/openat2.h>
 #include <linux/seccomp.h>
 #include <malloc.h>
 #include <shadow.h>
@@ -188,6 +189,15 @@ int apus_pidfd_open(pid_t pid) {
 int apus_die_with_parent(pid_t parent, int signal_number) {
     if (prctl(PR_SET_PDEATHSIG, signal_number) < 0) return -errno;
     return getppid() == parent ? 0 : -ESRCH;
+}
+
+int apus_open_beneath(int directory, const char *path, int flags) {
+    struct open_how how = { .flags = (unsigned)(flags | O_CLOEXEC), .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS };
+    long result;
+    do result = syscall(SYS_openat2, directory, path, &how, sizeof how);
+    while (result < 0 && (errno == EINTR || errno == EAGAIN));
+    if (result < 0 && errno == ENOSYS) result = openat(directory, path, flags | O_CLOEXEC | O_NOFOLLOW);
+    return result < 0 ? -errno : (int)result;
 }
 
 int apus_lock_record(int descriptor) {

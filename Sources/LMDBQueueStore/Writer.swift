@@ -31,8 +31,8 @@ struct Writer {
                 try self.deleteContent(id, contentCursor)
             }
         case .settle(let id, let changes): try self.settle(id, changes, transaction, cursor, contentCursor)
-        case .exchange(let message, let id, let changes):
-            try self.accept(message, transaction)
+        case .exchange(let messages, let id, let changes):
+            for message in messages { try self.accept(message, transaction) }
             try self.settle(id, changes, transaction, cursor, contentCursor)
         case .move(let moves):
             for move in moves { try self.move(move, transaction) }

@@ -20,6 +20,9 @@ package struct LocalAgent {
         /// Takes the mail instead of the mailbox.
         package var program: ProgramCommand?
         package var programs: ProgramTerms
+        /// Which files in a user's home say what becomes of the mail, and whether they may name programs.
+        package var dotFiles = DotFileKind.none
+        package var hasDotPrograms = false
         /// For the names of files.
         package var hostname: [UInt8]
         /// The only user whose mail is taken; nil: all mail is delivered as the user of this process.
@@ -98,7 +101,12 @@ package struct LocalAgent {
             job.recipients.append(recipient)
         case (.envelope, .go):
             guard !job.recipients.isEmpty else { throw FrameFault(.outOfPlace, frame.verb) }
-            if job.instruction == .discard {
+            self.plan(&job, channel)
+            guard !job.recipients.isEmpty else {
+                self.finish(&job, channel)
+                break
+            }
+            if job.instruction == .discard, job.plans == nil {
                 for recipient in job.recipients { self.answer(channel, recipient, LocalFate.discarded) }
                 self.finish(&job, channel)
                 break
@@ -151,6 +159,33 @@ package struct LocalAgent {
         }
     }
 
+    // MARK: Plans
+
+    /// Looks for users' own files. Recipients whose mail goes nowhere now are answered for; only if there is a file are
+    /// there plans.
+    private mutating func plan(_ job: inout LocalJob, _ channel: UInt32) {
+        guard self.rules.dotFiles != .none else { return }
+        var plans: [LocalPlan] = []
+        var hasFile = false
+        for recipient in job.recipients {
+            switch LocalPlan.find(job.delivery, recipient, self.rules) {
+            case .mailbox: plans.append(self.standardPlan(job, recipient))
+            case .plan(let plan):
+                plans.append(plan)
+                hasFile = true
+            case .outcome(let outcome): self.answer(channel, recipient, outcome)
+            }
+        }
+        job.recipients = plans.map(\.recipient)
+        if hasFile { job.plans = plans }
+    }
+
+    private func standardPlan(_ job: LocalJob, _ recipient: DeliveryRecipient) -> LocalPlan {
+        LocalPlan(
+            recipient: recipient, instructions: [job.instruction], forwardCounts: [0],
+            reversePath: job.delivery.reversePath)
+    }
+
     // MARK: Writing
 
     /// The beginning is there: recipients in a loop fail, for the others the file is begun.
@@ -170,7 +205,7 @@ package struct LocalAgent {
         job.phase = .body
         guard !job.copies.isEmpty else { return self.finish(&job, channel) }
         do throws(SystemError) {
-            guard case .maildir(let place) = job.instruction else {
+            guard case .maildir(let place) = job.instruction, job.plans == nil else {
                 let content = try ContentFile()
                 job.content = content
                 try content.append(content: job.head[...])
@@ -245,7 +280,10 @@ package struct LocalAgent {
                 try content.end()
                 job.content = nil
                 job.phase = .running
-                self.runs[channel] = LocalRun(job.delivery, content, for: job.copies, [job.instruction])
+                let numbers = Set(job.copies.map(\.number))
+                let plans = job.plans?.filter { numbers.contains($0.recipient.number) }
+                self.runs[channel] = LocalRun(
+                    job.delivery, content, plans ?? job.copies.map { self.standardPlan(job, $0) })
                 return
             }
             try job.file?.end()
@@ -390,7 +428,15 @@ package struct LocalAgent {
             rules: self.rules, now: now, clock: clock, programRoom: self.rules.programs.countMax - runningCount)
         for channel in self.runs.keys.sorted() {
             guard var run = self.runs.removeValue(forKey: channel), var job = self.jobs[channel] else { continue }
-            for (recipient, outcome) in run.advance(&surroundings) { self.answer(channel, recipient, outcome) }
+            for settled in run.advance(&surroundings) {
+                for path in settled.forwards {
+                    DeliverAnswer.forward(number: settled.recipient.number, settled.plan.reversePath, path).append(
+                        to: &self.answers, channel: channel)
+                }
+                self.answer(channel, settled.recipient, settled.outcome)
+                job.planWitnesses += settled.witnesses
+            }
+            self.jobs[channel] = job
             if run.isDone {
                 job.copies = []
                 self.finish(&job, channel)

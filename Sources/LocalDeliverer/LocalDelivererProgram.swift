@@ -16,6 +16,8 @@ package enum LocalDelivererProgram {
         package let mailbox: MailboxTemplate
         package let program: ProgramCommand?
         package let programs: ProgramTerms
+        package let dotFiles: DotFileKind
+        package let hasDotPrograms: Bool
         package let hostname: String
         /// A worker without work ends after this time.
         package let workerIdle: Duration
@@ -32,6 +34,12 @@ package enum LocalDelivererProgram {
                 throw SettingsFault("program", "must begin with an absolute path")
             }
             self.programs = try Self.programs(table)
+            let kind = table.text("dot-files", default: DotFileKind.forward.rawValue)
+            guard let dotFiles = DotFileKind(rawValue: kind) else {
+                throw SettingsFault("dot-files", "must be none, forward or qmail")
+            }
+            self.dotFiles = dotFiles
+            self.hasDotPrograms = try table.boolean("dot-programs", default: false)
             self.hostname = try table.required("hostname")
             guard MailAddress.isDomainName(Array(self.hostname.utf8)) else {
                 throw SettingsFault("hostname", "is no domain name")
@@ -40,7 +48,8 @@ package enum LocalDelivererProgram {
             self.workersMax = try table.integer("workers-max", in: 1...1_000, default: 20)
             let silence = try table.duration("worker-silence", in: 5...3_600, default: .seconds(300))
             // A worker that waits for a program is silent with reason.
-            self.workerSilence = self.program == nil ? silence : max(silence, self.programs.time + .seconds(30))
+            let hasPrograms = self.program != nil || self.hasDotPrograms
+            self.workerSilence = hasPrograms ? max(silence, self.programs.time + .seconds(30)) : silence
         }
 
         private static func programs(_ table: SettingsTable) throws(SettingsFault) -> ProgramTerms {
@@ -64,9 +73,13 @@ package enum LocalDelivererProgram {
 
         /// - Parameter user: the only one whose mail is taken, or nil.
         func rules(user: [UInt8]?, home: String) -> LocalAgent.Rules {
-            LocalAgent.Rules(
+            var rules = LocalAgent.Rules(
                 mailbox: self.mailbox, program: self.program, programs: self.programs,
                 hostname: Array(self.hostname.utf8), user: user, home: home)
+            // Without root, all mail is one user's: his file would be everybody's.
+            rules.dotFiles = user == nil ? .none : self.dotFiles
+            rules.hasDotPrograms = self.hasDotPrograms
+            return rules
         }
     }
 

@@ -17,14 +17,19 @@ package struct ProgramCommand: Hashable, Sendable {
     package enum Dialect: Hashable, Sendable {
         /// Those of sysexits.h.
         case sysexits
+        /// Those of qmail-command(8). The message has no fields in front, they are in the environment.
+        case qmail
     }
 
     /// Its path and its arguments, in which `%{sender}` and the like stand for words of the delivery.
     package let arguments: [String]
     package let dialect: Dialect
+    /// What its environment has besides the words of the delivery, `NAME=value`.
+    package let environment: [String]
 
     /// - Parameter arguments: at least one; the first is an absolute path.
-    package init?(_ arguments: [String], dialect: Dialect = .sysexits) {
+    package init?(_ arguments: [String], dialect: Dialect = .sysexits, environment: [String] = []) {
+        self.environment = environment
         guard let path = arguments.first, path.utf8.first == 0x2F else { return nil }
         guard arguments.allSatisfy({ !$0.utf8.contains(0) }) else { return nil }
         self.arguments = arguments
@@ -74,7 +79,7 @@ struct DeliveryWords {
         return Array(localPart[(name.count + 1)...])
     }
 
-    private static func tame(_ octets: [UInt8]) -> [UInt8] {
+    static func tame(_ octets: [UInt8]) -> [UInt8] {
         octets.prefix(1_000).map { octet in
             octet.isLetterOrDigit || "!@%-_=+:,./".utf8.contains(octet) ? octet : 0x5F
         }

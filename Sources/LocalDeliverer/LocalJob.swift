@@ -60,6 +60,10 @@ struct LocalJob {
     var copies: [DeliveryRecipient] = []
     var mailbox: OpenMaildir?
     var file: MaildirFile?
+    /// What is done for each recipient, if it is not the same for all.
+    var plans: [LocalPlan]?
+    /// Of Maildirs that plans led to.
+    var planWitnesses: [LocalRun.Witness] = []
     /// The message as it comes, if it does not go into a Maildir.
     var content: ContentFile?
     /// Why the file is not on stable storage, after `syncFile`; nil if it is.
@@ -82,6 +86,7 @@ struct LocalJob {
     }
 
     func removeWitnesses() {
+        for witness in self.planWitnesses { MaildirFile.removeWitness(witness.name, in: witness.mailbox.maildir) }
         guard let mailbox = self.mailbox else { return }
         for name in self.witnesses { MaildirFile.removeWitness(name, in: mailbox.maildir) }
     }

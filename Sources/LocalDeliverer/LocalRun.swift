@@ -26,26 +26,41 @@ struct LocalRun {
 
     private let delivery: Delivery
     private let content: ContentFile
-    private var recipients: ArraySlice<DeliveryRecipient>
-    private let instructions: [LocalInstruction]
-    /// How many instructions are done for the first recipient.
+    private var plans: ArraySlice<LocalPlan>
+    /// How many instructions of the first plan are done.
     private var doneCount = 0
     private var activity = Activity.none
+    /// Maildirs that the first recipient's mail is in.
+    private var witnesses: [Witness] = []
+
+    /// What proves to a later attempt that this one has delivered.
+    struct Witness {
+        let mailbox: OpenMaildir
+        let name: String
+    }
+
+    /// What became of a recipient.
+    struct Settled {
+        let plan: LocalPlan
+        let outcome: DeliveryOutcome
+        /// Where the mail goes on to.
+        var forwards: [ForwardPath] = []
+        /// To be removed when that is noted.
+        var witnesses: [Witness] = []
+
+        var recipient: DeliveryRecipient { self.plan.recipient }
+    }
 
     private static let lockRetryTime = Duration.milliseconds(200)
     private static let lockTime = Duration.seconds(30)
 
-    init(
-        _ delivery: Delivery, _ content: ContentFile, for recipients: [DeliveryRecipient],
-        _ instructions: [LocalInstruction]
-    ) {
+    init(_ delivery: Delivery, _ content: ContentFile, _ plans: [LocalPlan]) {
         self.delivery = delivery
         self.content = content
-        self.recipients = recipients[...]
-        self.instructions = instructions
+        self.plans = plans[...]
     }
 
-    var isDone: Bool { self.recipients.isEmpty }
+    var isDone: Bool { self.plans.isEmpty }
 
     var program: ProgramRun? {
         if case .program(let run) = self.activity { return run }
@@ -62,53 +77,108 @@ struct LocalRun {
     }
 
     /// Goes on as far as it can without waiting; tells what became of recipients.
-    mutating func advance(_ surroundings: inout Surroundings) -> [(DeliveryRecipient, DeliveryOutcome)] {
-        var outcomes: [(DeliveryRecipient, DeliveryOutcome)] = []
-        while let recipient = self.recipients.first {
-            guard let outcome = self.step(recipient, &surroundings) else { break }
-            self.activity = .none
-            self.doneCount += 1
-            guard outcome.kind != .delivered || self.doneCount == self.instructions.count else { continue }
-            outcomes.append((recipient, outcome))
-            self.recipients = self.recipients.dropFirst()
-            self.doneCount = 0
+    mutating func advance(_ surroundings: inout Surroundings) -> [Settled] {
+        var settled: [Settled] = []
+        while let plan = self.plans.first {
+            var forwards = plan.forwards
+            var outcome = LocalFate.discarded
+            if self.doneCount < plan.instructions.count {
+                guard let verdict = self.step(plan, &surroundings) else { break }
+                self.activity = .none
+                outcome = verdict.outcome
+                if verdict.isLast { forwards = Array(forwards.prefix(plan.forwardCounts[self.doneCount])) }
+                self.doneCount += 1
+                guard outcome.kind != .delivered || verdict.isLast || self.doneCount == plan.instructions.count else {
+                    continue
+                }
+            }
+            settled.append(self.settle(plan, outcome, forwards))
         }
-        return outcomes
+        return settled
     }
 
-    /// The outcome of the instruction that is the next for a recipient; nil if it is still under way.
-    private mutating func step(_ recipient: DeliveryRecipient, _ surroundings: inout Surroundings) -> DeliveryOutcome? {
-        guard self.doneCount < self.instructions.count else { return LocalFate.discarded }
+    private mutating func settle(
+        _ plan: LocalPlan, _ outcome: DeliveryOutcome, _ forwards: [ForwardPath]
+    ) -> Settled {
+        var result = Settled(plan: plan, outcome: outcome)
+        if outcome.kind == .delivered, !forwards.isEmpty {
+            let text = forwards.count == 1 ? "sent on to another address" : "sent on to \(forwards.count) addresses"
+            result = Settled(
+                plan: plan, outcome: LocalFate.outcome(.delivered, EnhancedStatus(.success, 0, 0), text),
+                forwards: forwards)
+        }
+        // Of mail that is tried again, they must tell where it is already.
+        if outcome.kind != .deferred { result.witnesses = self.witnesses }
+        self.witnesses = []
+        self.plans = self.plans.dropFirst()
+        self.doneCount = 0
+        return result
+    }
+
+    /// What came of the next instruction; nil if it is still under way.
+    private mutating func step(_ plan: LocalPlan, _ surroundings: inout Surroundings) -> ProgramRun.Verdict? {
+        let recipient = plan.recipient
         do throws(SystemError) {
-            switch self.instructions[self.doneCount] {
+            switch plan.instructions[self.doneCount] {
             case .mbox(let place): return try self.append(recipient, to: place, surroundings)
             case .program(let command): return try self.run(command, recipient, &surroundings)
-            case .maildir(let place):
-                // A mailbox alone is delivered to in batches, by the agent.
-                preconditionFailure("a Maildir in a run: \(place.path)")
-            case .discard: return LocalFate.discarded
+            case .maildir(let place): return try self.put(recipient, into: place, surroundings)
+            case .discard: return ProgramRun.Verdict(outcome: LocalFate.discarded)
             }
         } catch {
             var line = LogLine("delivery-fault")
             line.add("id", self.delivery.id)
             line.add("reason", error.text)
             line.write()
-            return LocalFate.outcome(of: error)
+            return ProgramRun.Verdict(outcome: LocalFate.outcome(of: error))
         }
+    }
+
+    // MARK: Maildir
+
+    /// One message alone, with all its steps; the agent's batches are for users without a file of their own.
+    private mutating func put(
+        _ recipient: DeliveryRecipient, into place: MailboxPlace, _ surroundings: Surroundings
+    ) throws(SystemError) -> ProgramRun.Verdict {
+        let mailbox = OpenMaildir(try Maildir.open(place, isChecked: false))
+        let name = MaildirName.name(
+            self.delivery.id, recipient: recipient.number, step: self.doneCount, hostname: surroundings.rules.hostname)
+        var isEarlier = true
+        if case .file(var file) = try MaildirFile.begin(name, in: mailbox.maildir) {
+            isEarlier = false
+            defer { file.close() }
+            do throws(SystemError) {
+                file.append(lines: self.delivery.lines(for: recipient))
+                try self.content.forEachPart { part throws(SystemError) in try file.append(converted: Array(part)) }
+                try file.end()
+                try file.sync()
+                try file.publish()
+            } catch {
+                file.discard()
+                throw error
+            }
+        }
+        if let fault = mailbox.syncFault() {
+            MaildirFile.removeWitness(name, in: mailbox.maildir)
+            throw fault
+        }
+        self.witnesses.append(Witness(mailbox: mailbox, name: name))
+        return ProgramRun.Verdict(outcome: (isEarlier ? LocalFate.deliveredEarlier : .delivered).outcome)
     }
 
     // MARK: mbox
 
     private mutating func append(
         _ recipient: DeliveryRecipient, to place: MailboxPlace, _ surroundings: Surroundings
-    ) throws(SystemError) -> DeliveryOutcome? {
+    ) throws(SystemError) -> ProgramRun.Verdict? {
         if case .locking(let retry, _) = self.activity, surroundings.now < retry { return nil }
         guard let mailbox = try MboxFile.open(place, now: surroundings.clock) else {
             var limit = surroundings.now + Self.lockTime
             if case .locking(_, let first) = self.activity { limit = first }
             guard surroundings.now < limit else {
-                return LocalFate.outcome(
-                    .deferred, EnhancedStatus(.transient, 2, 0), "the mailbox is locked by another program")
+                return ProgramRun.Verdict(
+                    outcome: LocalFate.outcome(
+                        .deferred, EnhancedStatus(.transient, 2, 0), "the mailbox is locked by another program"))
             }
             self.activity = .locking(retry: surroundings.now + Self.lockRetryTime, limit: limit)
             return nil
@@ -121,26 +191,28 @@ struct LocalRun {
         } catch {
             guard error.code == Errno.fileTooBig else { throw error }
             // It is the mailbox that is too large, not the message.
-            return LocalFate.outcome(
-                .deferred, EnhancedStatus(.transient, 2, 2), "the mailbox is as large as a file may be")
+            return ProgramRun.Verdict(
+                outcome: LocalFate.outcome(
+                    .deferred, EnhancedStatus(.transient, 2, 2), "the mailbox is as large as a file may be"))
         }
-        return LocalFate.delivered.outcome
+        return ProgramRun.Verdict(outcome: LocalFate.delivered.outcome)
     }
 
     // MARK: Programs
 
     private mutating func run(
         _ command: ProgramCommand, _ recipient: DeliveryRecipient, _ surroundings: inout Surroundings
-    ) throws(SystemError) -> DeliveryOutcome? {
+    ) throws(SystemError) -> ProgramRun.Verdict? {
         if case .program(var run) = self.activity {
-            let outcome = run.advance(surroundings.now)
+            let verdict = run.advance(surroundings.now)
             self.activity = .program(run)
-            return outcome
+            return verdict
         }
         guard surroundings.programRoom > 0 else { return nil }
         let rules = surroundings.rules
         let words = DeliveryWords(self.delivery, recipient, user: rules.userName(for: self.delivery), home: rules.home)
-        let message = try self.content.copy(behind: self.delivery.lines(for: recipient))
+        let lines = command.dialect == .qmail ? [] : self.delivery.lines(for: recipient)
+        let message = try self.content.copy(behind: lines)
         defer { message.close() }
         self.activity = .program(
             try ProgramRun.start(

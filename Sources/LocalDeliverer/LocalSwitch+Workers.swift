@@ -106,6 +106,8 @@ extension LocalSwitch {
             job.wantedCount = octetCount
         case .outcome(let number, _):
             guard job.recipients.remove(number) != nil else { throw FrameFault(.badField, frame.verb) }
+        case .forward(let number, _, _):
+            guard job.recipients.contains(number) else { throw FrameFault(.badField, frame.verb) }
         case .done:
             job.phase = .ended(worker.pid)
         case .exchange: throw FrameFault(.outOfPlace, frame.verb)

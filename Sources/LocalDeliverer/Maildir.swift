@@ -104,11 +104,16 @@ package struct Maildir {
 /// The seconds are those of the message id, so that names sort by arrival and are the same in every attempt.
 package enum MaildirName {
     /// - Parameter hostname: octets that a file name of a Maildir must not have are written as `\057` and the like.
-    package static func name(_ id: MessageID, recipient: UInt32, hostname: [UInt8]) -> String {
+    /// - Parameter step: of a recipient whose file has several instructions, the place of this one; 0 otherwise.
+    package static func name(_ id: MessageID, recipient: UInt32, step: Int = 0, hostname: [UInt8]) -> String {
         var name = self.mark(id.rawValue / 1_000_000)
         name += id.octets
         name.append(0x4E)
         name.append(decimal: recipient)
+        if step > 0 {
+            name.append(0x53)
+            name.append(decimal: step)
+        }
         name.append(ASCII.dot)
         for octet in hostname.prefix(120) {
             switch octet {

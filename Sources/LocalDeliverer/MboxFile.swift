@@ -136,13 +136,15 @@ struct MboxFile {
         self.directory.close()
     }
 
+    static func date(_ time: Timestamp) -> [UInt8] { MailDate(time).asctime }
+
     /// `From SENDER DATE`, as it is written for a thousand years: the date as of asctime(3), in UTC.
     static func fromLine(_ reversePath: ReversePath, _ now: Timestamp) -> [UInt8] {
         var line: [UInt8] = Array("From ".utf8)
         let sender = reversePath.octets.map { $0.isPrintable && $0 != ASCII.space ? $0 : ASCII.hyphen }
         line += sender.isEmpty ? Array("MAILER-DAEMON".utf8) : sender
         line.append(ASCII.space)
-        line += MailDate(now).asctime
+        line += Self.date(now)
         line.append(ASCII.lineFeed)
         return line
     }

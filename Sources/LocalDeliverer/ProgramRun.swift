@@ -44,7 +44,7 @@ struct ProgramRun {
         defer { theirs.close() }
         var spawn = Spawn(path: command.arguments[0], arguments: command.arguments.map { words.filled($0) })
         spawn.arguments[0] = command.arguments[0]
-        spawn.environment = words.environment
+        spawn.environment = words.environment + command.environment
         spawn.directory = home
         spawn.descriptors = [message, theirs, theirs]
         spawn.isOwnSession = true
@@ -79,8 +79,15 @@ struct ProgramRun {
     /// Whether its output is still to be read.
     var hasOutput: Bool { self.isOutputOpen }
 
+    /// What it made of a message.
+    struct Verdict {
+        let outcome: DeliveryOutcome
+        /// Whether what stands behind it in the user's file is not to be done.
+        var isLast = false
+    }
+
     /// Looks after it; what became of the message when it has ended.
-    mutating func advance(_ now: Duration) -> DeliveryOutcome? {
+    mutating func advance(_ now: Duration) -> Verdict? {
         self.readOutput()
         if now >= self.deadline, !self.isKilled {
             self.isKilled = true
@@ -92,9 +99,13 @@ struct ProgramRun {
         self.watch.close()
         self.output.close()
         if self.isKilled {
-            return self.outcome(.deferred, EnhancedStatus(.transient, 3, 0), "took too long")
+            return Verdict(outcome: self.outcome(.deferred, EnhancedStatus(.transient, 3, 0), "took too long"))
         }
-        return self.outcome(end)
+        // qmail-command(8): taken, and nothing else is to be done.
+        if end == .exited(99), self.command.dialect == .qmail {
+            return Verdict(outcome: self.outcome(.exited(0)), isLast: true)
+        }
+        return Verdict(outcome: self.outcome(end))
     }
 
     /// Kills it: the delivery is given up.
@@ -122,7 +133,8 @@ struct ProgramRun {
             return self.outcome(.delivered, EnhancedStatus(.success, 0, 0), "has taken it")
         case .exited(let code):
             let said = "ended with status \(code)"
-            if let status = Self.failures[code] { return self.outcome(.failed, status, said) }
+            let failures = self.command.dialect == .qmail ? Self.qmailFailures : Self.failures
+            if let status = failures[code] { return self.outcome(.failed, status, said) }
             return self.outcome(.deferred, EnhancedStatus(.transient, 3, 0), said)
         case .killed(let signal):
             return self.outcome(.deferred, EnhancedStatus(.transient, 3, 0), "was killed by signal \(signal)")
@@ -140,6 +152,11 @@ struct ProgramRun {
         73: EnhancedStatus(.permanent, 2, 0), 76: EnhancedStatus(.permanent, 5, 0),
         77: EnhancedStatus(.permanent, 7, 0), 78: EnhancedStatus(.permanent, 3, 5),
     ]
+
+    private static let qmailFailures: [CInt: EnhancedStatus] = {
+        let failed = EnhancedStatus(.permanent, 3, 0)
+        return [64: failed, 65: failed, 70: failed, 76: failed, 77: failed, 78: failed, 100: failed, 112: failed]
+    }()
 
     private func outcome(_ kind: DeliveryOutcome.Kind, _ status: EnhancedStatus, _ said: String) -> DeliveryOutcome {
         let name = self.command.arguments[0].split(separator: "/").last.map(String.init) ?? "the program"

@@ -133,7 +133,10 @@ package enum StatusRegister {
             "another fault of the system; a program did not take the mail now; the user's processes hang"),
         RegisteredStatus("apus-local", .transient, 3, 1, 0, "no space on the disk"),
         RegisteredStatus("apus-local", .transient, 3, 2, 0, "the system is short of memory or files"),
-        RegisteredStatus("apus-local", .transient, 3, 5, 0, "nobody reads the postmaster's mail"),
+        RegisteredStatus(
+            "apus-local", .transient, 3, 5, 0,
+            "nobody reads the postmaster's mail, or the user's `.forward` or `.qmail` is not to be believed or understood"
+        ),
         RegisteredStatus(
             "apus-local", .permanent, 1, 1, 0, "no such user, or a program says so (exit status EX_NOUSER)"),
         RegisteredStatus("apus-local", .permanent, 1, 2, 0, "a program: EX_NOHOST"),

@@ -183,6 +183,9 @@ package enum DeliverRequest: Equatable, Sendable {
 package enum DeliverAnswer: Equatable, Sendable {
     case want(offset: UInt64, octetCount: Int)
     case outcome(number: UInt32, DeliveryOutcome)
+    /// This recipient's mail goes on to that address, with that reverse-path; once for each address, before the outcome
+    /// `delivered` of the recipient, with which it is done or not done (pipes.md §3, "Forwarding").
+    case forward(number: UInt32, ReversePath, ForwardPath)
     case done
     /// A report that is to take the place of the recipients of this delivery (pipes.md §3, "The exchange").
     case exchange(SubmitRequest)
@@ -207,6 +210,11 @@ package enum DeliverAnswer: Equatable, Sendable {
             }
             self = .outcome(
                 number: UInt32(truncatingIfNeeded: try frame.number(0, limit: UInt64(UInt32.max))), outcome)
+        case .forward:
+            try frame.expectFields(3)
+            self = .forward(
+                number: UInt32(truncatingIfNeeded: try frame.number(0, limit: UInt64(UInt32.max))),
+                try frame.value(ReversePath(octets: frame[1])), try frame.value(ForwardPath(octets: frame[2])))
         case .done:
             try frame.expectFields(0)
             self = .done
@@ -228,6 +236,12 @@ package enum DeliverAnswer: Equatable, Sendable {
             octets.appendField(Array(outcome.kind.rawValue.utf8))
             octets.append(outcomeFields: outcome)
             if outcome.hasPassedOnDSN { octets.appendField(Self.passedOn) }
+            octets.endFrame(start)
+        case .forward(let number, let reversePath, let forwardPath):
+            let start = octets.beginFrame(.forward, channel)
+            octets.appendField(number: number)
+            octets.appendField(reversePath.octets)
+            octets.appendField(forwardPath.octets)
             octets.endFrame(start)
         case .done: octets.appendFrame(.done, channel)
         case .exchange(let request): request.append(to: &octets, channel: channel)

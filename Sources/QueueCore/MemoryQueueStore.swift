@@ -63,8 +63,8 @@ package final class MemoryQueueStore: QueueStore {
             draft.content[id] = nil
             draft.unfinished.remove(id)
         case .settle(let id, let changes): try Self.settle(id, changes, &draft)
-        case .exchange(let report, let id, let changes):
-            try Self.accept(report, &draft)
+        case .exchange(let messages, let id, let changes):
+            for message in messages { try Self.accept(message, &draft) }
             try Self.settle(id, changes, &draft)
         case .move(let moves):
             for move in moves { Self.move(move, &draft) }

@@ -44,8 +44,9 @@ package enum StoreOperation: Hashable, Sendable {
     case discard(MessageID)
     /// The outcomes of a delivery.
     case settle(MessageID, [RecipientChange])
-    /// The report is accepted, and the failures that it reports are settled.
-    case exchange(NewMessage, reported: MessageID, [RecipientChange])
+    /// The messages are accepted, and what they stand for is settled: the failures that a report is about, or the
+    /// recipients whose mail goes on to others.
+    case exchange([NewMessage], for: MessageID, [RecipientChange])
     /// Other times in the due index, for recipients that are still where the moves say.
     case move([DueMove])
     /// Takes an entry out of the due index whose record cannot be read; the record stays for people to look at.

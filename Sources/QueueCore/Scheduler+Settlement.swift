@@ -146,7 +146,9 @@ extension Scheduler {
     ) -> ReportAction? {
         guard recipient.dsn.wants(.success), message.reversePath != .null else { return nil }
         switch recipient.route {
-        case .local, .bounce: return .delivered
+        case .bounce: return .delivered
+        // Mail that goes on to one other address goes on with the sender's wishes.
+        case .local: return outcome.isForwarded ? nil : .delivered
         // Whoever speaks LMTP puts it into the mailbox.
         case .remote(let nextHop) where nextHop.isLMTP: return outcome.hasPassedOnDSN ? nil : .delivered
         case .remote: return outcome.hasPassedOnDSN ? nil : .relayed

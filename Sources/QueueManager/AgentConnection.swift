@@ -18,13 +18,20 @@ final class AgentConnection: LinkReceiver, SubmissionHome {
     private var held: [UInt32] = []
 
     private struct OpenDelivery {
-        let message: MessageID
-        let isReport: Bool
+        let order: DeliveryOrder
+        var message: MessageID { self.order.message.id }
+        var isReport: Bool { self.order.route == .bounce }
         /// `done` or the report's commit has come; only the queue speaks now.
         var isDone = false
         var want: (offset: UInt64, octetCount: Int)?
         var report: Submission?
+        /// What is to go on to others, by the recipients' numbers.
+        var wishes: [UInt32: Forwarding.Wish] = [:]
+        var forwarding: Forwarding?
     }
+
+    /// More addresses than any dot file of ours leads to.
+    private static let forwardPathCountMax = 1_000
 
     init(_ ends: LinkEnds, _ id: AgentLinkID, _ kind: AgentKind, _ manager: QueueManager) {
         self.id = id
@@ -41,7 +48,7 @@ final class AgentConnection: LinkReceiver, SubmissionHome {
     func deliver(_ order: DeliveryOrder) {
         guard let link = self.link else { return }
         let channel = order.id.rawValue
-        self.channels[channel] = OpenDelivery(message: order.message.id, isReport: order.route == .bounce)
+        self.channels[channel] = OpenDelivery(order: order)
         let message = order.message
         var reversePath = message.reversePath
         if message.isVERP, let recipient = order.recipients.first {
@@ -101,16 +108,43 @@ final class AgentConnection: LinkReceiver, SubmissionHome {
             guard open.want == nil else { throw FrameFault(.outOfPlace, .want) }
             self.serve(channel, offset, octetCount)
         case .outcome(let number, let outcome):
+            if open.wishes[number] != nil, outcome.kind == .delivered {
+                // It is told when the copies are complete.
+                self.channels[channel]?.wishes[number]?.outcome = outcome
+                return
+            }
+            self.channels[channel]?.wishes[number] = nil
             self.manager.tell(.outcomeReceived(DeliveryID(channel), number: number, outcome))
         case .done:
             if let report = open.report { self.manager.abandon(report) }
             self.channels[channel]?.report = nil
             self.channels[channel]?.isDone = true
-            self.manager.tell(.doneReceived(DeliveryID(channel)))
+            let wishes = open.wishes.values.filter { $0.outcome != nil }
+            guard !wishes.isEmpty else { return self.manager.tell(.doneReceived(DeliveryID(channel))) }
+            let forwarding = Forwarding(DeliveryID(channel), open.order.message, self.manager)
+            self.channels[channel]?.forwarding = forwarding
+            forwarding.begin(wishes.sorted { $0.recipient.number < $1.recipient.number })
+        case .forward(let number, let reversePath, let forwardPath):
+            try self.forward(number, reversePath, forwardPath, channel, open)
         case .exchange(let request):
             guard open.isReport else { throw FrameFault(.outOfPlace, .mail) }
             try self.exchange(request, channel, open)
         }
+    }
+
+    private func forward(
+        _ number: UInt32, _ reversePath: ReversePath, _ forwardPath: ForwardPath, _ channel: UInt32,
+        _ open: OpenDelivery
+    ) throws(FrameFault) {
+        guard self.kind == .local, let recipient = open.order.recipients.first(where: { $0.number == number }),
+            open.wishes.values.reduce(0, { $0 + $1.forwardPaths.count }) < Self.forwardPathCountMax
+        else { throw FrameFault(.outOfPlace, .forward) }
+        var wish =
+            open.wishes[number]
+            ?? Forwarding.Wish(recipient: recipient, reversePath: reversePath, forwardPaths: [])
+        guard wish.outcome == nil, wish.reversePath == reversePath else { throw FrameFault(.badField, .forward) }
+        wish.forwardPaths.append(forwardPath)
+        self.channels[channel]?.wishes[number] = wish
     }
 
     // MARK: - Content
@@ -193,6 +227,7 @@ final class AgentConnection: LinkReceiver, SubmissionHome {
         self.link = nil
         for channel in self.channels.keys.sorted() {
             if let report = self.channels[channel]?.report { self.manager.abandon(report) }
+            self.channels[channel]?.forwarding?.abandon()
         }
         self.channels = [:]
         self.manager.closed(self)

@@ -18,6 +18,7 @@ enum Completion {
     case spilled(Submission, octetCount: Int)
     case settled(Settlement)
     case exchanged(Submission, NewMessage, Settlement)
+    case forwarded([(Submission, NewMessage)], Settlement)
     case moved([DueMove])
     case operated(MessageID)
     /// Of an import or a repair.
@@ -126,7 +127,7 @@ final class Committer {
             switch self.completions[index] {
             case .accepted(let other, _) where other === submission: isOurs = true
             case .spilled(let other, _) where other === submission: break
-            case .nothing, .accepted, .spilled, .settled, .exchanged, .moved, .operated, .told: continue
+            case .nothing, .accepted, .spilled, .settled, .exchanged, .forwarded, .moved, .operated, .told: continue
             }
             self.completions.remove(at: index)
             self.operations.remove(at: index)
@@ -163,9 +164,12 @@ final class Committer {
             guard count < Self.operationCountMax, octetCount < Self.octetCountMax else { break }
             count += 1
             switch operation {
-            case .accept(let message), .restore(let message), .exchange(let message, _, _):
+            case .accept(let message), .restore(let message):
                 messageCount += 1
                 octetCount += message.content.count
+            case .exchange(let messages, _, _):
+                messageCount += messages.count
+                for message in messages { octetCount += message.content.count }
             case .spill(_, _, let octets): octetCount += octets.count
             case .discard, .settle, .move, .quarantine, .destination, .operate, .repair: break
             }

@@ -24,6 +24,9 @@ extension QueueManager: CommitterOwner {
             case .exchanged(let submission, let message, let settlement):
                 self.settled(settlement, now, report: message.record.id)
                 self.accepted(submission, message, now)
+            case .forwarded(let copies, let settlement):
+                self.settled(settlement, now, report: nil)
+                for (submission, message) in copies { self.accepted(submission, message, now) }
             case .moved(let moves): self.scheduler.receive(.moved(moves), at: now, into: &self.actions)
             case .operated(let message):
                 let count = counts.popFirst() ?? 0
@@ -76,7 +79,7 @@ extension QueueManager: CommitterOwner {
                 submission.isCommitting = false
                 self.refuse(submission, Refusals.full)
             case .told(let listener): listener.refused(reason)
-            case .nothing, .settled, .exchanged, .moved, .operated: break
+            case .nothing, .settled, .exchanged, .forwarded, .moved, .operated: break
             }
         }
     }

@@ -34,6 +34,8 @@ package final class QueueManager {
     private var lastAgentLink: UInt64 = 0
     /// Reports that are complete, until the scheduler says with what they are committed.
     private var reports: [DeliveryID: (Submission, NewMessage)] = [:]
+    /// Forwards that are complete, likewise.
+    var forwardings: [DeliveryID: Forwarding] = [:]
     /// Ids that were given out and whose messages are not in the queue yet.
     var arriving: Set<MessageID> = []
     /// Messages that are being imported, by the ids that they will have.
@@ -224,7 +226,13 @@ package final class QueueManager {
             self.counters.started += 1
             self.agents[order.link]?.deliver(order)
         case .settle(let settlement):
-            self.committer.add(.settle(settlement.message, settlement.changes), .settled(settlement))
+            if let forwarding = self.forwardings.removeValue(forKey: settlement.delivery) {
+                self.committer.add(
+                    .exchange(forwarding.messages, for: settlement.message, settlement.changes),
+                    .forwarded(forwarding.copies, settlement))
+            } else {
+                self.committer.add(.settle(settlement.message, settlement.changes), .settled(settlement))
+            }
         case .exchange(let settlement): self.exchange(settlement)
         case .loadDue(let after, let through, let limit):
             self.read { () throws(StoreFault) in
@@ -359,6 +367,11 @@ package final class QueueManager {
                 contentOctetCount: submission.octetCount, trace: submission.mail.trace, dsn: submission.mail.dsn,
                 isVERP: self.settings.isVERP(submission.mail)),
             recipients: records, content: submission.takeRest(), contentOffset: offset)
+        if submission.isForward {
+            // It is committed with the delivery that it stands for, when all of its copies are there.
+            submission.home?.submission(submission, ready: message)
+            return
+        }
         submission.isCommitting = true
         if let delivery = submission.reported {
             self.reports[delivery] = (submission, message)
@@ -374,7 +387,7 @@ package final class QueueManager {
             return self.broke("an exchange without a report")
         }
         self.committer.add(
-            .exchange(message, reported: settlement.message, settlement.changes),
+            .exchange([message], for: settlement.message, settlement.changes),
             .exchanged(submission, message, settlement))
     }
 

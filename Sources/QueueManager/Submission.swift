@@ -10,6 +10,12 @@ protocol SubmissionHome: AnyObject {
     func submission(_ submission: Submission, refused refusal: Refusal)
     /// So many octets more may come.
     func submission(_ submission: Submission, granted octetCount: Int)
+    /// A forwarded message is complete, and waits for what it is committed with.
+    func submission(_ submission: Submission, ready message: NewMessage)
+}
+
+extension SubmissionHome {
+    func submission(_ submission: Submission, ready message: NewMessage) {}
 }
 
 /// A message on its way into the queue: from `mail` until `queued` or `refused`.
@@ -17,8 +23,9 @@ final class Submission {
     /// The channel on its link.
     let channel: UInt32
     let mail: MailRequest
-    /// The delivery that this report is about; nil for ordinary mail.
+    /// The delivery that this report is about, or whose mail is forwarded; nil for ordinary mail.
     let reported: DeliveryID?
+    let isForward: Bool
     weak var home: (any SubmissionHome)?
 
     struct Recipient {
@@ -43,7 +50,11 @@ final class Submission {
     /// Answered or given up: what comes still is ignored.
     var isEnded = false
 
-    init(channel: UInt32, mail: MailRequest, reported: DeliveryID?, credit: Int, home: any SubmissionHome) {
+    init(
+        channel: UInt32, mail: MailRequest, reported: DeliveryID?, isForward: Bool = false, credit: Int,
+        home: any SubmissionHome
+    ) {
+        self.isForward = isForward
         self.channel = channel
         self.mail = mail
         self.reported = reported

@@ -175,6 +175,13 @@ extension SettingsSchema {
 
     private static let localPrograms: [SettingKey] = [
         SettingKey(
+            "local.dot-files", .word(["none", "forward", "qmail"]), for: [(.local, "dot-files")], default: "forward",
+            "The file in a user's home in which the user says what becomes of the mail: `.forward`, or `.qmail` as of "
+                + "dot-qmail(5). As root only."),
+        SettingKey(
+            "local.dot-programs", .boolean, for: [(.local, "dot-programs")], default: "false",
+            "Whether such a file may name programs. They run as the user, within the limits below, by `/bin/sh`."),
+        SettingKey(
             "local.program", .text, .words, for: [(.local, "program")], default: "none",
             "A program that takes users' mail instead of the mailbox: its path and its arguments. It is run as the user, in "
                 + "the user's home, with the message on its standard input; no shell is between. `%{user}`, `%{sender}`, "

@@ -202,7 +202,7 @@ package enum StoreConformance: String, CaseIterable, Sendable {
         _ = try store.commit([.settle(message.record.id, [Samples.failing(message, 0, at: 300)])])
         let report = Samples.message(91, recipientCount: 1, at: 400)
         let change = RecipientChange(number: 0, dueBefore: Timestamp(microseconds: 300), after: nil)
-        _ = try store.commit([.exchange(report, reported: message.record.id, [change])])
+        _ = try store.commit([.exchange([report], for: message.record.id, [change])])
         check.expect(try store.message(message.record.id) == nil, "the failure is still there")
         check.expect(try store.message(report.record.id)?.record == report.record, "the report is not there")
         check.expect(

@@ -210,7 +210,7 @@ package struct World {
             }
             self.pending.append(
                 (
-                    .exchange(report, reported: settlement.message, settlement.changes),
+                    .exchange([report], for: settlement.message, settlement.changes),
                     .exchanged(report, settlement)
                 ))
         case .loadDue(let after, let through, let limit):

@@ -109,6 +109,14 @@ extension Descriptor {
     /// On a file system without locks there is nothing to take.
     package func tryLock() -> Bool { flock(self.number, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK }
 
+    /// Opens a file of this directory for reading, without waiting for a FIFO; links that lead out of the directory are
+    /// not followed (EXDEV). Nil: there is none.
+    package func openBeneath(_ name: String) throws(SystemError) -> Descriptor? {
+        let result = apus_open_beneath(self.number, name, O_RDONLY | O_NONBLOCK | O_NOCTTY)
+        if result == -ENOENT || result == -ENOTDIR || result == -ENAMETOOLONG { return nil }
+        return Descriptor(try SystemError.check(result, "open", name))
+    }
+
     /// Takes the lock of fcntl(2) on the whole file, which other programs take on mailboxes; false if another process
     /// has it. It is lost when any descriptor of the file is closed.
     package func tryRecordLock() throws(SystemError) -> Bool {

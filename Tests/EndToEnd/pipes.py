@@ -135,6 +135,8 @@ class Deliveries:
                     frame("data", channel, data[i:i + 65536]) for i in range(0, len(data), 65536)))
             elif verb == b"outcome":
                 job["outcomes"][int(fields[0])] = [f.decode() for f in fields[1:]]
+            elif verb == b"forward":
+                job.setdefault("forwards", {}).setdefault(int(fields[0]), []).append((fields[1].decode(), fields[2].decode()))
             elif verb == b"done":
                 if noted:
                     self.part.send("noted", channel)

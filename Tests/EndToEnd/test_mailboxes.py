@@ -16,7 +16,8 @@ import unittest
 
 from peers import slurp, wait_for
 from pipes import Deliveries, Part
-from test_agents import CONTENT, LocalWithoutRoot as Unprivileged, RealUsers, message_id, program
+import test_agents
+from test_agents import CONTENT, RealUsers, message_id, program
 
 FROM = (b"Subject: quoting\r\nFrom: x@a.example\r\n\r\nFrom the start\r\n>From once\r\n>>From twice\r\nFromage\r\n"
         b" From behind a blank\r\n>not quoted\r\nFrom \r\nlast line without an end: From ")
@@ -32,7 +33,7 @@ def text(path):
 class OneUser(unittest.TestCase):
     """apus-local without root, as a user who has a home that he cannot write."""
     def setUp(self):
-        Unprivileged.setUp(self)
+        test_agents.LocalWithoutRoot.setUp(self)
         self.privileges = {}
         if os.geteuid() == 0:
             entry = pwd.getpwnam("daemon")

@@ -111,7 +111,7 @@ private struct Queue {
                 case .done:
                     if isNoted { try self.send([.noted]) }
                     return outcomes
-                case .exchange: Issue.record("an exchange")
+                case .exchange, .forward: Issue.record("an exchange")
                 }
             }
             if answers.isEmpty { self.agent.commit() }

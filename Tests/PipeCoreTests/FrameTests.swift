@@ -73,7 +73,8 @@ private func everyFrame() throws -> [UInt8] {
         .delivered, code: 250, status: EnhancedStatus(.success, 0, 0), reporter: "mx", text: "ok")
     passedOn.hasPassedOnDSN = true
     for answer: DeliverAnswer in [
-        .want(offset: 1 << 40, octetCount: 65_536), .outcome(number: 1, outcome), .outcome(number: 2, passedOn), .done,
+        .want(offset: 1 << 40, octetCount: 65_536), .outcome(number: 1, outcome), .outcome(number: 2, passedOn),
+        .forward(number: 3, .null, .postmaster), .done,
     ] {
         answer.append(to: &octets, channel: 12)
     }
@@ -91,7 +92,7 @@ private func everyFrame() throws -> [UInt8] {
     func everyCut() throws {
         let octets = try everyFrame()
         let whole = decode([octets[...]])
-        #expect(whole.fault == nil && !whole.isCut && whole.frames.count == 34)
+        #expect(whole.fault == nil && !whole.isCut && whole.frames.count == 35)
         let singly = decode(octets.indices.map { octets[$0...$0] })
         #expect(singly.frames == whole.frames)
         for cut in octets.indices {
@@ -123,7 +124,7 @@ private func everyFrame() throws -> [UInt8] {
                 try SubmitRequest(frame).append(to: &again, channel: frame.channel)
             case .deliver, .fate, .go, .noted: try DeliverRequest(frame).append(to: &again, channel: frame.channel)
             case .more, .queued, .refused: try SubmitAnswer(frame).append(to: &again, channel: frame.channel)
-            case .want, .outcome, .done: try DeliverAnswer(frame).append(to: &again, channel: frame.channel)
+            case .want, .outcome, .forward, .done: try DeliverAnswer(frame).append(to: &again, channel: frame.channel)
             case .check, .resolve: try AskQuestion(frame).append(to: &again, channel: frame.channel)
             default: try AskAnswer(frame).append(to: &again, channel: frame.channel)
             }

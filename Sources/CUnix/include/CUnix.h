@@ -60,6 +60,10 @@ int apus_pidfd_open(pid_t pid);
 /* Kills this process when its parent ends, and returns -ESRCH if the parent is gone already. */
 int apus_die_with_parent(pid_t parent, int signal_number);
 
+/* Opens a file below a directory, close-on-exec: whatever leads out of it, a link or `..`, is an error (-EXDEV). On a
+ * kernel that cannot tell, no link is followed. */
+int apus_open_beneath(int directory, const char *path, int flags);
+
 /* A lock of fcntl(2) on the whole file, as other programs take it on mailboxes; it goes with the process, or when any
  * descriptor of the file is closed. Does not wait: -EAGAIN if another process has it. */
 int apus_lock_record(int descriptor);
