@@ -14,46 +14,6 @@ import Unix
 /// Messages that have come whole wait for `commit`, which the caller calls when nothing more is there to be read:
 /// so several deliveries share what it costs to make them durable.
 package struct LocalAgent {
-    /// What the settings say, and for whom the agent works.
-    package struct Rules: Hashable, Sendable {
-        package var mailbox: MailboxTemplate
-        /// Takes the mail instead of the mailbox.
-        package var program: ProgramCommand?
-        package var programs: ProgramTerms
-        /// Which files in a user's home say what becomes of the mail, and whether they may name programs.
-        package var dotFiles = DotFileKind.none
-        package var hasDotPrograms = false
-        /// For the names of files.
-        package var hostname: [UInt8]
-        /// The only user whose mail is taken; nil: all mail is delivered as the user of this process.
-        package var user: [UInt8]?
-        /// The home directory that `~/` stands for.
-        package var home: String
-
-        package init(
-            mailbox: MailboxTemplate, program: ProgramCommand? = nil, programs: ProgramTerms = ProgramTerms(),
-            hostname: [UInt8], user: [UInt8]?, home: String
-        ) {
-            self.mailbox = mailbox
-            self.program = program
-            self.programs = programs
-            self.hostname = hostname
-            self.user = user
-            self.home = home
-        }
-
-        /// What is done with the mail of a user.
-        func instruction(for user: [UInt8]) -> LocalInstruction {
-            if let program = self.program { return .program(program) }
-            return self.mailbox.instruction(user: user.printableText, home: self.home)
-        }
-
-        func userName(for delivery: Delivery) -> String {
-            guard case .local(let user) = delivery.route else { return "" }
-            return user.printableText
-        }
-    }
-
     /// How many deliveries an agent bears at once.
     package static let capacity = 64
     /// More recipients in one delivery than any queue of ours sends to one user.
@@ -230,6 +190,22 @@ package struct LocalAgent {
                 self.complete.append(channel)
                 return
             }
+            guard
+                try mailbox.reserve(
+                    job.delivery.octetCount, job.copies.count, self.rules.quota, now: WallClock.now())
+            else {
+                job.file?.discard()
+                job.file?.close()
+                job.file = nil
+                for recipient in job.copies {
+                    self.answer(channel, recipient, .overQuota(isFailure: self.rules.isOverQuotaFailure))
+                }
+                job.copies = []
+                job.head = []
+                job.phase = .complete
+                self.complete.append(channel)
+                return
+            }
             let lines = job.delivery.lines(for: first)
             job.contentOffset = UInt64(lines.count)
             job.file?.append(lines: lines)
@@ -331,7 +307,7 @@ package struct LocalAgent {
             do throws(SystemError) {
                 var isEarlier = false
                 if place == 0 {
-                    try Self.publish(&first, job.syncFault)
+                    try Self.publish(&first, job.syncFault, in: mailbox)
                 } else {
                     isEarlier = try !self.publishCopy(of: first, job, recipient, in: mailbox)
                 }
@@ -345,10 +321,14 @@ package struct LocalAgent {
     }
 
     /// - Parameter fault: of the file's sync.
-    private static func publish(_ file: inout MaildirFile, _ fault: SystemError?) throws(SystemError) {
+    private static func publish(
+        _ file: inout MaildirFile, _ fault: SystemError?, in mailbox: OpenMaildir
+    ) throws(SystemError) {
         do throws(SystemError) {
             if let fault { throw fault }
+            mailbox.prepare(&file)
             try file.publish()
+            mailbox.note(file)
         } catch {
             file.discard()
             throw error
@@ -376,7 +356,7 @@ package struct LocalAgent {
             file.discard()
             throw error
         }
-        try Self.publish(&file, nil)
+        try Self.publish(&file, nil, in: mailbox)
         return true
     }
 
@@ -411,7 +391,11 @@ package struct LocalAgent {
     }
 
     private mutating func answer(_ channel: UInt32, _ recipient: DeliveryRecipient, _ fate: LocalFate) {
-        self.answer(channel, recipient, fate.outcome)
+        var outcome = fate.outcome
+        if case .world(let error, _) = fate, error.code == Errno.overQuota, self.rules.isOverQuotaFailure {
+            outcome = LocalFate.overQuota(isFailure: true).outcome
+        }
+        self.answer(channel, recipient, outcome)
     }
 
     private mutating func answer(_ channel: UInt32, _ recipient: DeliveryRecipient, _ outcome: DeliveryOutcome) {

@@ -18,6 +18,8 @@ package enum LocalDelivererProgram {
         package let programs: ProgramTerms
         package let dotFiles: DotFileKind
         package let hasDotPrograms: Bool
+        package let quota: MailboxLimit?
+        package let isOverQuotaFailure: Bool
         package let hostname: String
         /// A worker without work ends after this time.
         package let workerIdle: Duration
@@ -40,6 +42,12 @@ package enum LocalDelivererProgram {
             }
             self.dotFiles = dotFiles
             self.hasDotPrograms = try table.boolean("dot-programs", default: false)
+            self.quota = try Self.quota(table)
+            let overQuota = table.text("over-quota", default: "defer")
+            guard ["defer", "fail"].contains(overQuota) else {
+                throw SettingsFault("over-quota", "must be defer or fail")
+            }
+            self.isOverQuotaFailure = overQuota == "fail"
             self.hostname = try table.required("hostname")
             guard MailAddress.isDomainName(Array(self.hostname.utf8)) else {
                 throw SettingsFault("hostname", "is no domain name")
@@ -50,6 +58,13 @@ package enum LocalDelivererProgram {
             // A worker that waits for a program is silent with reason.
             let hasPrograms = self.program != nil || self.hasDotPrograms
             self.workerSilence = hasPrograms ? max(silence, self.programs.time + .seconds(30)) : silence
+        }
+
+        private static func quota(_ table: SettingsTable) throws(SettingsFault) -> MailboxLimit? {
+            let octetCount = try table.integer("quota", in: 0...(1 << 50), default: 0)
+            let messageCount = try table.integer("quota-messages", in: 0...(1 << 40), default: 0)
+            guard octetCount > 0 || messageCount > 0 else { return nil }
+            return MailboxLimit(octetCount: UInt64(octetCount), messageCount: UInt64(messageCount))
         }
 
         private static func programs(_ table: SettingsTable) throws(SettingsFault) -> ProgramTerms {
@@ -79,6 +94,8 @@ package enum LocalDelivererProgram {
             // Without root, all mail is one user's: his file would be everybody's.
             rules.dotFiles = user == nil ? .none : self.dotFiles
             rules.hasDotPrograms = self.hasDotPrograms
+            rules.quota = self.quota
+            rules.isOverQuotaFailure = self.isOverQuotaFailure
             return rules
         }
     }

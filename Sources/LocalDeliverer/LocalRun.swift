@@ -130,7 +130,9 @@ struct LocalRun {
             line.add("id", self.delivery.id)
             line.add("reason", error.text)
             line.write()
-            return ProgramRun.Verdict(outcome: LocalFate.outcome(of: error))
+            let isFailure = surroundings.rules.isOverQuotaFailure && error.code == Errno.overQuota
+            return ProgramRun.Verdict(
+                outcome: isFailure ? LocalFate.overQuota(isFailure: true).outcome : LocalFate.outcome(of: error))
         }
     }
 
@@ -147,12 +149,20 @@ struct LocalRun {
         if case .file(var file) = try MaildirFile.begin(name, in: mailbox.maildir) {
             isEarlier = false
             defer { file.close() }
+            let rules = surroundings.rules
+            guard try mailbox.reserve(self.content.octetCount, 1, rules.quota, now: surroundings.clock) else {
+                file.discard()
+                return ProgramRun.Verdict(
+                    outcome: LocalFate.overQuota(isFailure: rules.isOverQuotaFailure).outcome)
+            }
             do throws(SystemError) {
                 file.append(lines: self.delivery.lines(for: recipient))
                 try self.content.forEachPart { part throws(SystemError) in try file.append(converted: Array(part)) }
                 try file.end()
                 try file.sync()
+                mailbox.prepare(&file)
                 try file.publish()
+                mailbox.note(file)
             } catch {
                 file.discard()
                 throw error

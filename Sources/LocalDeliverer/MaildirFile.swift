@@ -6,7 +6,7 @@ package import Unix
 
 /// One message on its way into a Maildir: the steps that `Maildir.swift` describes.
 package struct MaildirFile {
-    /// The name that it has in `new`.
+    /// The name that it has in `new`, without a size.
     package let name: String
     private let directory: Descriptor
     private let file: Descriptor
@@ -15,6 +15,12 @@ package struct MaildirFile {
     private var pending: [UInt8] = []
     /// Whether this attempt has made the witness.
     private var hasWitness = false
+    /// What has been written.
+    private(set) var octetCount: UInt64 = 0
+    /// Whether the name in `new` is to tell the size, as counting the mailbox for a quota is cheaper then.
+    var isSizeInName = false
+
+    private var finalName: String { self.isSizeInName ? "\(self.name),S=\(self.octetCount)" : self.name }
 
     private var temporary: String { "tmp/\(self.name)" }
     private var witness: String { "tmp/\(self.name)\(MaildirName.witnessSuffix)" }
@@ -100,6 +106,7 @@ package struct MaildirFile {
     private mutating func write() throws(SystemError) {
         defer { self.pending.removeAll(keepingCapacity: true) }
         try self.file.write(self.pending)
+        self.octetCount += UInt64(self.pending.count)
     }
 
     /// The end of the content: writes what is left, and has the system begin to store it.
@@ -134,11 +141,11 @@ package struct MaildirFile {
             default: throw error
             }
         }
-        try self.directory.rename(self.temporary, "new/\(self.name)")
+        try self.directory.rename(self.temporary, "new/\(self.finalName)")
     }
 
     private func isInMailbox() throws(SystemError) -> Bool {
-        if try self.directory.hasEntry("new/\(self.name)") { return true }
+        if try self.directory.hasEntry("new/\(self.finalName)") { return true }
         let cur = try self.directory.openDirectory("cur")
         defer { cur.close() }
         var isFound = false

@@ -141,6 +141,8 @@ package enum StatusRegister {
             "apus-local", .permanent, 1, 1, 0, "no such user, or a program says so (exit status EX_NOUSER)"),
         RegisteredStatus("apus-local", .permanent, 1, 2, 0, "a program: EX_NOHOST"),
         RegisteredStatus("apus-local", .permanent, 2, 0, 0, "a program: EX_CANTCREAT"),
+        RegisteredStatus(
+            "apus-local", .permanent, 2, 2, 0, "the mailbox is over its quota, with `local.over-quota = \"fail\"`"),
         RegisteredStatus("apus-local", .permanent, 2, 3, 0, "larger than a file of the user may be"),
         RegisteredStatus(
             "apus-local", .permanent, 3, 0, 0,

@@ -149,6 +149,16 @@ extension SettingsSchema {
             "Where a user's mail is put: `maildir:` and the path of a directory, `mbox:` and that of a file, or `discard:`. `~/` "
                 + "is the user's home, `%{user}` the user's name."),
         SettingKey(
+            "local.quota", .size(0...(1 << 50)), for: [(.local, "quota")], default: "0",
+            "How much may be in a Maildir, in the way of Maildir++ (its file `maildirsize`). 0: what that file says, if there is "
+                + "one."),
+        SettingKey(
+            "local.quota-messages", .integer(0...(1 << 40)), for: [(.local, "quota-messages")], default: "0",
+            "How many messages may be in a Maildir, likewise."),
+        SettingKey(
+            "local.over-quota", .word(["defer", "fail"]), for: [(.local, "over-quota")], default: "defer",
+            "What becomes of mail for a full mailbox: it waits (4.2.2), or it is returned (5.2.2)."),
+        SettingKey(
             "local.lmtp", .mailboxServer, for: [(.lookup, "lmtp")], default: "none: apus-local",
             "The server that takes the mail of users instead of apus-local, by LMTP: `/run/dovecot/lmtp` or "
                 + "`[127.0.0.1]:24`. It is told the recipient's address, and says for each whether it has it."),

@@ -174,6 +174,108 @@ class Mbox(OneUser):
         self.assertFalse(os.path.exists(self.path + ".lock"))
 
 
+class Quota(OneUser):
+    def setUp(self):
+        super().setUp()
+        self.box = f"{self.folder}/joe"
+        self.settings["mailbox"] = f"maildir:{self.folder}/%{{user}}"
+
+    def names(self):
+        return os.listdir(self.box + "/new") + os.listdir(self.box + "/cur")
+
+    def test_mail_for_a_full_mailbox_waits_or_is_returned(self):
+        content = CONTENT + b"x" * 9_000
+        self.settings["quota"] = 30_000
+        part = self.part()
+        for number in range(3):
+            self.assertEqual(self.deliver(part, number, content)[0], "delivered")
+        self.assertEqual(self.deliver(part, 4, content)[:3], ["deferred", "0", "4.2.2"])
+        # A small one has room.
+        self.assertEqual(self.deliver(part, 5)[0], "delivered")
+        part.close()
+        self.settings["over-quota"] = "fail"
+        part = self.part()
+        self.assertEqual(self.deliver(part, 4, content)[:3], ["failed", "0", "5.2.2"])
+        self.assertEqual(len(self.names()), 4)
+        self.assertEqual(os.listdir(self.box + "/tmp"), [])
+        for name in self.names():
+            self.assertEqual(int(name.split(",S=")[1]), os.path.getsize(f"{self.box}/new/{name}"))
+        first, *lines = text(self.box + "/maildirsize").splitlines()
+        self.assertEqual(first, "30000S")
+        self.assertEqual(sum(int(line.split()[0]) for line in lines), sum(os.path.getsize(f"{self.box}/new/{n}") for n in self.names()))
+        self.assertEqual(sum(int(line.split()[1]) for line in lines), 4)
+
+    def test_a_burst_does_not_go_beyond_the_limit(self):
+        self.settings["quota-messages"] = 10
+        deliveries = Deliveries(self.part())
+        for number in range(40):
+            deliveries.begin(message_id(number), "local:joe", CONTENT, ["joe@example.org"])
+        outcomes = [job["outcomes"][0][0] for job in deliveries.run().values()]
+        self.assertEqual((outcomes.count("delivered"), outcomes.count("deferred")), (10, 30))
+        self.assertEqual(len(self.names()), 10)
+
+    def test_what_others_have_taken_out_is_noticed_before_mail_is_refused(self):
+        self.settings["quota-messages"] = 2
+        part = self.part()
+        for number in range(2):
+            self.assertEqual(self.deliver(part, number)[0], "delivered")
+        self.assertEqual(self.deliver(part, 2)[0], "deferred")
+        os.unlink(f"{self.box}/new/{self.names()[0]}")
+        # Counted a moment ago: believed for fifteen minutes, so that a full mailbox is not counted for every message.
+        self.assertEqual(self.deliver(part, 2)[0], "deferred")
+        os.utime(f"{self.box}/maildirsize", (time.time() - 1000,) * 2)
+        self.assertEqual(self.deliver(part, 2)[0], "delivered")
+        # Another program says that it has taken one out.
+        os.unlink(f"{self.box}/new/{self.names()[0]}")
+        with open(f"{self.box}/maildirsize", "a") as f:
+            f.write("-100 -1\n")
+        self.assertEqual(self.deliver(part, 3)[0], "delivered")
+        # What is marked as deleted, and the trash, do not count; folders do.
+        name, other = sorted(self.names())
+        os.rename(f"{self.box}/new/{name}", f"{self.box}/cur/{name}:2,ST")
+        os.makedirs(f"{self.box}/.Trash/cur")
+        shutil.copy(f"{self.box}/new/{other}", f"{self.box}/.Trash/cur/1.x")
+        os.unlink(f"{self.box}/maildirsize")
+        self.assertEqual(self.deliver(part, 4)[0], "delivered")
+        os.makedirs(f"{self.box}/.Sent/cur")
+        os.rename(f"{self.box}/new/{other}", f"{self.box}/.Sent/cur/{other}:2,S")
+        os.unlink(f"{self.box}/maildirsize")
+        self.assertEqual(self.deliver(part, 5)[0], "deferred")
+
+    def test_the_mailboxs_own_file_counts_without_a_setting_and_a_broken_one_stops_nothing(self):
+        part = self.part()
+        self.assertEqual(self.deliver(part, 1)[0], "delivered")
+        self.assertFalse(os.path.exists(self.box + "/maildirsize"))
+        self.assertNotIn(",S=", self.names()[0])
+        self.write("0S,1C\n100 1\n")
+        self.assertEqual(self.deliver(part, 2)[:3], ["deferred", "0", "4.2.2"])
+        self.write("garbage\n")
+        self.assertEqual(self.deliver(part, 2)[0], "delivered")
+        os.unlink(self.box + "/maildirsize")
+        os.mkfifo(self.box + "/maildirsize")
+        begun = time.monotonic()
+        self.assertEqual(self.deliver(part, 3)[0], "delivered")
+        self.assertLess(time.monotonic() - begun, 5)
+
+    def write(self, content):
+        with open(self.box + "/maildirsize", "w") as f:
+            f.write(content)
+        if self.privileges:
+            os.chown(f.name, self.privileges["user"], -1)
+
+    def test_a_repeated_delivery_finds_its_copy_although_its_name_has_a_size(self):
+        self.settings["quota"] = 100_000
+        part = self.part()
+        deliveries = Deliveries(part)
+        deliveries.begin(message_id(1), "local:joe", CONTENT, ["joe@example.org"])
+        deliveries.run(noted=False)
+        part.kill()
+        name, = self.names()
+        os.rename(f"{self.box}/new/{name}", f"{self.box}/cur/{name}:2,S")
+        self.assertEqual(self.deliver(self.part(), 1)[0], "delivered")
+        self.assertEqual(self.names(), [name + ":2,S"])
+
+
 class Discard(OneUser):
     def test_mail_that_is_discarded_is_delivered_without_being_asked_for(self):
         self.settings["mailbox"] = "discard:"

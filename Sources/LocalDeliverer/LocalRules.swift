@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import MailTypes
+import PipeCore
+
+extension LocalAgent {
+    /// What the settings say, and for whom the agent works.
+    package struct Rules: Hashable, Sendable {
+        package var mailbox: MailboxTemplate
+        /// Takes the mail instead of the mailbox.
+        package var program: ProgramCommand?
+        package var programs: ProgramTerms
+        /// Which files in a user's home say what becomes of the mail, and whether they may name programs.
+        package var dotFiles = DotFileKind.none
+        package var hasDotPrograms = false
+        /// How much may be in a Maildir; nil: what its own `maildirsize` says, if there is one.
+        package var quota: MailboxLimit?
+        /// Whether mail for a full mailbox is returned, and not kept.
+        package var isOverQuotaFailure = false
+        /// For the names of files.
+        package var hostname: [UInt8]
+        /// The only user whose mail is taken; nil: all mail is delivered as the user of this process.
+        package var user: [UInt8]?
+        /// The home directory that `~/` stands for.
+        package var home: String
+
+        package init(
+            mailbox: MailboxTemplate, program: ProgramCommand? = nil, programs: ProgramTerms = ProgramTerms(),
+            hostname: [UInt8], user: [UInt8]?, home: String
+        ) {
+            self.mailbox = mailbox
+            self.program = program
+            self.programs = programs
+            self.hostname = hostname
+            self.user = user
+            self.home = home
+        }
+
+        /// What is done with the mail of a user.
+        func instruction(for user: [UInt8]) -> LocalInstruction {
+            if let program = self.program { return .program(program) }
+            return self.mailbox.instruction(user: user.printableText, home: self.home)
+        }
+
+        func userName(for delivery: Delivery) -> String {
+            guard case .local(let user) = delivery.route else { return "" }
+            return user.printableText
+        }
+    }
+}
