@@ -19,6 +19,7 @@ enum HeaderBody {
             }
         }
         try Self.count(stream, &script)
+        try Self.authors(stream, &script)
         try Self.report(stream, &script)
     }
 
@@ -28,6 +29,16 @@ enum HeaderBody {
         var cut = ReceivedCounter()
         for piece in script.pieces() { cut.receive(Array(piece).span) }
         try hold(whole.count == cut.count, "\(whole.count) Received fields, and \(cut.count) at other cuts")
+    }
+
+    private static func authors(_ stream: [UInt8], _ script: inout FuzzScript) throws(Breach) {
+        var whole = FieldPresence(authorOctetCountMax: 1_024)
+        whole.receive(stream.span)
+        var cut = FieldPresence(authorOctetCountMax: 1_024)
+        for piece in script.pieces() { cut.receive(Array(piece).span) }
+        let authors = whole.authors(countMax: 8)
+        try hold(authors == cut.authors(countMax: 8), "other authors at other cuts")
+        if case .addresses(let found) = authors { try hold(found.count <= 8, "\(found.count) authors") }
     }
 
     private static func report(_ stream: [UInt8], _ script: inout FuzzScript) throws(Breach) {

@@ -59,14 +59,18 @@ package enum StatusRegister {
         RegisteredStatus("apus-smtpd", .permanent, 5, 4, 504, "a mechanism of authentication that is not offered"),
         RegisteredStatus("apus-smtpd", .permanent, 5, 4, 555, "a parameter of MAIL or RCPT that is not known"),
         RegisteredStatus("apus-smtpd", .permanent, 5, 6, 500, "a line of an exchange of credentials that is too long"),
-        RegisteredStatus("apus-smtpd", .permanent, 6, 0, 550, "more than one `From:` in a message for submission"),
+        RegisteredStatus(
+            "apus-smtpd", .permanent, 6, 0, 550,
+            "more than one `From:` in a message for submission, or one that cannot be read, if `submission.from` is `own`"
+        ),
         RegisteredStatus(
             "apus-smtpd", .permanent, 6, 0, 554, "a line of the message is longer than `smtp.line-length-max`"),
         RegisteredStatus("apus-smtpd", .permanent, 7, 0, 501, "the client has given up its exchange of credentials"),
         RegisteredStatus("apus-smtpd", .permanent, 7, 0, 530, "STARTTLS or AUTH must come first"),
         RegisteredStatus(
             "apus-smtpd", .permanent, 7, 1, 550,
-            "the client may not send to where the recipient is, or not through this listener"),
+            "the client may not send to where the recipient is, or not through this listener; or `From:` or `Sender:` of a "
+                + "message is not one of the user's (`submission.from`)"),
         RegisteredStatus("apus-smtpd", .permanent, 7, 1, 553, "the sender's address is not one of the user's"),
         RegisteredStatus("apus-smtpd", .permanent, 7, 2, 550, "EXPN"),
         RegisteredStatus("apus-smtpd", .permanent, 7, 8, 535, "wrong credentials"),

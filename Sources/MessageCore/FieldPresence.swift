@@ -2,16 +2,31 @@
 
 package import MailTypes
 
-/// Which of the fields that every message has to have (RFC 5322 §3.6) are in the header of one that comes in pieces.
+/// Which of the fields that every message has to have (RFC 5322 §3.6) are in the header of one that comes in pieces, and
+/// whom it says to be from.
 ///
 /// It takes the content as the decoder gives it: lines that end with CR LF, cut anywhere. After the header it does
 /// nothing more.
 package struct FieldPresence: Sendable {
-    /// A field that a server for submission adds if it is missing (RFC 6409 §8).
+    /// A field that a server for submission looks for. All but `sender` it adds if they are missing (RFC 6409 §8).
     package enum Field: String, CaseIterable, Sendable {
         case date
         case from
         case messageID = "message-id"
+        case sender
+    }
+
+    /// Whom a message says to be from: the authors in From:, and who has sent it for them in Sender: (RFC 5322 §3.6.2).
+    package enum Authors: Equatable, Sendable {
+        /// Each address once, in the order of the header.
+        case addresses([Author])
+        /// A field that is not a list of mailboxes, or one that is too long.
+        case unreadable(Field)
+    }
+
+    package struct Author: Hashable, Sendable {
+        package let field: Field
+        package let address: MailAddress
     }
 
     private enum Place: Equatable {
@@ -30,9 +45,18 @@ package struct FieldPresence: Sendable {
     /// Whether the first line is neither a field nor the empty line: a body without a header.
     package private(set) var isHeaderless = false
 
+    /// The octets of From: and Sender: that are kept, together. 0: they are passed over.
+    private let authorOctetCountMax: Int
+    /// These fields as they came, without the line feeds; empty as long as they are passed over.
+    private var authorFields: [(field: Field, body: [UInt8])] = []
+    private var authorOctetCount = 0
+    /// Whether the line belongs to one of them.
+    private var isInAuthorField = false
+
     private static let nameOctetCountMax = 12
 
-    package init() {}
+    /// - Parameter authorOctetCountMax: how much of From: and Sender: may be kept for `authors`; 0: it is not asked for.
+    package init(authorOctetCountMax: Int = 0) { self.authorOctetCountMax = authorOctetCountMax }
 
     package func count(of field: Field) -> Int { self.counts[field] ?? 0 }
 
@@ -45,7 +69,9 @@ package struct FieldPresence: Sendable {
             case .pastHeader:
                 return
             case .inLine:
+                let start = index
                 while index < octets.count, octets[index] != ASCII.lineFeed { index += 1 }
+                if self.isInAuthorField { self.keep(octets.extracting(start..<index)) }
                 guard index < octets.count else { return }
                 self.place = .inName
                 self.name.removeAll(keepingCapacity: true)
@@ -64,8 +90,10 @@ package struct FieldPresence: Sendable {
         case ASCII.colon where !self.name.isEmpty:
             self.hasLine = true
             while let last = self.name.last, last == ASCII.space || last == ASCII.tab { self.name.removeLast() }
+            self.isInAuthorField = false
             for field in Field.allCases where self.name.elementsEqual(field.rawValue.utf8) {
                 self.counts[field, default: 0] += 1
+                if self.authorOctetCountMax > 0, field == .from || field == .sender { self.beginAuthors(field) }
             }
             self.place = .inLine
         case ASCII.carriageReturn where self.name.isEmpty:
@@ -77,6 +105,7 @@ package struct FieldPresence: Sendable {
                 self.isHeaderless = self.isHeaderless || isFirstLine
                 self.hasLine = true
                 self.place = .inLine
+                if self.isInAuthorField { self.keep([octet].span) }
             } else {
                 self.append(octet)
             }
@@ -95,7 +124,43 @@ package struct FieldPresence: Sendable {
     private mutating func endWithoutField() {
         if !self.hasLine { self.isHeaderless = true }
         self.hasLine = true
+        self.isInAuthorField = false
         self.place = .inLine
+    }
+
+    private mutating func beginAuthors(_ field: Field) {
+        self.isInAuthorField = true
+        // A field takes its room even if it is empty, so that there cannot be many of these either.
+        self.authorOctetCount += field.rawValue.utf8.count
+        if self.authorOctetCount <= self.authorOctetCountMax { self.authorFields.append((field, [])) }
+    }
+
+    /// One octet too many is counted, and no more is kept.
+    private mutating func keep(_ octets: Span<UInt8>) {
+        guard self.authorOctetCount <= self.authorOctetCountMax, let last = self.authorFields.indices.last else {
+            return
+        }
+        self.authorOctetCount += octets.count
+        guard self.authorOctetCount <= self.authorOctetCountMax else { return }
+        for index in octets.indices { self.authorFields[last].body.append(octets[index]) }
+    }
+
+    /// The addresses in From: and Sender:, once the header has come. None, if there are no such fields.
+    ///
+    /// - Parameter countMax: a field with more is not read.
+    package func authors(countMax: Int) -> Authors {
+        guard self.authorOctetCount <= self.authorOctetCountMax else {
+            return .unreadable(self.authorFields.last?.field ?? .from)
+        }
+        var authors: [Author] = []
+        var known: Set<MailAddress> = []
+        for (field, body) in self.authorFields {
+            guard let list = MailboxList(body, countMax: countMax) else { return .unreadable(field) }
+            for address in list.addresses where known.insert(address).inserted {
+                authors.append(Author(field: field, address: address))
+            }
+        }
+        return authors.count > countMax ? .unreadable(.from) : .addresses(authors)
     }
 
     /// A name that is longer than those that are looked for is none of them; its end need not be kept.

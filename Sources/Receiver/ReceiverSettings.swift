@@ -19,6 +19,8 @@ final class ReceiverSettings: Sendable {
     let submissionTerms: ServerTerms
     /// Whether these may only send as the user that they run as.
     let localSendersAreOwn: Bool
+    /// Whether From: and Sender: of a message for submission must have addresses of its user alone.
+    let authorsAreOwn: Bool
     let relayNetworks: [Network]
     let sessionCountMax: Int
     let sessionCountPerClientMax: Int
@@ -40,7 +42,7 @@ final class ReceiverSettings: Sendable {
         "auth-client-certificates", "auth-failure-delay", "auth-failures-per-session-max",
         "auth-failures-per-client-max", "auth-failures-per-user-max", "auth-failure-time",
         "client-address-in-received", "messages-per-hour-max", "recipients-per-hour-max",
-        "bare-line-feed",
+        "bare-line-feed", "submission-from",
     ]
 
     /// - Parameter isByHand: a name that we do not know is a slip then, and refused.
@@ -83,6 +85,9 @@ final class ReceiverSettings: Sendable {
         let senders = table.text("local-senders", default: "any")
         guard ["any", "own"].contains(senders) else { throw SettingsFault("local-senders", "must be any or own") }
         self.localSendersAreOwn = senders == "own"
+        let authors = table.text("submission-from", default: "any")
+        guard ["any", "own"].contains(authors) else { throw SettingsFault("submission-from", "must be any or own") }
+        self.authorsAreOwn = authors == "own"
         self.authentication = try Self.authentication(table)
         self.stopTimeout = try Self.time(table, "stop-timeout", in: 0...3_600, default: 30)
         self.relayNetworks = try table.values("relay-from", "a network such as 192.0.2.0/24") { Network(text: $0) }

@@ -38,4 +38,30 @@ extension Reception {
             ReceivedField.Encryption(version: $0.version, cipher: $0.cipher, clientFingerprint: $0.peer?.fingerprint)
         }
     }
+
+    /// One line for `apus queue show`.
+    var trace: [UInt8] {
+        var octets: [UInt8] = []
+        octets.reserveCapacity(96)
+        if let uid = self.uid {
+            octets.append(text: "uid=" as StaticString)
+            octets.append(decimal: uid)
+        } else {
+            octets.append(text: "client=" as StaticString)
+            self.client.append(to: &octets)
+        }
+        if let user = self.user {
+            octets.append(text: " user=" as StaticString)
+            octets += [UInt8](printable: user[...])
+        }
+        octets.append(text: " helo=" as StaticString)
+        octets += [UInt8](printable: self.helloName[...])
+        if let tls = self.tls {
+            octets.append(text: " tls=" as StaticString)
+            octets += Array(tls.version.utf8)
+        }
+        octets.append(text: " session=" as StaticString)
+        octets += self.sessionID
+        return octets
+    }
 }

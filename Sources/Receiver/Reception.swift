@@ -28,18 +28,18 @@ final class Reception: ServerIntake, ServerConnectionHolder {
     let isSubmission: Bool
     let sessionID: [UInt8]
     private let begin = WallClock.now()
-    private var helloName: [UInt8] = []
+    private(set) var helloName: [UInt8] = []
     private(set) var isExtended = false
     /// Who the client is; nil as long as it has not said so.
     var user: [UInt8]?
     var authenticationFailureCount = 0
-    private var mail: Mail?
+    var mail: Mail?
     var question: Question?
     private(set) var messageCount = 0
     private var refusalCount = 0
 
     /// One mail transaction, from MAIL on.
-    private struct Mail {
+    struct Mail {
         let reversePath: ReversePath
         let parameters: MailParameters
         /// The first recipient that was taken; the only one is named in the Received field.
@@ -51,7 +51,15 @@ final class Reception: ServerIntake, ServerConnectionHolder {
         var refusal: Reply?
         var receivedCounter = ReceivedCounter()
         /// Of a message for submission.
-        var fieldPresence = FieldPresence()
+        var fieldPresence: FieldPresence
+        /// Whom it says to be from, and who is still to be asked about.
+        var authors: ArraySlice<FieldPresence.Author> = []
+
+        init(_ reversePath: ReversePath, _ parameters: MailParameters, readsAuthors: Bool) {
+            self.reversePath = reversePath
+            self.parameters = parameters
+            self.fieldPresence = FieldPresence(authorOctetCountMax: readsAuthors ? Reception.authorOctetCountMax : 0)
+        }
     }
 
     /// What is awaited.
@@ -59,6 +67,7 @@ final class Reception: ServerIntake, ServerConnectionHolder {
         case sender(channel: UInt32)
         case recipient(ForwardPath, RecipientDSN, channel: UInt32)
         case verify(channel: UInt32)
+        case author(channel: UInt32)
         /// The vault's answer, or the client's to its challenge.
         case credentials(SASLMechanism, channel: UInt32)
         /// The time until the client is told.
@@ -117,7 +126,7 @@ final class Reception: ServerIntake, ServerConnectionHolder {
     }
 
     func checkSender(_ path: ReversePath, _ parameters: MailParameters) -> ServerSession.Verdict? {
-        self.mail = Mail(reversePath: path, parameters: parameters)
+        self.mail = Mail(path, parameters, readsAuthors: self.mustBeAuthor)
         // It was not announced to anybody else.
         if parameters.isVERP, self.uid == nil { return .refused(.parameterUnknown) }
         if self.isSubmission, !self.isTrusted {
@@ -202,6 +211,9 @@ final class Reception: ServerIntake, ServerConnectionHolder {
         case .sender(let channel):
             self.desk.lookup.cancel(channel)
             return .refused(.lookupUnavailable)
+        case .author(let channel):
+            self.desk.lookup.cancel(channel)
+            return self.refuseContent(.lookupUnavailable)
         case .credentials(_, let channel):
             self.desk.authentication.vault.cancel(channel)
             return .refused(.authenticationUnavailable)
@@ -280,32 +292,6 @@ final class Reception: ServerIntake, ServerConnectionHolder {
         return .accepted(.recipientAccepted)
     }
 
-    /// One line for `apus queue show`.
-    private var trace: [UInt8] {
-        var octets: [UInt8] = []
-        octets.reserveCapacity(96)
-        if let uid = self.uid {
-            octets.append(text: "uid=" as StaticString)
-            octets.append(decimal: uid)
-        } else {
-            octets.append(text: "client=" as StaticString)
-            self.client.append(to: &octets)
-        }
-        if let user = self.user {
-            octets.append(text: " user=" as StaticString)
-            octets += [UInt8](printable: user[...])
-        }
-        octets.append(text: " helo=" as StaticString)
-        octets += [UInt8](printable: self.helloName[...])
-        if let tls = self.tls {
-            octets.append(text: " tls=" as StaticString)
-            octets += Array(tls.version.utf8)
-        }
-        octets.append(text: " session=" as StaticString)
-        octets += self.sessionID
-        return octets
-    }
-
     // MARK: Content
 
     var contentCredit: Int {
@@ -326,19 +312,17 @@ final class Reception: ServerIntake, ServerConnectionHolder {
     func commit(octetCount: UInt64) -> ServerSession.Verdict? {
         guard let mail = self.mail else { return .refused(.queueUnavailable) }
         if let refusal = mail.refusal { return .refused(refusal) }
+        if mail.receivedCounter.isLoop { return self.refuseContent(.mailLoop) }
+        if self.isSubmission, mail.fieldPresence.count(of: .from) > 1 { return self.refuseContent(.fromTwice) }
+        return self.mustBeAuthor ? self.checkAuthors() : self.commitSubmission()
+    }
+
+    /// Nothing is left to object to the message.
+    func commitSubmission() -> ServerSession.Verdict? {
+        guard let mail = self.mail else { return .refused(.queueUnavailable) }
+        if let refusal = mail.refusal { return .refused(refusal) }
         guard let submission = mail.submission else { return .refused(.queueUnavailable) }
-        if mail.receivedCounter.isLoop {
-            self.abandonSubmission()
-            return .refused(.mailLoop)
-        }
-        var additions: [UInt8] = []
-        if self.isSubmission {
-            if mail.fieldPresence.count(of: .from) > 1 {
-                self.abandonSubmission()
-                return .refused(.fromTwice)
-            }
-            additions = self.additions(to: mail.fieldPresence, from: mail.reversePath)
-        }
+        let additions = self.isSubmission ? self.additions(to: mail.fieldPresence, from: mail.reversePath) : []
         let field = ReceivedField(
             helloName: self.helloName, client: self.client, uid: self.uid, hostname: self.settings.terms.rules.hostname,
             transport: self.transport, encryption: self.encryption,
@@ -351,6 +335,12 @@ final class Reception: ServerIntake, ServerConnectionHolder {
             ),
             for: submission)
         return nil
+    }
+
+    /// The message is not taken for what is in it.
+    func refuseContent(_ reply: Reply) -> ServerSession.Verdict {
+        self.abandonSubmission()
+        return .refused(reply)
     }
 
     func abandon() {
@@ -420,7 +410,7 @@ final class Reception: ServerIntake, ServerConnectionHolder {
 
     func ended(by reply: Reply?) {
         switch self.question {
-        case .recipient(_, _, let channel), .verify(let channel), .sender(let channel):
+        case .recipient(_, _, let channel), .verify(let channel), .sender(let channel), .author(let channel):
             self.desk.lookup.cancel(channel)
         case .credentials(_, let channel): self.desk.authentication.vault.cancel(channel)
         case .delay, .commit, nil: break
@@ -444,6 +434,8 @@ extension Reception: Asker {
         case .recipient(let path, let dsn, _): self.connection?.conclude(self.judge(path, dsn, check))
         case .verify: self.connection?.conclude(Self.verified(check))
         case .sender: self.connection?.conclude(self.judgeSender(check))
+        case .author:
+            if let verdict = self.judgeAuthor(check) { self.connection?.conclude(verdict) }
         case .commit, .credentials, .delay: self.question = question
         }
     }

@@ -100,6 +100,25 @@ extension Reply {
     /// RFC 5322 §3.6 has one From:; with two, mail programs and filters may see different ones.
     package static let fromTwice = Reply(
         550, EnhancedStatus(.permanent, 6, 0), "The message has more than one From: field")
+    /// `submission.from`: the message says to be from somebody else.
+    ///
+    /// - Parameter field: `from` or `sender`.
+    package static func authorNotOwned(field: String, _ address: MailAddress) -> Reply {
+        var text = Self.shown(field)
+        text.append(text: " may have your own addresses alone (submission.from), and has <")
+        text.append(contentsOf: address.octets)
+        text.append(text: ">")
+        return Reply(550, EnhancedStatus(.permanent, 7, 1), lines: [text])
+    }
+    /// The same, where nobody can be sure whom it says to be from.
+    package static func authorUnreadable(field: String) -> Reply {
+        var text = Self.shown(field)
+        text.append(text: " cannot be read as a list of addresses (RFC 5322 section 3.4)")
+        return Reply(550, EnhancedStatus(.permanent, 6, 0), lines: [text])
+    }
+    private static func shown(_ field: String) -> [UInt8] {
+        Array("\(field.prefix(1).uppercased())\(field.dropFirst()):".utf8)
+    }
     package static func tooManyMessages(limit: Int) -> Reply {
         Reply(450, EnhancedStatus(.transient, 7, 1), "You may send \(limit) messages an hour, try later")
     }

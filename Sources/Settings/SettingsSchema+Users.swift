@@ -59,6 +59,10 @@ extension SettingsSchema {
             "Which addresses a user may send as: lines `user: address, @domain`, where `*` stands for every address. A "
                 + "user without a line has his own: his name at the local domains, or his name if it is an address."),
         SettingKey(
+            "submission.from", .word(["any", "own"]), for: [(.smtpd, "submission-from")], default: "any",
+            "What `From:` and `Sender:` of a user's message may have: `any` address, or his `own` alone, as `senders` says them. "
+                + "Otherwise 550 5.7.1, and 550 5.6.0 if it cannot be read."),
+        SettingKey(
             "submission.client-address-in-received", .boolean, for: [(.smtpd, "client-address-in-received")],
             default: "true", "Whether `Received:` tells the address and the name of an authenticated client."),
         SettingKey(

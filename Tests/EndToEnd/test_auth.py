@@ -303,6 +303,77 @@ class Limits(Users):
         return self.secured().docmd("AUTH", "PLAIN " + plain(user, password))[0] == 235
 
 
+class Authors(Users):
+    submission = 'from = "own"\n[smtp]\nanswer-timeout = 5\n'
+
+    @classmethod
+    def prepare(cls):
+        super().prepare()
+        with open(cls.senders, "w") as f:
+            f.write("bob: bob@apus.test, sales@apus.test, @lists.apus.test\n")
+        cls.become_strangers("[submission]\n", f'[submission]\nsenders = "{cls.senders}"\n')
+
+    def hand_in(self, header, user="alice", password="secret", sender="alice@apus.test"):
+        """The code and the beginning of the text, after the final dot."""
+        with self.login(user, password) as smtp:
+            smtp.mail(sender)
+            smtp.rcpt("x@elsewhere.test")
+            code, text = smtp.data(header + "\r\n\r\nx\r\n")
+            return code, text.decode()
+
+    def test_a_user_writes_as_himself(self):
+        for number, header in enumerate((
+                "From: alice@apus.test", "From: Alice <Alice+news@apus.test>", "From: a <alice@apus.test>\r\nSender: alice@apus.test",
+                "Reply-To: bob@apus.test", "From: =?utf-8?q?A?=\r\n <alice@apus.test>, alice+2@apus.test")):
+            self.assertEqual(self.hand_in(f"Subject: own {number}\r\n{header}")[0], 250, header)
+            self.assertTrue(wait_for(lambda: any(b"Subject: own %d" % number in m[2] for m in self.sink.messages), 20))
+        self.assertEqual(self.hand_in("From: alice@apus.test", sender="")[0], 250, "a receipt")
+
+    def test_a_user_writes_as_nobody_else(self):
+        for header, address in (
+                ("From: bob@apus.test", "bob@apus.test"), ("From: The boss <ceo@bank.test>", "ceo@bank.test"),
+                ("From: alice@apus.test, bob@apus.test\r\nSender: alice@apus.test", "bob@apus.test"),
+                ("From: alice@apus.test\r\nSender: <bob@apus.test>", "bob@apus.test"),
+                ("fRoM :\r\n bob@apus.test", "bob@apus.test")):
+            code, text = self.hand_in(f"Subject: forged\r\n{header}")
+            self.assertEqual((code, text[:5]), (550, "5.7.1"), header)
+            self.assertIn(f"<{address}>", text)
+        self.assertEqual(self.hand_in("Subject: forged\r\nFrom: bob@apus.test", sender="")[0], 550)
+        for header in ("From: alice", "From: alice@apus.test <bob@apus.test>", "From: <alice@apus.test> bob@apus.test", "Sender:",
+                       "From: x alice@apus.test", "From: " + "x" * 20_000 + " <alice@apus.test>"):
+            code, text = self.hand_in(f"Subject: forged\r\n{header}")
+            self.assertEqual((code, text[:5]), (550, "5.6.0"), header)
+        self.assertTrue(self.apus.logged("refused", "code=550", "status=5.7.1", "ceo@bank.test"))
+        self.assertEqual(self.hand_in("Subject: last\r\nFrom: alice@apus.test")[0], 250)
+        self.assertTrue(wait_for(lambda: any(b"Subject: last" in m[2] for m in self.sink.messages), 20))
+        self.assertFalse(any(b"forged" in m[2] for m in self.sink.messages))
+
+    def test_the_table_of_senders_says_what_is_own(self):
+        for header, code in (("From: Sales@apus.test, x@lists.apus.test\r\nSender: bob@apus.test", 250),
+                             ("From: alice@apus.test", 550), ("From: bob+tag@apus.test", 550)):
+            self.assertEqual(self.hand_in(header, "bob", "hunter2", "bob@apus.test")[0], code, header)
+
+    def test_other_servers_are_not_asked(self):
+        with smtplib.SMTP("127.0.0.1", self.apus.port, timeout=20) as smtp:
+            smtp.sendmail("x@elsewhere.test", ["alice@apus.test"], "From: bob@apus.test\r\n\r\nx\r\n")
+
+    def test_while_nobody_can_tell_the_mail_is_to_come_again(self):
+        with self.login("bob", "hunter2") as smtp:
+            smtp.mail("bob@apus.test")
+            smtp.rcpt("x@elsewhere.test")
+            self.assertEqual(smtp.docmd("DATA")[0], 354)
+            pid, = self.apus.pids("apus-lookup")
+            os.kill(pid, signal.SIGSTOP)
+            try:
+                smtp.send(b"From: sales@apus.test\r\n\r\nx\r\n.\r\n")
+                code, text = smtp.getreply()
+            finally:
+                os.kill(pid, signal.SIGCONT)
+            self.assertEqual((code, text[:5]), (451, b"4.4.3"))
+        self.assertTrue(wait_for(
+            lambda: self.hand_in("From: sales@apus.test", "bob", "hunter2", "bob@apus.test")[0] == 250, 10, 0.5))
+
+
 class BareLineFeeds(Users):
     submission = 'bare-line-feed = "repair"'
 

@@ -51,4 +51,49 @@ private let id = "Message-ID: <1@mx>\r\n"
         presence.receive(Array("From: a\r\nfrom: b\r\n\r\nFrom: c\r\n".utf8).span)
         #expect(presence.count(of: .from) == 2)
     }
+
+    @Test(
+        "Whom a message says to be from is read from From: and Sender:, folded or not, and from nowhere else",
+        arguments: [
+            ("From: a@example.org\r\n\r\nFrom: b@example.org\r\n", "from a@example.org"),
+            ("FROM : a@example.org\r\nsender:b@example.org\r\n\r\n", "from a@example.org, sender b@example.org"),
+            (
+                "Sender: a@b.example\r\nFrom: A\r\n <a@b.example>,\r\n\tc@d.example\r\n",
+                "sender a@b.example, from c@d.example"
+            ),
+            ("Subject: x\r\nFrom: a@b.example\r\nX: y\r\n c@d.example\r\n", "from a@b.example"),
+            ("From: a@b.example\r\nno field\r\n , c@d.example\r\n\r\n", "from a@b.example"),
+            ("Sender: a@b.example\r\nsender: c@b.example\r\n\r\n", "sender a@b.example, sender c@b.example"),
+            ("Resent-From: a@b.example\r\nReply-To: c@d.example\r\n\r\n", ""),
+            ("From: a@b.example\r\nSender:\r\n\r\n", "sender unreadable"),
+            ("From: somebody\r\n\r\n", "from unreadable"),
+            ("From: 1@b.example, 2@b.example, 3@b.example, 4@b.example\r\n\r\n", "from unreadable"),
+            ("Sender: 1@b.example, 2@b.example\r\nFrom: 3@b.example, 4@b.example\r\n\r\n", "from unreadable"),
+            ("From: \(String(repeating: "x", count: 90)) <a@b.example>\r\n\r\n", "from unreadable"),
+        ])
+    func authors(_ message: String, _ expected: String) {
+        let octets = Array(message.utf8)
+        for length in 1...octets.count {
+            var presence = FieldPresence(authorOctetCountMax: 100)
+            for start in stride(from: 0, to: octets.count, by: length) {
+                presence.receive(Array(octets[start..<min(start + length, octets.count)]).span)
+            }
+            let found =
+                switch presence.authors(countMax: 3) {
+                case .unreadable(let field): "\(field.rawValue) unreadable"
+                case .addresses(let authors):
+                    authors.map { "\($0.field.rawValue) \($0.address.text)" }.joined(separator: ", ")
+                }
+            #expect(found == expected, "in pieces of \(length)")
+        }
+    }
+
+    @Test("Fields without end are counted and not kept")
+    func bounded() {
+        var presence = FieldPresence(authorOctetCountMax: 100)
+        let field = Array("From:\r\n".utf8)
+        for _ in 0..<10_000 { presence.receive(field.span) }
+        #expect(presence.count(of: .from) == 10_000)
+        #expect(presence.authors(countMax: 3) == .unreadable(.from))
+    }
 }
