@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A SCRAM-SHA-256 client, written from RFC 5802 and RFC 7677 alone."""
+"""A SCRAM-SHA-256 client, written from RFC 5802 and RFC 7677 alone; and tokens, with the client that shows them (RFC 7628)."""
 import base64
 import hashlib
 import hmac
+import json
 import os
+import time
 
 
 def digest(octets):
@@ -56,3 +58,25 @@ def scram(smtp, mechanism, client):
     verified = client.verify(base64.b64decode(text).decode())
     code, text = smtp.docmd("")
     return code, text, verified
+
+
+def token(key, user, issued=None, lifetime=600, algorithm="HS256", **claims):
+    """A JSON Web Token (RFC 7519) that says who it is, signed with HMAC-SHA-256 (RFC 7515); `issued` is a time, of now if None."""
+    issued = int(time.time()) if issued is None else int(issued)
+    header = {"typ": "JWT", "alg": algorithm}
+    body = {"sub": user, "iat": issued, "nbf": issued, "exp": issued + lifetime, **claims}
+    parts = [json.dumps(part).encode() for part in (header, body)]
+    text = ".".join(base64.urlsafe_b64encode(part).decode().rstrip("=") for part in parts)
+    signature = mac(key, text.encode()) if algorithm == "HS256" else b""
+    return text + "." + base64.urlsafe_b64encode(signature).decode().rstrip("=")
+
+
+def bearer(smtp, mechanism, user, shown):
+    """Shows a token with smtplib's SMTP; returns the last reply."""
+    if mechanism == "OAUTHBEARER":
+        message = f"n,a={user},\1host=mx.apus.test\1port=587\1auth=Bearer {shown}\1\1"
+    else:
+        message = f"user={user}\1auth=Bearer {shown}\1\1"
+    code, text = smtp.docmd("AUTH", f"{mechanism} {b64(message.encode())}")
+    # Why not is told as a challenge; the client says that it has seen it.
+    return smtp.docmd(b64(b"\1")) if code == 334 else (code, text)

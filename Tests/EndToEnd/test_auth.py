@@ -20,7 +20,7 @@ from apus import HERE, Apus, binaries
 from certificates import Authority
 from peers import Raw, Sink, free_port, slurp, wait_for
 from pipes import Part
-from saslclient import SCRAM, b64, scram
+from saslclient import SCRAM, b64, bearer, scram, token
 
 MESSAGE = "From: <alice@apus.test>\r\nTo: <bob@elsewhere.test>\r\nSubject: mine\r\n\r\nHello.\r\n"
 DOVECOT = shutil.which("dovecot", path=os.environ.get("PATH", "") + ":/usr/sbin")
@@ -533,6 +533,8 @@ os.execv(sys.argv[2], sys.argv[2:])
 
 @unittest.skipUnless(DOVECOT and os.geteuid() == 0, "needs dovecot-core, and root to start it")
 class Dovecot(Users):
+    key = b"known to Dovecot and to whoever makes tokens"
+
     @classmethod
     def source(cls):
         return f'dovecot = "{cls.apus.root}/dovecot-run/auth-client"'
@@ -544,6 +546,14 @@ class Dovecot(Users):
         os.makedirs(cls.base)
         with open(os.path.join(cls.apus.root, "dovecot-users"), "w") as f:
             f.write("alice:{PLAIN}secret\n")
+        # Tokens are checked by Dovecot itself, with the key of whoever makes them.
+        keys = os.path.join(cls.apus.root, "dovecot-keys")
+        os.makedirs(os.path.join(keys, "default/HS256"))
+        with open(os.path.join(keys, "default/HS256/default"), "w") as f:
+            f.write(b64(cls.key))
+        with open(os.path.join(cls.apus.root, "dovecot-oauth2"), "w") as f:
+            f.write(f"introspection_mode = local\nlocal_validation_key_dict = fs:posix:prefix={keys}/\n"
+                    "username_attribute = sub\nissuers = tokens.apus.test\n")
         with open(cls.config, "w") as f:
             f.write(f"""
 protocols =
@@ -557,7 +567,13 @@ default_internal_group = {subprocess.run(["id", "-gn", cls.apus.user], capture_o
 default_login_user = {cls.apus.user}
 ssl = no
 passdb {{
+  driver = oauth2
+  mechanisms = oauthbearer xoauth2
+  args = {cls.apus.root}/dovecot-oauth2
+}}
+passdb {{
   driver = passwd-file
+  mechanisms = plain login scram-sha-256
   args = {cls.apus.root}/dovecot-users
 }}
 userdb {{
@@ -567,6 +583,12 @@ userdb {{
 service auth {{
   unix_listener auth-client {{
     mode = 0666
+  }}
+}}
+# Otherwise each failure makes the next answer later.
+service anvil {{
+  unix_listener anvil-auth-penalty {{
+    mode = 0
   }}
 }}
 """)
@@ -597,6 +619,54 @@ service auth {{
 
     def code(self, user, password):
         return self.secured().docmd("AUTH", "PLAIN " + plain(user, password))[0]
+
+    def token(self, user="alice", key=None, **words):
+        return token(key or self.key, user, **{"iss": "tokens.apus.test", **words})
+
+    def test_a_token_that_dovecot_believes_lets_its_user_in_as_himself_alone(self):
+        self.assertTrue(wait_for(lambda: b"OAUTHBEARER" in self.greeting(), 20), self.apus.log())
+        for mechanism in ("OAUTHBEARER", "XOAUTH2"):
+            smtp = self.secured()
+            shown = self.token()
+            code, text = bearer(smtp, mechanism, "alice", shown)
+            self.assertEqual(code, 235, (mechanism, text, slurp(self.apus.root + "/dovecot.log")))
+            self.assertTrue(wait_for(
+                lambda: self.apus.logged("authenticated", "user=alice", f"mechanism={mechanism}"), 10), self.apus.log()[-3000:])
+            self.assertEqual(smtp.mail("bob@apus.test")[0], 553)
+            smtp.sendmail("alice@apus.test", ["bob@elsewhere.test"], f"Subject: {mechanism}\r\n\r\nx\r\n")
+            self.assertTrue(wait_for(lambda: any(mechanism.encode() in m[2] for m in self.sink.messages), 20))
+            self.assertNotIn(shown, self.apus.log())
+
+    def test_a_token_that_dovecot_does_not_believe_lets_nobody_in(self):
+        self.assertTrue(wait_for(lambda: b"OAUTHBEARER" in self.greeting(), 20), self.apus.log())
+        now = time.time()
+        bad = {
+            "another key": self.token(key=b"guessed"), "for bob": self.token("bob"), "expired": self.token(issued=now - 3600),
+            "not yet": self.token(issued=now + 3600), "unsigned": self.token(algorithm="none"), "no token": "secret",
+            "another issuer": self.token(iss="tokens.elsewhere.test"), "cut": self.token()[:-4],
+        }
+        for mechanism in ("OAUTHBEARER", "XOAUTH2"):
+            for what, shown in bad.items():
+                smtp = self.secured()
+                self.assertEqual(bearer(smtp, mechanism, "alice", shown)[0], 535, (mechanism, what))
+                self.assertEqual(smtp.mail("alice@apus.test")[0], 530, (mechanism, what))
+                # The session goes on, and so may the client.
+                self.assertEqual(bearer(smtp, mechanism, "alice", self.token())[0], 235, (mechanism, what))
+        self.assertTrue(wait_for(lambda: self.apus.logged("auth-failed", "mechanism=XOAUTH2", "reason=credentials"), 10))
+
+    def test_curl_shows_its_token(self):
+        self.assertTrue(wait_for(lambda: b"OAUTHBEARER" in self.greeting(), 20), self.apus.log())
+        with tempfile.NamedTemporaryFile("w") as f:
+            f.write(MESSAGE)
+            f.flush()
+            for mechanism in ("OAUTHBEARER", "XOAUTH2"):
+                for shown, status in ((self.token(), 0), (self.token(key=b"guessed"), 67)):
+                    done = subprocess.run(
+                        ["curl", "-sS", "--url", f"smtps://127.0.0.1:{self.smtps}", "--cacert", self.authority.path("ca.pem"),
+                         "--user", "alice:", "--oauth2-bearer", shown, "--login-options", f"AUTH={mechanism}",
+                         "--mail-from", "alice@apus.test", "--mail-rcpt", "x@elsewhere.test", "--upload-file", f.name],
+                        capture_output=True, text=True, timeout=60)
+                    self.assertEqual(done.returncode, status, (mechanism, done.stdout, done.stderr))
 
     def test_dovecot_decides_and_while_it_is_away_nobody_is_told_that_he_is_wrong(self):
         self.assertTrue(wait_for(lambda: b"OAUTHBEARER" in self.greeting(), 20), self.apus.log())
