@@ -11,8 +11,8 @@ extension SettingsSchema {
                 + "next three can be set; without any, nobody can authenticate."),
         SettingKey(
             "auth.system", .boolean, for: [(.vault, "system")], default: "false",
-            "Users are the accounts of this machine. apus-vault must be able to read /etc/shadow: let its user "
-                + "by an access control list (authentication.md). root never gets in."),
+            "Users are the accounts of this machine. apus-vault must be able to read /etc/shadow: put its user into the "
+                + "group `shadow` (authentication.md). root never gets in."),
         SettingKey(
             "auth.checkpassword", .text, .words, for: [(.vault, "checkpassword")], default: "none",
             "A program in the manner of checkpassword and its arguments: it is asked about each password. It runs as "

@@ -52,16 +52,19 @@ package enum Privileges {
 
     /// Becomes `user`, after changing the root directory if one is given.
     ///
-    /// First thing in `main`, before any thread. The supplementary groups become the user's primary group alone.
-    package static func drop(to user: String, rootDirectory: String? = nil) throws(SystemError) {
+    /// First thing in `main`, before any thread. The supplementary groups become the user's primary group alone, or all of
+    /// the user's with `keepsGroups`.
+    package static func drop(
+        to user: String, rootDirectory: String? = nil, keepsGroups: Bool = false
+    ) throws(SystemError) {
         guard let account = try UserAccount.named(user) else { throw SystemError("no such user", user, code: ENOENT) }
         guard account.uid != 0 else { throw SystemError("refusing to run as", user, code: EPERM) }
         if let rootDirectory {
             guard chdir(rootDirectory) == 0 else { throw SystemError("chdir", rootDirectory) }
             guard chroot(".") == 0 else { throw SystemError("chroot", rootDirectory) }
         }
-        var group = account.gid
-        guard setgroups(1, &group) == 0 else { throw SystemError("setgroups", user) }
+        let groups = keepsGroups ? account.groups : [account.gid]
+        guard setgroups(groups.count, groups) == 0 else { throw SystemError("setgroups", user) }
         guard setgid(account.gid) == 0 else { throw SystemError("setgid", user) }
         guard setuid(account.uid) == 0 else { throw SystemError("setuid", user) }
         guard setuid(0) != 0, geteuid() == account.uid, getuid() == account.uid else {

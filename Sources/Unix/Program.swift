@@ -42,16 +42,19 @@ package struct Program: Sendable {
         package var mayBeRoot = false
         /// Whether it may make sockets that reach beyond this machine.
         package var mayUseNetwork = true
+        /// Whether it keeps all groups of its user, so that the administrator can let it read files by them.
+        package var keepsGroups = false
 
         package init(
             name: String, purpose: String, mainLink: (dialect: Dialect, peer: String)?, mayBeRoot: Bool = false,
-            mayUseNetwork: Bool = true
+            mayUseNetwork: Bool = true, keepsGroups: Bool = false
         ) {
             self.name = name
             self.purpose = purpose
             self.mainLink = mainLink
             self.mayBeRoot = mayBeRoot
             self.mayUseNetwork = mayUseNetwork
+            self.keepsGroups = keepsGroups
         }
     }
 
@@ -88,7 +91,8 @@ package struct Program: Sendable {
         // Privileges before anything else.
         do throws(SystemError) {
             if Privileges.isRoot, let user = options.user {
-                try Privileges.drop(to: user, rootDirectory: options.rootDirectory)
+                try Privileges.drop(
+                    to: user, rootDirectory: options.rootDirectory, keepsGroups: description.keepsGroups)
             }
         } catch { throw StartFault(error.text, .noPermission) }
         guard !Privileges.isRoot || description.mayBeRoot else {

@@ -60,17 +60,29 @@ private struct ShadowEntry {
 
     /// nil if there is no such user; a throw if the shadow file may not be read or cannot be asked.
     static func named(_ name: String) throws(SystemError) -> ShadowEntry? {
-        guard let account = try UserAccount.named(name) else { return nil }
+        guard let account = try UserAccount.named(name) else {
+            try Self.checkReadable()
+            return nil
+        }
         // Longer than any hash that is taken.
         var hash = [CChar](repeating: 0, count: 512)
         var expiry = 0
         guard try SystemError.check(apus_shadow(name, &hash, hash.count, &expiry), "getspnam", name) == 1 else {
+            try Self.checkReadable()
             return nil
         }
         let today = Int(WallClock.now().seconds / 86_400)
         return ShadowEntry(
             hash: hash.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, isExpired: expiry >= 0 && expiry <= today,
             isRoot: account.uid == 0)
+    }
+
+    /// getspnam(3) says the same of a user who does not exist and of a file that it may not read, if another source of
+    /// nsswitch.conf(5) is asked after it. Then nobody must be told that he is wrong.
+    private static func checkReadable() throws(SystemError) {
+        let path = "/etc/shadow"
+        guard access(path, F_OK) == 0 else { return }
+        _ = Descriptor(try SystemError.check(apus_open(path, O_RDONLY, 0), "open", path))
     }
 }
 

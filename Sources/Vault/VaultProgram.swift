@@ -11,7 +11,7 @@ package enum VaultProgram {
         let program = Program.start(
             Program.Description(
                 name: "apus-vault", purpose: "Holds secrets, and says whether a client's credentials are right.",
-                mainLink: (.vault, "apus-smtpd"), mayUseNetwork: false))
+                mainLink: (.vault, "apus-smtpd"), mayUseNetwork: false, keepsGroups: true))
         do throws(SettingsFault) {
             let settings = try VaultSettings(program.settings)
             program.run { program, eventLoop in VaultServer(program, settings, eventLoop) }

@@ -1,17 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """Apus as root starts it: a user for each program, and mailboxes that belong to their owners."""
+import base64
 import grp
 import os
 import pwd
 import shutil
 import smtplib
+import ssl
 import stat
 import subprocess
 import tempfile
 import unittest
 
 from apus import HERE, Apus, binaries
-from peers import Raw, Sink, slurp, wait_for
+from certificates import Authority
+from peers import Raw, Sink, free_port, slurp, wait_for
 
 ACCOUNTS = os.path.join(HERE, "../../etc/accounts")
 OWN_USERS = ["apus-smtpd", "apus-lookup", "apus-vault", "apus-queue", "apus-remote", "apus-bounce"]
@@ -294,6 +297,66 @@ class AsRoot(unittest.TestCase):
             s.send("Subject: x\r\n\r\nx\r\n.\r\n")
             self.assertTrue(s.reply().startswith("250"))
         apus.wait_delivered(1, self.alice)
+
+    def test_the_accounts_of_this_machine_are_let_in_by_their_passwords(self):
+        folder = tempfile.mkdtemp(prefix="apus-shadow-")
+        self.addCleanup(shutil.rmtree, folder, True)
+        authority = Authority(folder)
+        certificate, key = authority.issue("mx", "127.0.0.1")
+        port = free_port()
+        apus = self.started(extra=f"""
+[[listen]]
+address = "127.0.0.1:{port}"
+role = "submission"
+tls = "implicit"
+[tls]
+certificate = "{certificate}"
+private-key = "{key}"
+[auth]
+system = true
+failure-delay = 0
+""")
+
+        def code(user, password):
+            context = ssl.create_default_context(cafile=authority.path("ca.pem"))
+            with smtplib.SMTP_SSL("127.0.0.1", port, timeout=30, context=context) as smtp:
+                wait_for(lambda: b"AUTH PLAIN LOGIN" in smtp.ehlo()[1], 10)
+                plain = base64.b64encode(f"\0{user}\0{password}".encode()).decode()
+                return smtp.docmd("AUTH", "PLAIN " + plain)[0]
+
+        def change(*words, **more):
+            subprocess.run(words, check=True, capture_output=True, timeout=60, **more)
+
+        def can_read_shadow(name):
+            status = status_of(apus.pids(name)[0])
+            uid, gid = int(status["Uid"].split()[0]), int(status["Gid"].split()[0])
+            groups = [int(group) for group in status["Groups"].split()]
+            return subprocess.run(["cat", "/etc/shadow"], user=uid, group=gid, extra_groups=groups, capture_output=True).returncode == 0
+
+        change("chpasswd", input=f"{self.alice}:first password".encode())
+        if "apus-vault" not in grp.getgrnam("shadow").gr_mem:
+            self.assertEqual(code(self.alice, "first password"), 454, "it cannot be told yet")
+            change("usermod", "-aG", "shadow", "apus-vault")
+            self.addCleanup(change, "gpasswd", "-d", "apus-vault", "shadow")
+        apus.stop()
+        apus.start()
+        self.assertEqual([name for name in OWN_USERS if can_read_shadow(name)], ["apus-vault"])
+        self.assertEqual(code(self.alice, "first password"), 235, apus.log()[-3000:])
+        self.assertEqual(code(self.alice, "First password"), 535)
+        self.assertEqual(code(self.alice, ""), 535)
+        # A change makes the file anew, and counts at once.
+        hashed = subprocess.run(["openssl", "passwd", "-6", "second password"], check=True, capture_output=True, text=True)
+        change("usermod", "-p", hashed.stdout.strip(), self.alice)
+        self.assertEqual([code(self.alice, p) for p in ("first password", "second password")], [535, 235])
+        self.assertEqual(code(self.bob, ""), 535, "he has no password")
+        self.assertEqual(code("root", "second password"), 535)
+        change("usermod", "-L", self.alice)
+        self.assertEqual(code(self.alice, "second password"), 535, "the account is locked")
+        change("usermod", "-U", "-e", "2001-01-01", self.alice)
+        self.assertEqual(code(self.alice, "second password"), 535, "the account has expired")
+        change("usermod", "-e", "", self.alice)
+        self.assertEqual(code(self.alice, "second password"), 235)
+        self.assertTrue(apus.logged("authenticated", f"user={self.alice}", "mechanism=PLAIN"))
 
     def test_what_nobody_else_may_read_is_not_read_for_the_programs(self):
         apus = self.apus()
