@@ -70,9 +70,27 @@ struct Narrator {
         }
         for target in objects where target.pairs.first?.name == "target" {
             text += "-> <\(target.value("to"))> by \(target.value("route"))\(self.state(target))\n"
+            text += self.demands(target)
         }
         if verdict?.value("paused") == "true" { text += "The queue is paused: nothing is delivered.\n" }
         return text
+    }
+
+    /// What is asked of the servers there, and as whom.
+    private func demands(_ target: AnswerObject) -> String {
+        let tls =
+            switch TLSDemand(rawValue: target.value("tls")) {
+            case .off: "in plain text"
+            case .may: "with TLS if it is offered, whatever the certificate"
+            case .require: "with TLS, whatever the certificate"
+            case .verify: "with TLS and a verified certificate"
+            case .implicit: "with TLS from the first octet and a verified certificate"
+            case nil: ""
+            }
+        guard !tls.isEmpty else { return "" }
+        let text = "   \(tls): \(target.value("tls")) (\(target.value("tls-place")))\n"
+        guard !target.value("user").isEmpty else { return text }
+        return text + "   authenticated as \(target.value("user")) (\(target.value("user-place")))\n"
     }
 
     /// What is known of the destination of a target or a recipient.

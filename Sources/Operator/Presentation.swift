@@ -85,7 +85,7 @@ enum JSON {
         "id", "from", "to", "original", "route", "reason", "reporter", "client", "dsn", "hostname", "config", "program",
         "state", "status", "listen", "mode", "body", "text", "kind", "action", "subject", "place", "verdict", "address",
         "priority", "ret", "envid", "notify", "orcpt", "report",
-        "destination",
+        "destination", "tls", "tls-place", "user", "user-place",
     ]
 
     /// These may stand more than once.

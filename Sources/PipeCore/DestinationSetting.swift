@@ -28,6 +28,8 @@ package enum TLSDemand: String, CaseIterable, Sendable {
 /// Each program takes from it what concerns it.
 package struct DestinationSetting: Equatable, Sendable {
     package let pattern: DomainPattern
+    /// The pattern as it was written.
+    package let name: String
     package let numbers: [String: Int]
     /// What is asked of these hosts; nil for what is asked of all.
     package let tls: TLSDemand?
@@ -49,7 +51,8 @@ package struct DestinationSetting: Equatable, Sendable {
 
     private init(_ text: String) throws(SettingsFault) {
         var words = text.split(separator: " ").map(String.init)[...]
-        guard let pattern = words.popFirst().flatMap({ DomainPattern(text: $0) }) else {
+        let name = words.popFirst() ?? ""
+        guard let pattern = DomainPattern(text: name) else {
             throw SettingsFault("destination", "\(text) does not begin with a domain, *.domain or *")
         }
         var numbers: [String: Int] = [:]
@@ -77,8 +80,32 @@ package struct DestinationSetting: Equatable, Sendable {
             numbers[known.name] = number
         }
         self.pattern = pattern
+        self.name = name
         self.numbers = numbers
         self.tls = tls
         self.user = user
     }
+}
+
+/// What is asked of the hosts of each next hop: by apus-remote, which holds to it, and by apus-queue, which explains it.
+package struct DestinationTable: Equatable, Sendable {
+    package let settings: [DestinationSetting]
+    private let tls: TLSDemand
+
+    /// - Parameter tlsName: under which name the table says what is asked of all.
+    package init(_ table: SettingsTable, tlsName: String) throws(SettingsFault) {
+        guard let tls = TLSDemand(rawValue: table.text(tlsName, default: TLSDemand.may.rawValue)) else {
+            throw SettingsFault(tlsName, "must be one of \(TLSDemand.list)")
+        }
+        self.tls = tls
+        self.settings = try DestinationSetting.all(table)
+    }
+
+    /// What is said of this next hop alone: the first whose pattern matches.
+    package func setting(_ nextHop: NextHop) -> DestinationSetting? {
+        self.settings.first { $0.pattern.matches(nextHop) }
+    }
+
+    /// What is asked of the hosts of this next hop.
+    package func tls(_ nextHop: NextHop) -> TLSDemand { self.setting(nextHop)?.tls ?? self.tls }
 }

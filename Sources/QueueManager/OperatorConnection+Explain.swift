@@ -40,6 +40,7 @@ extension OperatorConnection {
                     ("messages-per-minute-max", terms.deliveriesPerMinuteMax.map { .init(decimal: $0) } ?? []),
                 ])
         }
+        if case .remote(let nextHop) = route { self.demands(subject, nextHop, question) }
         guard let state = self.manager.scheduler.state(of: route) else {
             return question.row([subject, ("destination", route.octets)])
         }
@@ -55,6 +56,23 @@ extension OperatorConnection {
                 subject, ("down-until", .init(decimal: suspension.suspendedUntil.microseconds)),
                 ("down-times", .init(decimal: suspension.suspensionCount)),
             ])
+    }
+}
+
+extension OperatorConnection {
+    /// What apus-remote asks of a next hop and as whom, with the settings that say so.
+    private func demands(_ subject: (String, [UInt8]), _ nextHop: NextHop, _ question: Question) {
+        let destinations = self.manager.settings.destinations
+        let setting = destinations.setting(nextHop)
+        let tls = destinations.tls(nextHop)
+        let place = setting.map { "[[destination]] \($0.name)" } ?? ""
+        question.row(
+            [
+                subject, ("tls", Array(tls.rawValue.utf8)),
+                ("tls-place", Array((setting?.tls == nil ? "remote.tls" : place).utf8)),
+            ])
+        guard let user = setting?.user else { return }
+        question.row([subject, ("user", user), ("user-place", Array(place.utf8))])
     }
 }
 

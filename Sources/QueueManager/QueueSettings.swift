@@ -22,6 +22,8 @@ struct QueueSettings: Equatable, Sendable {
     /// Octets of just accepted content that are kept in memory.
     let cacheOctetCountMax: Int
     let scheduler: SchedulerLimits
+    /// What apus-remote asks of other servers, to explain it.
+    let destinations: DestinationTable
     private let highPrioritySenders: [SenderPattern]
     private let lowPrioritySenders: [SenderPattern]
     private let verpSenders: [SenderPattern]
@@ -30,7 +32,7 @@ struct QueueSettings: Equatable, Sendable {
         "directory", "paused", "lifetime", "retry-min", "retry-max", "message-size-max", "recipients-max", "reserve",
         "size-max", "cache-size", "deliveries-max", "destination-deliveries-max", "delivery-recipients-max",
         "window-recipients-max", "high-priority-sender", "low-priority-sender", "destination", "delay-report-after",
-        "verp-sender",
+        "verp-sender", "remote-tls",
     ]
 
     init(_ table: SettingsTable) throws(SettingsFault) {
@@ -50,6 +52,7 @@ struct QueueSettings: Equatable, Sendable {
         self.sizeMax = try table.integer("size-max", in: (16 << 20)...large, default: 1 << 40)
         self.cacheOctetCountMax = try table.integer("cache-size", in: 0...(1 << 30), default: 8 << 20)
         let delayReportAge = try table.duration("delay-report-after", in: 0...year, default: .seconds(4 * 3_600))
+        self.destinations = try DestinationTable(table, tlsName: "remote-tls")
         self.scheduler = SchedulerLimits(
             recipientCountMax: try table.integer("window-recipients-max", in: 100...1_000_000, default: 20_000),
             deliveryCountMax: try table.integer("deliveries-max", in: 1...100_000, default: 2_000),
@@ -57,7 +60,7 @@ struct QueueSettings: Equatable, Sendable {
             recipientCountPerDeliveryMax: try table.integer("delivery-recipients-max", in: 1...1_000, default: 100),
             retry: RetrySchedule(minimum: retryMinimum, maximum: retryMaximum),
             lifetime: self.lifetime,
-            rules: try DestinationSetting.all(table).map { setting in
+            rules: self.destinations.settings.map { setting in
                 DestinationRule(
                     pattern: setting.pattern,
                     terms: DestinationTerms(

@@ -21,10 +21,9 @@ struct RemoteSettings: Sendable {
     let connectionCountMax: Int
     let idleConnectionCountMax: Int
     private let messagesPerConnectionMax: Int
-    private let tls: TLSDemand
     /// The file of the authorities that are believed.
     let authorities: String
-    private let destinations: [DestinationSetting]
+    private let destinations: DestinationTable
 
     /// The largest number of recipients of one delivery; the queue sends far fewer.
     static let recipientCountMax = 10_000
@@ -75,29 +74,19 @@ struct RemoteSettings: Sendable {
         self.idleConnectionCountMax = try table.integer("idle-connections-max", in: 0...100_000, default: 500)
         self.messagesPerConnectionMax = try table.integer(
             "messages-per-connection-max", in: 1...1_000_000, default: 200)
-        self.destinations = try DestinationSetting.all(table)
-        guard let tls = TLSDemand(rawValue: table.text("tls", default: TLSDemand.may.rawValue)) else {
-            throw SettingsFault("tls", "must be one of \(TLSDemand.list)")
-        }
-        self.tls = tls
+        self.destinations = try DestinationTable(table, tlsName: "tls")
         self.authorities = table.text("ca-file", default: "/etc/ssl/certs/ca-certificates.crt")
     }
 
     /// What is asked of the hosts of this next hop.
-    func tls(_ nextHop: NextHop) -> TLSDemand {
-        self.destination(nextHop)?.tls ?? self.tls
-    }
+    func tls(_ nextHop: NextHop) -> TLSDemand { self.destinations.tls(nextHop) }
 
     /// As whom we authenticate ourselves to the hosts of this next hop; nil: we do not.
-    func user(_ nextHop: NextHop) -> [UInt8]? { self.destination(nextHop)?.user }
+    func user(_ nextHop: NextHop) -> [UInt8]? { self.destinations.setting(nextHop)?.user }
 
     /// Messages on one connection to this next hop.
     func messagesPerConnectionMax(_ nextHop: NextHop) -> Int {
-        self.destination(nextHop)?.numbers["messages-per-connection-max"] ?? self.messagesPerConnectionMax
-    }
-
-    private func destination(_ nextHop: NextHop) -> DestinationSetting? {
-        self.destinations.first { $0.pattern.matches(nextHop) }
+        self.destinations.setting(nextHop)?.numbers["messages-per-connection-max"] ?? self.messagesPerConnectionMax
     }
 
     private static func resolvers(_ table: SettingsTable) throws(SettingsFault) -> [ResolverAddress] {

@@ -148,8 +148,9 @@ package struct Settings: Equatable, Sendable {
             }
             let words = limits.joined() + (table.values["tls"].map { " tls=\($0.text)" } ?? "")
             let user = table.values["user"].map { " user=\($0.text)" } ?? ""
-            tables[.queue, default: SettingsTable()].append("destination", match.text + words)
-            tables[.remote, default: SettingsTable()].append("destination", match.text + words + user)
+            for program in [ProgramName.queue, .remote] {
+                tables[program, default: SettingsTable()].append("destination", match.text + words + user)
+            }
         }
         // What follows from the settings without being one.
         tables[.queue, default: SettingsTable()].append("directory", "\(self.stateDirectory)/queue")

@@ -220,7 +220,9 @@ extension SettingsSchema {
     private static let remote: [SettingKey] =
         [
             SettingKey(
-                "remote.tls", .word(TLSDemand.allCases.map(\.rawValue)), for: [(.remote, "tls")], default: "may",
+                "remote.tls", .word(TLSDemand.allCases.map(\.rawValue)),
+                for: [(.remote, "tls"), (.queue, "remote-tls")],
+                default: "may",
                 "What is asked of other servers. `may`: STARTTLS if it is offered, whatever the certificate, and plain text "
                     + "otherwise. `require`: STARTTLS, whatever the certificate. `verify`: STARTTLS, with a certificate for the "
                     + "name of the host. `implicit`: the same before the greeting, as port 465 has it. `off`: plain text."

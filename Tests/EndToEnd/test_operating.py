@@ -419,6 +419,47 @@ class Explanations(unittest.TestCase):
             self.assertIn("Mail for it is refused: 5.1.1", out)
             self.assertEqual(apus.tool("explain", "no address", check=False)[0], 69)
 
+    def test_what_is_asked_of_the_destination_is_explained(self):
+        extra = """
+[[destination]]
+match = "127.0.0.1"
+user = "shop@apus.test"
+[[destination]]
+match = "%s"
+tls = "%s"
+user = "42"
+[[destination]]
+match = "192.0.2.1"
+connections-max = 3
+"""
+        words = {
+            "off": "in plain text", "may": "with TLS if it is offered, whatever the certificate",
+            "require": "with TLS, whatever the certificate", "verify": "with TLS and a verified certificate",
+            "implicit": "with TLS from the first octet and a verified certificate"}
+        with Apus(smarthost="127.0.0.1:%d" % free_port(), remote='tls = "require"', queue="paused = true") as apus:
+            path = os.path.join(apus.root, "accounts")
+            with open(path, "w") as f:
+                f.write("127.0.0.1 shop@apus.test secret\nfar.example 42 secret\n")
+            os.chmod(path, 0o600)
+            out = apus.tool("explain", "x@far.example")[1]
+            self.assertIn("\n   with TLS, whatever the certificate: require (remote.tls)\n", out)
+            self.assertNotIn("authenticated", out)
+            self.assertNotIn("TLS", apus.tool("explain", "alice@apus.test")[1])
+            for demand, text in words.items():
+                # Without a smarthost mail for far.example goes to its own exchangers.
+                apus.write_settings(smarthost=None, remote=f'tls = "require"\npasswords = "{path}"', extra=extra % ("*.example", demand))
+                apus.own()
+                apus.process.send_signal(1)
+                line = f"\n   {text}: {demand} ([[destination]] *.example)\n   authenticated as 42 ([[destination]] *.example)\n"
+                self.assertTrue(wait_for(lambda: line in apus.tool("explain", "x@far.example")[1], 10), apus.tool("explain", "x@far.example"))
+            data = json.loads(apus.tool("explain", "x@far.example", "--json")[1])["targets"][0]
+            self.assertEqual((data["tls"], data["tls-place"], data["user"]), ("implicit", "[[destination]] *.example", "42"))
+            data = json.loads(apus.tool("explain", "x@[192.0.2.1]", "--json")[1])["targets"][0]
+            self.assertEqual((data["tls"], data["tls-place"], data["connections-max"]), ("require", "remote.tls", 3))
+            self.assertNotIn("user", data)
+            out = apus.tool("explain", "x@[127.0.0.1]")[1]
+            self.assertIn("require (remote.tls)\n   authenticated as shop@apus.test ([[destination]] 127.0.0.1)\n", out)
+
     def test_a_message_is_explained_with_its_past_and_its_future(self):
         port = free_port()
         with Apus(smarthost="127.0.0.1:%d" % port, queue='retry-min = "10m"') as apus:
