@@ -46,12 +46,12 @@ def missing():
 
 
 class Postfix:
-    """One running Postfix. `settings` are added to main.cf.
+    """One running Postfix. `settings` are added to main.cf, `files` (paths and their text) put beside it.
 
     Mail for `users` of elsewhere.example goes to a Maildir; others there are refused at RCPT.
     """
 
-    def __init__(self, users=("x", "y"), **settings):
+    def __init__(self, users=("x", "y"), files=(), **settings):
         self.root = tempfile.mkdtemp(prefix="apus-postfix-")
         os.chmod(self.root, 0o755)
         self.port = free_port()
@@ -81,6 +81,10 @@ class Postfix:
         main.update(settings)
         with open(os.path.join(self.etc, "main.cf"), "w") as f:
             f.writelines(f"{name} = {value}\n" for name, value in main.items())
+        for name, text in dict(files).items():
+            os.makedirs(os.path.dirname(os.path.join(self.etc, name)), exist_ok=True)
+            with open(os.path.join(self.etc, name), "w") as f:
+                f.write(text)
         with open(os.path.join(self.etc, "master.cf"), "w") as f:
             f.write(f"127.0.0.1:{self.port} inet n - n - - smtpd\n{SERVICES}\n")
         self.command("postfix", "start")

@@ -10,9 +10,11 @@ import subprocess
 import tempfile
 import unittest
 
+import dovecot
+import postfix
 from apus import Apus, binaries
 from certificates import Authority
-from peers import Sink, free_port, wait_for
+from peers import Sink, free_port, slurp, wait_for
 from test_auth import MESSAGE
 
 
@@ -168,6 +170,67 @@ failure-delay = 0
         self.assertTrue(wait_for(lambda: sink.messages, 20), here.log()[-3000:])
         self.assertTrue(here.logged("apus-vault accounts-read", "accounts=1"))
         self.assertEqual(re.findall(r"(\S+) accounts-read", here.log()), ["apus-vault"])
+
+    def demanding(self, mechanism, **settings):
+        """A Postfix that takes mail of its users alone, under TLS alone, and by one mechanism."""
+        server = postfix.Postfix(
+            mynetworks="192.0.2.0/24", smtpd_relay_restrictions="permit_sasl_authenticated, reject",
+            smtpd_tls_cert_file=self.certificate, smtpd_tls_key_file=self.key, smtpd_tls_security_level="may",
+            smtpd_tls_auth_only="yes", smtpd_sasl_auth_enable="yes", smtpd_sasl_authenticated_header="yes",
+            smtpd_sasl_mechanism_filter=mechanism.lower(), **settings)
+        self.addCleanup(server.close)
+        return server
+
+    def send(self, apus, subject):
+        with smtplib.SMTP("127.0.0.1", apus.port, timeout=20) as smtp:
+            smtp.sendmail("shop@apus.test", ["x@elsewhere.example"], f"Subject: {subject}\r\n\r\nx\r\n")
+
+    def taken(self, server, here, mechanism):
+        """A message goes through; while the password is wrong it waits."""
+        with open(os.path.join(here.root, "accounts"), "w") as file:
+            file.write("127.0.0.1 shop@apus.test wrong\n")
+        self.send(here, "first")
+        self.assertTrue(wait_for(lambda: here.logged("status=deferred", "dsn=4.7.8", "code=535", "(in reply to AUTH)"), 30),
+                        here.log()[-3000:] + server.log()[-3000:])
+        self.assertEqual(server.received(), [])
+        with open(os.path.join(here.root, "accounts"), "w") as file:
+            file.write("127.0.0.1 shop@apus.test horse battery\n")
+        self.assertTrue(wait_for(server.received, 40), here.log()[-3000:] + server.log()[-3000:])
+        self.assertIn(b"(Authenticated sender: shop@apus.test)", slurp(server.received()[0]))
+        self.assertIn(f"sasl_method={mechanism}, sasl_username=shop@apus.test", server.log())
+        here.wait_empty()
+        self.assertTrue(here.logged("apus-remote connected", "user=shop@apus.test"))
+        self.assertNotIn("horse battery", here.log())
+
+    @unittest.skipIf(postfix.missing() or dovecot.missing(), postfix.missing() or dovecot.missing())
+    def test_a_postfix_that_asks_dovecot_takes_us_by_each_mechanism(self):
+        folder = tempfile.mkdtemp(prefix="apus-dovecot-")
+        self.addCleanup(shutil.rmtree, folder, True)
+        server = dovecot.Dovecot(folder, {"shop@apus.test": "horse battery"}, "postfix")
+        self.addCleanup(server.stop)
+        server.start()
+        for mechanism in ("SCRAM-SHA-256", "PLAIN", "LOGIN"):
+            there = self.demanding(mechanism, smtpd_sasl_type="dovecot", smtpd_sasl_path=server.socket)
+            here = self.here(there.port)
+            self.taken(there, here, mechanism)
+            here.close()
+
+    @unittest.skipIf(postfix.missing() or not shutil.which("saslpasswd2"), postfix.missing() or "sasl2-bin is not installed")
+    def test_a_postfix_that_asks_cyrus_sasl_takes_us_by_each_mechanism(self):
+        folder = tempfile.mkdtemp(prefix="apus-sasl-")
+        self.addCleanup(shutil.rmtree, folder, True)
+        os.chmod(folder, 0o755)
+        database = os.path.join(folder, "sasldb2")
+        subprocess.run(["saslpasswd2", "-p", "-c", "-f", database, "-u", "apus.test", "shop"], input=b"horse battery", check=True,
+                       capture_output=True, timeout=30)
+        shutil.chown(database, "postfix")
+        text = f"pwcheck_method: auxprop\nauxprop_plugin: sasldb\nsasldb_path: {database}\nmech_list: SCRAM-SHA-256 PLAIN LOGIN\n"
+        for mechanism in ("SCRAM-SHA-256", "PLAIN", "LOGIN"):
+            # Debian's Postfix looks for it there.
+            there = self.demanding(mechanism, smtpd_sasl_type="cyrus", files={"sasl/smtpd.conf": text})
+            here = self.here(there.port)
+            self.taken(there, here, mechanism)
+            here.close()
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import tempfile
 import time
 import unittest
 
+import dovecot
 from apus import HERE, Apus, binaries
 from certificates import Authority
 from peers import Raw, Sink, free_port, slurp, wait_for
@@ -23,7 +24,6 @@ from pipes import Part
 from saslclient import SCRAM, b64, bearer, scram, token
 
 MESSAGE = "From: <alice@apus.test>\r\nTo: <bob@elsewhere.test>\r\nSubject: mine\r\n\r\nHello.\r\n"
-DOVECOT = shutil.which("dovecot", path=os.environ.get("PATH", "") + ":/usr/sbin")
 
 
 def plain(user, password, authzid=""):
@@ -531,7 +531,7 @@ os.execv(sys.argv[2], sys.argv[2:])
             smtp.login("alice", "secret")
 
 
-@unittest.skipUnless(DOVECOT and os.geteuid() == 0, "needs dovecot-core, and root to start it")
+@unittest.skipIf(dovecot.missing(), dovecot.missing())
 class Dovecot(Users):
     key = b"known to Dovecot and to whoever makes tokens"
 
@@ -541,81 +541,20 @@ class Dovecot(Users):
 
     @classmethod
     def prepare(cls):
-        cls.base = os.path.join(cls.apus.root, "dovecot-run")
-        cls.config = os.path.join(cls.apus.root, "dovecot.conf")
-        os.makedirs(cls.base)
-        with open(os.path.join(cls.apus.root, "dovecot-users"), "w") as f:
-            f.write("alice:{PLAIN}secret\n")
         # Tokens are checked by Dovecot itself, with the key of whoever makes them.
         keys = os.path.join(cls.apus.root, "dovecot-keys")
         os.makedirs(os.path.join(keys, "default/HS256"))
         with open(os.path.join(keys, "default/HS256/default"), "w") as f:
             f.write(b64(cls.key))
-        with open(os.path.join(cls.apus.root, "dovecot-oauth2"), "w") as f:
+        path = os.path.join(cls.apus.root, "dovecot-oauth2")
+        with open(path, "w") as f:
             f.write(f"introspection_mode = local\nlocal_validation_key_dict = fs:posix:prefix={keys}/\n"
                     "username_attribute = sub\nissuers = tokens.apus.test\n")
-        with open(cls.config, "w") as f:
-            f.write(f"""
-protocols =
-base_dir = {cls.base}
-state_dir = {cls.base}
-log_path = {cls.apus.root}/dovecot.log
-auth_mechanisms = plain login scram-sha-256 oauthbearer xoauth2
-auth_failure_delay = 0
-default_internal_user = {cls.apus.user}
-default_internal_group = {subprocess.run(["id", "-gn", cls.apus.user], capture_output=True, text=True).stdout.strip()}
-default_login_user = {cls.apus.user}
-ssl = no
-passdb {{
-  driver = oauth2
-  mechanisms = oauthbearer xoauth2
-  args = {cls.apus.root}/dovecot-oauth2
-}}
-passdb {{
-  driver = passwd-file
-  mechanisms = plain login scram-sha-256
-  args = {cls.apus.root}/dovecot-users
-}}
-userdb {{
-  driver = static
-  args = uid=1 gid=1 home=/nonexistent
-}}
-service auth {{
-  unix_listener auth-client {{
-    mode = 0666
-  }}
-}}
-# Otherwise each failure makes the next answer later.
-service anvil {{
-  unix_listener anvil-auth-penalty {{
-    mode = 0
-  }}
-}}
-""")
-        cls.start_dovecot()
-
-    @classmethod
-    def start_dovecot(cls):
-        # The folders of the tests belong to nobody; Dovecot wants its own ones to be root's.
-        os.chmod(cls.apus.root, 0o755)
-        cls.dovecot = subprocess.Popen([DOVECOT, "-F", "-c", cls.config], stdin=subprocess.DEVNULL)
-        cls.addClassCleanup(cls.stop_dovecot)
-        path = os.path.join(cls.base, "auth-client")
-        assert wait_for(lambda: os.path.exists(path), 20), slurp(cls.apus.root + "/dovecot.log")
-
-    @classmethod
-    def stop_dovecot(cls):
-        if cls.dovecot.poll() is None:
-            with open(f"/proc/{cls.dovecot.pid}/task/{cls.dovecot.pid}/children") as f:
-                children = [int(pid) for pid in f.read().split()]
-            cls.dovecot.terminate()
-            cls.dovecot.wait(20)
-            # Its auth process would go on as long as somebody is connected.
-            for pid in children:
-                try:
-                    os.kill(pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    pass
+        cls.dovecot = dovecot.Dovecot(
+            cls.apus.root, {"alice": "secret"}, cls.apus.user, "plain login scram-sha-256 oauthbearer xoauth2",
+            f"passdb {{\n  driver = oauth2\n  mechanisms = oauthbearer xoauth2\n  args = {path}\n}}")
+        cls.addClassCleanup(cls.dovecot.stop)
+        cls.dovecot.start()
 
     def code(self, user, password):
         return self.secured().docmd("AUTH", "PLAIN " + plain(user, password))[0]
@@ -629,7 +568,7 @@ service anvil {{
             smtp = self.secured()
             shown = self.token()
             code, text = bearer(smtp, mechanism, "alice", shown)
-            self.assertEqual(code, 235, (mechanism, text, slurp(self.apus.root + "/dovecot.log")))
+            self.assertEqual(code, 235, (mechanism, text, self.dovecot.log()))
             self.assertTrue(wait_for(
                 lambda: self.apus.logged("authenticated", "user=alice", f"mechanism={mechanism}"), 10), self.apus.log()[-3000:])
             self.assertEqual(smtp.mail("bob@apus.test")[0], 553)
@@ -678,11 +617,11 @@ service anvil {{
         with self.login() as smtp:
             smtp.sendmail("alice@apus.test", ["bob@elsewhere.test"], MESSAGE)
 
-        self.stop_dovecot()
+        self.dovecot.stop()
         self.assertTrue(wait_for(lambda: self.apus.logged("dovecot-away"), 20))
         self.assertEqual(self.code("alice", "secret"), 454)
         self.assertEqual(self.code("alice", "wrong"), 454)
-        self.start_dovecot()
+        self.dovecot.start()
         self.assertTrue(wait_for(lambda: self.code("alice", "secret") == 235, 20))
 
 

@@ -10,8 +10,8 @@ import threading
 import unittest
 
 from apus import Apus
+from dovecot import DOVECOT
 from peers import slurp, wait_for
-from test_auth import DOVECOT
 
 MESSAGE = "From: <x@elsewhere.example>\r\nTo: <alice@apus.test>\r\nSubject: {}\r\n\r\n.dots\r\n..and more\r\nHello.\r\n"
 
