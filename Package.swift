@@ -80,7 +80,8 @@ let package = Package(
         room(
             "Receiver",
             [
-                "MailTypes", "SMTPCore", "MessageCore", "PipeCore", "Unix", "TLSEngine", "PipeDrivers", "SMTPDrivers",
+                "MailTypes", "SASLCore", "SMTPCore", "MessageCore", "PipeCore", "Unix", "TLSEngine", "PipeDrivers",
+                "SMTPDrivers",
             ] + nio),
         room("QueueManager", ["MailTypes", "QueueCore", "PipeCore", "Unix", "PipeDrivers", "LMDBQueueStore"] + nio),
         room(

@@ -120,6 +120,9 @@ package enum VaultAnswer: Equatable, Sendable {
     /// The end: it cannot be told now, for a reason that is for the log.
     case later(text: [UInt8])
 
+    /// The reason of a denial after too many failures, of the client or as the user: nothing is said of the credentials.
+    package static let blocked = Array("blocked".utf8)
+
     package init(_ frame: Frame) throws(FrameFault) {
         switch frame.verb {
         case .mechanisms:

@@ -3,6 +3,7 @@
 import MailTypes
 import NIOCore
 import PipeDrivers
+import SASLCore
 import SMTPCore
 import Unix
 

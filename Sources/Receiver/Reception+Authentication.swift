@@ -6,6 +6,7 @@ import MailTypes
 import NIOCore
 import PipeCore
 import PipeDrivers
+import SASLCore
 import SMTPCore
 import SMTPDrivers
 import TLSEngine
@@ -90,6 +91,10 @@ extension Reception {
     private func denied(_ reason: [UInt8], user: [UInt8], _ mechanism: SASLMechanism) {
         let desk = self.desk.authentication
         let now = ThisProcess.uptime
+        // The vault counts for all processes; here is what this one knows by itself.
+        if reason.elementsEqual(VaultAnswer.blocked) {
+            return self.failed("blocked", user: user, mechanism, reply: .authenticationBlocked)
+        }
         let isBlocked = !user.isEmpty && desk.failures.isBlocked(self.client, user: user, now: now)
         desk.failures.noteFailure(self.client, user: user.isEmpty ? nil : user, now: now)
         self.failed(

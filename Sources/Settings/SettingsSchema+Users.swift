@@ -39,17 +39,20 @@ extension SettingsSchema {
             "auth.failures-per-session-max", .integer(1...100), for: [(.smtpd, "auth-failures-per-session-max")],
             default: "3", "After so many failures the session is closed."),
         SettingKey(
-            "auth.failures-per-client-max", .integer(1...100_000), for: [(.smtpd, "auth-failures-per-client-max")],
+            "auth.failures-per-client-max", .integer(1...100_000),
+            for: [(.smtpd, "auth-failures-per-client-max"), (.vault, "failures-per-client-max")],
             default: "10",
             "So many failures of an IPv4 address or an IPv6 /64 within `failure-time`; then it is told 454 4.7.0 at once."
         ),
         SettingKey(
-            "auth.failures-per-user-max", .integer(1...100_000), for: [(.smtpd, "auth-failures-per-user-max")],
+            "auth.failures-per-user-max", .integer(1...100_000),
+            for: [(.smtpd, "auth-failures-per-user-max"), (.vault, "failures-per-user-max")],
             default: "50",
             "So many failures as one user within `failure-time`, from wherever; then clients that have not got in as him "
                 + "before are told 454 4.7.0."),
         SettingKey(
-            "auth.failure-time", .duration(1...604_800), for: [(.smtpd, "auth-failure-time")], default: "10 min",
+            "auth.failure-time", .duration(1...604_800),
+            for: [(.smtpd, "auth-failure-time"), (.vault, "failure-time")], default: "10 min",
             "How long failures are counted."),
     ]
 

@@ -15,6 +15,12 @@ final class VaultServer: LoopProgram, LinkReceiver {
         let channel: UInt32
     }
 
+    private struct OpenExchange {
+        let exchange: any Exchange
+        /// Whose failure it would be; nil if we are the client.
+        let client: IPAddress?
+    }
+
     private let program: Program
     private let eventLoop: any EventLoop
     private let cryptography = Cryptography()
@@ -22,7 +28,9 @@ final class VaultServer: LoopProgram, LinkReceiver {
     private var source: any CredentialSource
     private var accounts: Accounts?
     private var links: [ObjectIdentifier: Link] = [:]
-    private var exchanges: [Key: any Exchange] = [:]
+    private var exchanges: [Key: OpenExchange] = [:]
+    /// Of all who ask: there may be several processes of apus-smtpd.
+    private var failures: AuthenticationFailures
     private var announced: [SASLMechanism]?
     private var grantedCount = 0
     private var deniedCount = 0
@@ -34,6 +42,9 @@ final class VaultServer: LoopProgram, LinkReceiver {
         self.program = program
         self.settings = settings
         self.eventLoop = eventLoop
+        self.failures = AuthenticationFailures(
+            clientCountMax: settings.failureCountPerClientMax, userCountMax: settings.failureCountPerUserMax,
+            span: settings.failureSpan)
         self.source = NoSource()
         self.source = self.makeSource()
         self.accounts = settings.accounts.map { Accounts(path: $0) }
@@ -85,6 +96,10 @@ final class VaultServer: LoopProgram, LinkReceiver {
                 self.accounts = settings.accounts.map { Accounts(path: $0) }
             }
             self.settings = settings
+            // What was counted under other settings counts on.
+            self.failures.clientCountMax = settings.failureCountPerClientMax
+            self.failures.userCountMax = settings.failureCountPerUserMax
+            self.failures.span = settings.failureSpan
             if isOther {
                 self.source.close()
                 self.source = self.makeSource()
@@ -136,11 +151,11 @@ final class VaultServer: LoopProgram, LinkReceiver {
                 self.begin(login, key, link)
             case .answer(let response):
                 // An exchange that has ended while the answer was under way is not a mistake.
-                guard let exchange = self.exchanges[key] else { return }
+                guard let exchange = self.exchanges[key]?.exchange else { return }
                 guard !exchange.isBusy else { throw FrameFault(.outOfPlace, frame.verb) }
                 exchange.respond(response)
             case .cancel:
-                self.exchanges.removeValue(forKey: key)?.cancel()
+                self.exchanges.removeValue(forKey: key)?.exchange.cancel()
             }
         } catch {
             link.close(because: error)
@@ -151,15 +166,20 @@ final class VaultServer: LoopProgram, LinkReceiver {
         self.source.refresh()
         self.announce()
         guard self.hasRoom(for: key, link) else { return }
-        guard self.mechanisms.contains(beginning.mechanism) else {
-            return self.answer(.denied(reason: Array("mechanism".utf8), user: []), key, link)
+        let client = beginning.client
+        guard !self.failures.isBlocked(client, now: ThisProcess.uptime) else {
+            return self.answer(.denied(reason: VaultAnswer.blocked, user: []), key, link)
         }
-        self.start(self.source.makeExchange(beginning, self.mechanisms, self.answering(key, link)), key)
+        guard self.mechanisms.contains(beginning.mechanism) else {
+            let denial = VaultAnswer.denied(reason: Array("mechanism".utf8), user: [])
+            return self.answer(self.judged(denial, client), key, link)
+        }
+        self.start(self.source.makeExchange(beginning, self.mechanisms, self.answering(key, link)), key, client)
     }
 
     private func begin(_ login: AccountLogin, _ key: Key, _ link: Link) {
         guard self.hasRoom(for: key, link) else { return }
-        self.start(AccountExchange(login, self.accounts, self.answering(key, link)), key)
+        self.start(AccountExchange(login, self.accounts, self.answering(key, link)), key, nil)
     }
 
     private func hasRoom(for key: Key, _ link: Link) -> Bool {
@@ -170,13 +190,32 @@ final class VaultServer: LoopProgram, LinkReceiver {
 
     private func answering(_ key: Key, _ link: Link) -> (VaultAnswer) -> Void {
         { [weak self, weak link] answer in
-            guard let self, let link, self.exchanges[key] != nil else { return }
-            self.answer(answer, key, link)
+            guard let self, let link, let open = self.exchanges[key] else { return }
+            self.answer(open.client.map { self.judged(answer, $0) } ?? answer, key, link)
         }
     }
 
-    private func start(_ exchange: any Exchange, _ key: Key) {
-        self.exchanges[key] = exchange
+    /// The end of a client's exchange, in the light of how often it, or others as this user, have failed.
+    private func judged(_ answer: VaultAnswer, _ client: IPAddress) -> VaultAnswer {
+        let now = ThisProcess.uptime
+        switch answer {
+        case .granted(let user):
+            // Somebody guesses as this user from everywhere: whether he has guessed right is not told.
+            guard !self.failures.isBlocked(client, user: user, now: now) else {
+                return .denied(reason: VaultAnswer.blocked, user: user)
+            }
+            self.failures.noteSuccess(client, user: user, now: now)
+            return answer
+        case .denied(_, let user):
+            let isBlocked = !user.isEmpty && self.failures.isBlocked(client, user: user, now: now)
+            self.failures.noteFailure(client, user: user.isEmpty ? nil : user, now: now)
+            return isBlocked ? .denied(reason: VaultAnswer.blocked, user: user) : answer
+        case .challenge, .proof, .mechanisms, .later: return answer
+        }
+    }
+
+    private func start(_ exchange: any Exchange, _ key: Key, _ client: IPAddress?) {
+        self.exchanges[key] = OpenExchange(exchange: exchange, client: client)
         exchange.begin()
     }
 
@@ -201,7 +240,7 @@ final class VaultServer: LoopProgram, LinkReceiver {
         let identifier = ObjectIdentifier(link)
         self.links[identifier] = nil
         for key in self.exchanges.keys where key.link == identifier {
-            self.exchanges.removeValue(forKey: key)?.cancel()
+            self.exchanges.removeValue(forKey: key)?.exchange.cancel()
         }
         // By hand there will be no other link.
         if self.links.isEmpty, !self.program.isSupervised { ExitStatus.ok.exit() }

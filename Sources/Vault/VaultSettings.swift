@@ -12,6 +12,8 @@ import PipeCore
 /// | `checkpassword` | a program and its arguments, one value each |
 /// | `dovecot` | the path of a socket of Dovecot's |
 /// | `remote-passwords` | the path of the file of our own accounts at other servers |
+/// | `failures-per-client-max`, `failures-per-user-max` | how often a client may fail, and clients as one user |
+/// | `failure-time` | seconds for which failures are counted |
 /// | `mechanism` | a mechanism that may be offered; any number; without any, what works for everybody |
 ///
 /// Of the first four there is one, or none: who is not asked cannot contradict.
@@ -29,6 +31,9 @@ struct VaultSettings {
     let accounts: String?
     /// nil: what works for everybody.
     let mechanisms: [SASLMechanism]?
+    let failureCountPerClientMax: Int
+    let failureCountPerUserMax: Int
+    let failureSpan: Duration
 
     init(_ table: SettingsTable) throws(SettingsFault) {
         var sources: [Source] = []
@@ -48,5 +53,8 @@ struct VaultSettings {
         self.accounts = table.text("remote-passwords")
         let mechanisms = try table.values("mechanism", "a mechanism") { SASLMechanism(octets: Array($0.utf8)) }
         self.mechanisms = mechanisms.isEmpty ? nil : mechanisms
+        self.failureCountPerClientMax = try table.integer("failures-per-client-max", in: 1...100_000, default: 10)
+        self.failureCountPerUserMax = try table.integer("failures-per-user-max", in: 1...100_000, default: 50)
+        self.failureSpan = try table.duration("failure-time", in: 1...604_800, default: .seconds(600))
     }
 }

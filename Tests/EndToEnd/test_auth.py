@@ -303,6 +303,46 @@ class Limits(Users):
         return self.secured().docmd("AUTH", "PLAIN " + plain(user, password))[0] == 235
 
 
+class SeveralProcesses(Users):
+    auth = "failures-per-session-max = 10\nfailures-per-client-max = 6\nfailures-per-user-max = 4\nfailure-time = 6"
+    submission = "[smtp]\nworkers = 3\n"
+
+    def session(self, pid):
+        """A session with that process of apus-smtpd: the others sleep until it has begun."""
+        others = [p for p in self.apus.pids("apus-smtpd") if p != pid]
+        for other in others:
+            os.kill(other, signal.SIGSTOP)
+        try:
+            for other in others:
+                # A moment may pass, in which it would still take a connection.
+                self.assertTrue(wait_for(lambda: slurp(f"/proc/{other}/stat").rsplit(b") ", 1)[1][:1] == b"T", 10, 0.001))
+            return self.secured()
+        finally:
+            for other in others:
+                os.kill(other, signal.SIGCONT)
+
+    def attempt(self, pid, user, password):
+        with self.session(pid) as smtp:
+            self.assertTrue(wait_for(lambda: b"AUTH" in smtp.ehlo()[1], 10))
+            return smtp.docmd("AUTH", "PLAIN " + plain(user, password))[0]
+
+    def test_failures_with_one_process_count_with_all(self):
+        self.assertTrue(wait_for(lambda: len(self.apus.logged("apus-smtpd listen", f":{self.smtps}")) == 3, 20), self.apus.log())
+        pids = self.apus.pids("apus-smtpd")
+        self.assertEqual(len(pids), 3)
+        # Two of each: none of them has seen as many as are too many.
+        for number, pid in enumerate(pids):
+            self.assertEqual([self.attempt(pid, f"ghost-{number}-{n}", "x") for n in range(2)], [535, 535])
+        self.assertEqual([self.attempt(pid, "alice", "secret") for pid in pids], [454] * 3)
+        self.assertTrue(self.apus.logged("auth-failed", "client=127.0.0.1", "reason=blocked"))
+        self.assertTrue(wait_for(lambda: self.attempt(pids[0], "alice", "secret") == 235, 20, 0.5))
+        # As one user, from a client that has never got in as him.
+        for pid in (pids[0], pids[1]):
+            self.assertEqual([self.attempt(pid, "bob", "wrong") for _ in range(2)], [535, 535])
+        self.assertEqual(self.attempt(pids[2], "bob", "hunter2"), 454)
+        self.assertEqual(self.attempt(pids[2], "alice", "secret"), 235)
+
+
 class Authors(Users):
     submission = 'from = "own"\n[smtp]\nanswer-timeout = 5\n'
 

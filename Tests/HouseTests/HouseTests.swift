@@ -61,7 +61,7 @@ private let importTable: [String: Set<String>] = {
         // Floor 5: programs.
         "Supervisor": ["Glibc", "CUnix", "MailTypes", "PipeCore", "Unix", "Settings", "TLSEngine"],
         "Receiver": nio.union([
-            "Glibc", "MailTypes", "SMTPCore", "MessageCore", "PipeCore", "Unix", "TLSEngine", "PipeDrivers",
+            "Glibc", "MailTypes", "SASLCore", "SMTPCore", "MessageCore", "PipeCore", "Unix", "TLSEngine", "PipeDrivers",
             "SMTPDrivers",
         ]),
         "QueueManager": nio.union([
