@@ -82,7 +82,7 @@ private struct ShadowEntry {
     private static func checkReadable() throws(SystemError) {
         let path = "/etc/shadow"
         guard access(path, F_OK) == 0 else { return }
-        _ = Descriptor(try SystemError.check(apus_open(path, O_RDONLY, 0), "open", path))
+        try Descriptor.open(path, O_RDONLY).close()
     }
 }
 
