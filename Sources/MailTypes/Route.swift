@@ -2,11 +2,13 @@
 
 /// Which program delivers a recipient, and where to. Recipients of one route are one destination of the scheduler.
 ///
-/// Written `local:USER`, `remote:NEXTHOP` or `bounce:`. Apus-lookup makes routes from the settings; a route in a
-/// queue record says *where*, never *what to run*.
+/// Written `local:USER`, `mailbox:OWNER:DOMAIN/LOCAL`, `remote:NEXTHOP` or `bounce:`. Apus-lookup makes routes from the
+/// settings; a route in a queue record says *where*, never *what to run*.
 package enum Route: Hashable, Sendable {
     /// A system user's mailbox.
     case local(user: [UInt8])
+    /// The mailbox of a virtual user, among those that a system user owns.
+    case mailbox(owner: [UInt8], MailboxName)
     /// A domain whose MX hosts are looked up, or a host given directly (RFC 5321 §5.1).
     case remote(NextHop)
     /// A report to the sender is due; apus-bounce writes it.
@@ -24,6 +26,11 @@ package enum Route: Hashable, Sendable {
         if kind.elementsEqual("local".utf8) {
             guard Self.isUserName(rest) else { return nil }
             self = .local(user: rest)
+        } else if kind.elementsEqual("mailbox".utf8) {
+            guard let end = rest.firstIndex(of: ASCII.colon), Self.isUserName(Array(rest[..<end])),
+                let name = MailboxName(octets: rest[(end + 1)...])
+            else { return nil }
+            self = .mailbox(owner: Array(rest[..<end]), name)
         } else if kind.elementsEqual("remote".utf8) {
             guard let nextHop = NextHop(octets: rest) else { return nil }
             self = .remote(nextHop)
@@ -41,12 +48,26 @@ package enum Route: Hashable, Sendable {
         case .local(let user):
             octets.append(text: "local:" as StaticString)
             octets += user
+        case .mailbox(let owner, let name):
+            octets.append(text: "mailbox:" as StaticString)
+            octets += owner
+            octets.append(ASCII.colon)
+            octets += name.octets
         case .remote(let nextHop):
             octets.append(text: "remote:" as StaticString)
             nextHop.append(to: &octets)
         case .bounce: octets.append(text: "bounce:" as StaticString)
         }
         return octets
+    }
+
+    /// The system user as whom it is delivered; nil: it is not put into a mailbox of this system.
+    package var owner: [UInt8]? {
+        switch self {
+        case .local(let user): user
+        case .mailbox(let owner, _): owner
+        case .remote, .bounce: nil
+        }
     }
 
     /// What useradd(8) accepts, and a little more: no slash, no dot or hyphen in front.

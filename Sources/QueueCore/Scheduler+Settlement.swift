@@ -146,7 +146,7 @@ extension Scheduler {
     ) -> ReportAction? {
         guard recipient.dsn.wants(.success), message.reversePath != .null else { return nil }
         switch recipient.route {
-        case .bounce: return .delivered
+        case .bounce, .mailbox: return .delivered
         // Mail that goes on to one other address goes on with the sender's wishes.
         case .local: return outcome.isForwarded ? nil : .delivered
         // Whoever speaks LMTP puts it into the mailbox.

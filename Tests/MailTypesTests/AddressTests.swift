@@ -115,6 +115,9 @@ import Testing
             ("remote:[2001:db8::1]", "remote:[2001:db8::1]"),
             ("remote:[IPv6:2001:db8::1]:26", "remote:[2001:db8::1]:26"),
             ("remote:127.0.0.1:2526", "remote:[127.0.0.1]:2526"), ("remote:example.org:26", "remote:example.org:26"),
+            ("mailbox:vmail:example.org/joe", "mailbox:vmail:example.org/joe"),
+            ("mailbox:vmail:example.org/j.o-e_+=1", "mailbox:vmail:example.org/j.o-e_+=1"),
+            ("mailbox:vmail:example.org/%2E.%2Fx%3A%00%25", "mailbox:vmail:example.org/%2E.%2Fx%3A%00%25"),
         ])
     func roundTrip(_ given: String, _ written: String) throws {
         let route = try #require(Route(octets: Array(given.utf8)))
@@ -128,8 +131,44 @@ import Testing
             "", "local:", "local:../etc", "local:-rf", "local:a/b", "local:a b", "bounce:x", "remote:", "remote:a b",
             "remote:[]",
             "remote:[a", "remote:a:0", "remote:a:65536", "remote:a:", "remote:[a]x", "pipe:sh", "local",
+            "mailbox:", "mailbox:vmail", "mailbox:vmail:", "mailbox:vmail:example.org", "mailbox::example.org/joe",
+            "mailbox:../x:example.org/joe", "mailbox:vmail:example.org/", "mailbox:vmail:/joe",
+            "mailbox:vmail:example.org/..", "mailbox:vmail:../joe", "mailbox:vmail:.example.org/joe",
+            "mailbox:vmail:example.org/a/b", "mailbox:vmail:example.org/a:b", "mailbox:vmail:example.org/a b",
+            "mailbox:vmail:example.org/%6Aoe", "mailbox:vmail:example.org/a%2", "mailbox:vmail:example.org/a%2f",
+            "mailbox:vmail:example.org/Joe",
         ])
     func refused(_ text: String) { #expect(Route(octets: Array(text.utf8)) == nil) }
+
+    @Test("no octet of an address gets into a path but letters, digits, - _ + = and a dot behind another")
+    func mailboxNames() throws {
+        for octet in UInt8.min...UInt8.max {
+            let name = try #require(MailboxName(domain: [0x78, octet], localPart: [octet, octet]))
+            for component in [name.domainComponent, name.localComponent] {
+                #expect(component.allSatisfy { $0.isLetterOrDigit || Array("-_+=.%".utf8).contains($0) })
+                #expect(component.first != ASCII.dot)
+            }
+            let route = Route.mailbox(owner: Array("vmail".utf8), name)
+            #expect(Route(octets: route.octets) == route)
+        }
+    }
+
+    @Test("two virtual users never share a name, and one name is written in one way")
+    func mailboxNamesDiffer() throws {
+        let parts = ["a", "%61", "%2561", ".a", "%2Ea", "a/b", "a%2Fb", "..", "."]
+        let names = parts.compactMap { MailboxName(domain: Array("x.example".utf8), localPart: Array($0.utf8)) }
+        #expect(Set(names.map(\.octets)).count == parts.count)
+    }
+
+    @Test("a name that is too long for a file is refused")
+    func longMailboxNames() {
+        let domain = Array("x.example".utf8)
+        #expect(MailboxName(domain: domain, localPart: Array(repeating: 0x61, count: 200)) != nil)
+        #expect(MailboxName(domain: domain, localPart: Array(repeating: 0x61, count: 201)) == nil)
+        #expect(MailboxName(domain: domain, localPart: Array(repeating: 0x2F, count: 66)) != nil)
+        #expect(MailboxName(domain: domain, localPart: Array(repeating: 0x2F, count: 67)) == nil)
+        #expect(MailboxName(domain: domain, localPart: []) == nil)
+    }
 }
 
 @Suite struct ValueTests {
