@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The agent of the dialect `deliver` for routes `local:USER` (pipes.md §3), in the process that writes the mailbox.
+// The agent of the dialect `deliver` for routes `local:` and `mailbox:` (pipes.md §3), in the process that writes the mailbox.
 // Frames go in, files are written, octets for the other side come out. What it must never do: say `delivered` before
 // the file and its name are on stable storage.
 
@@ -49,9 +49,9 @@ package struct LocalAgent {
         let channel = frame.channel
         if case .deliver(let delivery) = request {
             guard self.jobs[channel] == nil, self.jobs.count < Self.capacity,
-                case .local(let user) = delivery.route, self.rules.user == nil || self.rules.user == user
+                let instruction = self.rules.instruction(for: delivery.route)
             else { throw FrameFault(.outOfPlace, frame.verb) }
-            self.jobs[channel] = LocalJob(delivery, self.rules.instruction(for: user))
+            self.jobs[channel] = LocalJob(delivery, instruction)
             return
         }
         guard var job = self.jobs.removeValue(forKey: channel) else { throw FrameFault(.outOfPlace, frame.verb) }

@@ -14,6 +14,7 @@ package enum LocalDelivererProgram {
         /// As they came, for workers.
         package let table: SettingsTable
         package let mailbox: MailboxTemplate
+        package let virtualMailbox: VirtualMailboxTemplate
         package let program: ProgramCommand?
         package let programs: ProgramTerms
         package let dotFiles: DotFileKind
@@ -30,6 +31,8 @@ package enum LocalDelivererProgram {
         package init(_ table: SettingsTable) throws(SettingsFault) {
             self.table = table
             self.mailbox = try MailboxTemplate(table.text("mailbox", default: MailboxTemplate.defaultText))
+            self.virtualMailbox = try VirtualMailboxTemplate(
+                table.text("virtual-mailbox", default: VirtualMailboxTemplate.defaultText))
             let arguments = table.texts("program")
             self.program = ProgramCommand(arguments)
             guard arguments.isEmpty || self.program != nil else {
@@ -89,8 +92,8 @@ package enum LocalDelivererProgram {
         /// - Parameter user: the only one whose mail is taken, or nil.
         func rules(user: [UInt8]?, home: String) -> LocalAgent.Rules {
             var rules = LocalAgent.Rules(
-                mailbox: self.mailbox, program: self.program, programs: self.programs,
-                hostname: Array(self.hostname.utf8), user: user, home: home)
+                mailbox: self.mailbox, virtualMailbox: self.virtualMailbox, program: self.program,
+                programs: self.programs, hostname: Array(self.hostname.utf8), user: user, home: home)
             // Without root, all mail is one user's: his file would be everybody's.
             rules.dotFiles = user == nil ? .none : self.dotFiles
             rules.hasDotPrograms = self.hasDotPrograms

@@ -39,7 +39,8 @@ extension LocalPlan {
 
     /// Looks for the user's file.
     static func find(_ delivery: Delivery, _ recipient: DeliveryRecipient, _ rules: LocalAgent.Rules) -> Finding {
-        guard rules.dotFiles != .none, let user = rules.user else { return .mailbox }
+        // The owner of virtual users' mailboxes has no say about their mail.
+        guard rules.dotFiles != .none, let user = rules.user, case .local = delivery.route else { return .mailbox }
         do throws(SystemError) {
             let home = try Descriptor.openDirectory(rules.home)
             defer { home.close() }

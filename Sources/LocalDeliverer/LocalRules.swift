@@ -7,6 +7,8 @@ extension LocalAgent {
     /// What the settings say, and for whom the agent works.
     package struct Rules: Hashable, Sendable {
         package var mailbox: MailboxTemplate
+        /// Where the mail of virtual users goes; nil: none is taken.
+        package var virtualMailbox: VirtualMailboxTemplate?
         /// Takes the mail instead of the mailbox.
         package var program: ProgramCommand?
         package var programs: ProgramTerms
@@ -25,10 +27,11 @@ extension LocalAgent {
         package var home: String
 
         package init(
-            mailbox: MailboxTemplate, program: ProgramCommand? = nil, programs: ProgramTerms = ProgramTerms(),
-            hostname: [UInt8], user: [UInt8]?, home: String
+            mailbox: MailboxTemplate, virtualMailbox: VirtualMailboxTemplate? = nil, program: ProgramCommand? = nil,
+            programs: ProgramTerms = ProgramTerms(), hostname: [UInt8], user: [UInt8]?, home: String
         ) {
             self.mailbox = mailbox
+            self.virtualMailbox = virtualMailbox
             self.program = program
             self.programs = programs
             self.hostname = hostname
@@ -40,6 +43,17 @@ extension LocalAgent {
         func instruction(for user: [UInt8]) -> LocalInstruction {
             if let program = self.program { return .program(program) }
             return self.mailbox.instruction(user: user.printableText, home: self.home)
+        }
+
+        /// What is done with the mail for a route; nil if it is none of this agent's.
+        func instruction(for route: Route) -> LocalInstruction? {
+            guard let owner = route.owner, self.user == nil || self.user == owner else { return nil }
+            switch route {
+            case .local(let user): return self.instruction(for: user)
+            case .mailbox(_, let name):
+                return self.virtualMailbox.map { .maildir($0.place(of: name, home: self.home)) }
+            case .remote, .bounce: return nil
+            }
         }
 
         func userName(for delivery: Delivery) -> String {

@@ -134,9 +134,9 @@ struct LocalSwitch {
         let channel = frame.channel
         if case .deliver(let delivery) = request {
             guard self.jobs[channel] == nil, self.jobs.count < LocalAgent.capacity,
-                case .local(let user) = delivery.route
+                let owner = delivery.route.owner
             else { throw FrameFault(.outOfPlace, frame.verb) }
-            var job = SwitchJob(user: user, octetCount: delivery.octetCount)
+            var job = SwitchJob(user: owner, octetCount: delivery.octetCount)
             request.append(to: &job.envelope, channel: channel)
             self.jobs[channel] = job
             return
