@@ -5,7 +5,7 @@ import MailTypes
 
 /// Any file of aliases, and everything that it says asked.
 enum AliasesBody {
-    private struct Users: UserDirectory {
+    private struct Users: RecipientDirectory {
         mutating func finding(of name: [UInt8]) -> UserFinding {
             switch name.first {
             case 0x61: .exists

@@ -33,7 +33,7 @@ private final class LookupServer: LoopProgram, LinkReceiver {
     private let eventLoop: any EventLoop
     private var settings: LookupSettings
     private var aliases: AliasSource
-    private var users: SystemUsers
+    private var directory: LookupDirectory
     private var senders: SenderSource
     private var resolver: RecipientResolver
     private var links: [ObjectIdentifier: Link] = [:]
@@ -44,7 +44,8 @@ private final class LookupServer: LoopProgram, LinkReceiver {
         self.settings = settings
         self.eventLoop = eventLoop
         self.aliases = AliasSource(path: settings.aliasesPath)
-        self.users = SystemUsers(listed: settings.users)
+        self.directory = LookupDirectory(
+            users: SystemUsers(listed: settings.users), tables: TableShelf(settings.tables))
         self.senders = SenderSource(path: settings.sendersPath)
         self.resolver = RecipientResolver(rules: settings.rules, aliases: AliasFile())
         self.renew()
@@ -72,8 +73,12 @@ private final class LookupServer: LoopProgram, LinkReceiver {
                     self.senders = SenderSource(path: settings.sendersPath)
                 }
                 self.settings = settings
-                self.users = SystemUsers(listed: settings.users)
+                self.directory.users = SystemUsers(listed: settings.users)
+                if !self.directory.tables.isMade(of: settings.tables) {
+                    self.directory.tables = TableShelf(settings.tables)
+                }
                 self.renew()
+                self.refresh()
             } catch {
                 var line = LogLine("settings-wrong")
                 line.add("reason", error.description)
@@ -107,6 +112,7 @@ private final class LookupServer: LoopProgram, LinkReceiver {
 
     private func refresh() {
         self.senders.refresh(uptime: ThisProcess.uptime, now: WallClock.now())
+        self.directory.tables.refresh(uptime: ThisProcess.uptime, now: WallClock.now())
         if self.aliases.refresh(uptime: ThisProcess.uptime, now: WallClock.now()) { self.renew() }
     }
 
@@ -129,7 +135,7 @@ private final class LookupServer: LoopProgram, LinkReceiver {
         switch question {
         case .check(let path):
             let answer: AskAnswer =
-                switch self.resolver.check(path, in: &self.users) {
+                switch self.resolver.check(path, in: &self.directory) {
                 case .local: .local
                 case .remote: .remote
                 case .unknown(let status, let text): .unknown(status, text: Array(text.utf8))
@@ -137,11 +143,11 @@ private final class LookupServer: LoopProgram, LinkReceiver {
                 }
             answer.append(to: &octets, channel: channel)
         case .resolve(let path):
-            self.answer(self.resolver.resolve(path, in: &self.users), path, channel, &octets)
+            self.answer(self.resolver.resolve(path, in: &self.directory), path, channel, &octets)
         case .sender(let path, let user): self.sender(path, user).append(to: &octets, channel: channel)
         case .owner(let path, let uid): self.owner(path, uid).append(to: &octets, channel: channel)
         case .explain(let path):
-            let (steps, resolution) = self.resolver.explain(path, in: &self.users)
+            let (steps, resolution) = self.resolver.explain(path, in: &self.directory)
             for step in steps {
                 AskAnswer.step(
                     kind: Array(step.kind.rawValue.utf8), subject: step.subject, text: step.text,
@@ -189,6 +195,7 @@ private final class LookupServer: LoopProgram, LinkReceiver {
         case .nothing: ""
         case .setting(let name): name
         case .aliasLine(let line): "\(self.settings.aliasesPath ?? "aliases"):\(line)"
+        case .table(let text): text
         }
     }
 

@@ -18,6 +18,10 @@ package import PipeCore
 /// | `user` | a recipient who exists; any number; without any, the users of the system exist |
 /// | `trusted-user` | a user of this machine who may send as anybody; any number |
 /// | `senders` | the path of the file that says which addresses users may send as; without it, their own |
+/// | `virtual-domain` | a domain; any number |
+/// | `virtual-domain-table`, `virtual-aliases`, `virtual-mailboxes` | a table; any number, asked in this order |
+/// | `virtual-owner` | the system user who owns the mailboxes of virtual users |
+/// | `virtual-lmtp` | who takes the mail of virtual users, instead of apus-local |
 /// | `single-user` | the user as whom everything runs, if not as root |
 package struct LookupSettings: Sendable {
     package let rules: RecipientResolver.Rules
@@ -26,6 +30,7 @@ package struct LookupSettings: Sendable {
     package let users: Set<[UInt8]>?
     package let trustedUsers: [String]
     package let sendersPath: String?
+    package let tables: [TableRole: [TablePlace]]
 
     package init(_ table: SettingsTable) throws(SettingsFault) {
         let hostname = Array(try table.required("hostname").utf8)
@@ -38,9 +43,7 @@ package struct LookupSettings: Sendable {
         rules.smarthost = try table.values("smarthost", "a host, or an address in brackets") {
             NextHop(octets: Array($0.utf8))
         }.last
-        rules.mailboxServer = try table.values("lmtp", "/PATH or [HOST]:PORT") {
-            NextHop(octets: Array("lmtp:\($0)".utf8)).flatMap { $0.isLMTP ? $0 : nil }
-        }.last
+        rules.mailboxServer = try Self.mailboxServer("lmtp", table)
         if let text = table.text("recipient-delimiter") {
             let octets = Array(text.utf8)
             guard octets.allSatisfy({ MailAddress.isAtomText($0) && !$0.isLetterOrDigit }), octets.count <= 1 else {
@@ -50,12 +53,46 @@ package struct LookupSettings: Sendable {
         }
         rules.postmaster = try table.values("postmaster", "an address or the name of a user", Self.target).last
         rules.singleUser = try table.values("single-user", "the name of a user", Self.user).last
+        self.tables = try Self.tables(table)
+        rules.virtual = try Self.virtualRules(table, hasDomainTables: self.tables[.virtualDomains] != nil)
         self.rules = rules
         self.aliasesPath = table.text("aliases")
         let users = try table.values("user", "the name of a user", Self.user)
         self.users = users.isEmpty ? nil : Set(users)
         self.sendersPath = table.text("senders")
         self.trustedUsers = table.texts("trusted-user")
+    }
+
+    private static func mailboxServer(_ name: String, _ table: SettingsTable) throws(SettingsFault) -> NextHop? {
+        try table.values(name, "/PATH or [HOST]:PORT") {
+            NextHop(octets: Array("lmtp:\($0)".utf8)).flatMap { $0.isLMTP ? $0 : nil }
+        }.last
+    }
+
+    private static func tables(_ table: SettingsTable) throws(SettingsFault) -> [TableRole: [TablePlace]] {
+        var tables: [TableRole: [TablePlace]] = [:]
+        for (name, role) in [
+            ("virtual-domain-table", TableRole.virtualDomains), ("virtual-aliases", .virtualAliases),
+            ("virtual-mailboxes", .virtualMailboxes),
+        ] {
+            let places = try table.values(name, "a table") { TablePlace($0) }
+            if !places.isEmpty { tables[role] = places }
+        }
+        return tables
+    }
+
+    private static func virtualRules(
+        _ table: SettingsTable, hasDomainTables: Bool
+    ) throws(SettingsFault) -> VirtualRules {
+        let domains = try table.values("virtual-domain", "a domain") { text in
+            let octets = Array(text.utf8)
+            return MailAddress.isDomain(octets) ? octets.lowercasedOctets : nil
+        }
+        return VirtualRules(
+            domains: Set(domains), hasDomainTables: hasDomainTables,
+            owner: try table.values("virtual-owner", "the name of a user") {
+                Route.isUserName(Array($0.utf8)) ? Array($0.utf8) : nil
+            }.last, server: try Self.mailboxServer("virtual-lmtp", table))
     }
 
     private static func user(_ text: String) -> [UInt8]? {

@@ -7,14 +7,14 @@ package import MailTypes
 
 extension RecipientResolver {
     /// Where does it go, aliases followed to the end?
-    package func resolve(_ path: ForwardPath, in users: inout some UserDirectory) -> Resolution {
+    package func resolve(_ path: ForwardPath, in users: inout some RecipientDirectory) -> Resolution {
         var expansion = Expansion(resolver: self, domain: self.domain(of: path))
         return expansion.run(path, in: &users)
     }
 
     /// The same, with every step of the way; the steps of a very large alias are cut.
     package func explain(
-        _ path: ForwardPath, in users: inout some UserDirectory
+        _ path: ForwardPath, in users: inout some RecipientDirectory
     ) -> (steps: [ResolutionStep], resolution: Resolution) {
         var expansion = Expansion(resolver: self, domain: self.domain(of: path))
         expansion.trace = []
@@ -26,7 +26,8 @@ extension RecipientResolver {
     private func domain(of path: ForwardPath) -> [UInt8] {
         switch path {
         case .postmaster: self.rules.hostname
-        case .address(let address): Array(address.domain)
+        case .address(let address):
+            self.localName(of: address) == nil ? self.rules.hostname : Array(address.domain)
         }
     }
 
@@ -53,12 +54,12 @@ extension RecipientResolver {
 }
 
 /// Answers that everybody exists.
-private struct EveryUser: UserDirectory {
+private struct EveryUser: RecipientDirectory {
     mutating func finding(of name: [UInt8]) -> UserFinding { .exists }
 }
 
 /// The state of one expansion.
-private struct Expansion {
+struct Expansion {
     /// A target with the alias whose target it is.
     struct Step {
         let target: AliasFile.Target
@@ -87,7 +88,7 @@ private struct Expansion {
         self.domain = domain
     }
 
-    mutating func run(_ path: ForwardPath, in users: inout some UserDirectory) -> RecipientResolver.Resolution {
+    mutating func run(_ path: ForwardPath, in users: inout some RecipientDirectory) -> RecipientResolver.Resolution {
         if let failure = self.begin(path, in: &users) { return failure }
         while let step = self.steps.popLast() {
             if let failure = self.take(step, in: &users) { return failure }
@@ -104,7 +105,7 @@ private struct Expansion {
     }
 
     /// Looks for a name, and notes what was found.
-    private mutating func look(for name: [UInt8], in users: inout some UserDirectory) -> RecipientResolver.Found {
+    private mutating func look(for name: [UInt8], in users: inout some RecipientDirectory) -> RecipientResolver.Found {
         let found = self.resolver.find(name, in: &users)
         self.note { $0.steps(name, found) }
         return found
@@ -112,17 +113,18 @@ private struct Expansion {
 
     /// The local name of an address; nil if it is not ours.
     private mutating func localName(of address: MailAddress) -> [UInt8]? {
+        guard let name = self.resolver.localName(of: address) else { return nil }
         self.note { [$0.domainStep(address)] }
-        return self.resolver.localName(of: address)
+        return name
     }
 
     /// The recipient itself. Unlike a target of an alias it may turn out to be unknown.
-    mutating func begin(_ path: ForwardPath, in users: inout some UserDirectory) -> RecipientResolver.Resolution? {
+    mutating func begin(_ path: ForwardPath, in users: inout some RecipientDirectory) -> RecipientResolver.Resolution? {
         guard case .address(let address) = path else {
             self.isForPostmaster = true
             return self.follow(RecipientResolver.postmaster, in: &users)
         }
-        guard let name = self.localName(of: address) else { return self.add(remote: address) }
+        guard let name = self.localName(of: address) else { return self.beginVirtual(address, in: &users) }
         if RecipientResolver.roles.contains(name) {
             self.isForPostmaster = true
             return self.follow(name, in: &users)
@@ -150,8 +152,79 @@ private struct Expansion {
         self.steps += entry.targets.reversed().map { Step(target: $0, owner: alias) }
     }
 
+    /// The recipient itself, if its domain is not local.
+    private mutating func beginVirtual(
+        _ address: MailAddress, in directory: inout some RecipientDirectory
+    ) -> RecipientResolver.Resolution? {
+        switch self.virtualDomain(address, in: &directory) {
+        case .elsewhere: return self.add(remote: address)
+        case .unknownNow(let reason): return .later(text: reason)
+        case .virtual: break
+        }
+        let found = self.resolver.findVirtual(address, in: &directory)
+        self.note { $0.steps(address, found) }
+        guard case .absent = found else { return self.take(found, address) }
+        // RFC 5321 §4.5.1: every domain has a postmaster.
+        guard address.unquotedLocalPart.lowercasedOctets != RecipientResolver.postmaster else {
+            self.isForPostmaster = true
+            return self.follow(RecipientResolver.postmaster, in: &directory)
+        }
+        return .unknown(EnhancedStatus(.permanent, 1, 1), text: RecipientResolver.noSuchUser)
+    }
+
+    /// An address that an alias leads to, and whose domain is not local.
+    private mutating func followVirtual(
+        _ address: MailAddress, owner: [UInt8], in directory: inout some RecipientDirectory
+    ) -> RecipientResolver.Resolution? {
+        switch self.virtualDomain(address, in: &directory) {
+        case .elsewhere: return self.add(remote: address)
+        case .unknownNow(let reason): return .later(text: reason)
+        case .virtual: break
+        }
+        let found = self.resolver.findVirtual(address, owner: owner, in: &directory)
+        self.note { $0.steps(address, found) }
+        if case .absent = found { return .later(text: "the alias leads to \(address.text), which is nobody's") }
+        return self.take(found, address)
+    }
+
+    private mutating func virtualDomain(
+        _ address: MailAddress, in directory: inout some RecipientDirectory
+    ) -> RecipientResolver.VirtualDomain {
+        let domain = self.resolver.virtualDomain(address, in: &directory)
+        self.note { $0.steps(address, domain) }
+        return domain
+    }
+
+    /// Goes on from what stands behind a virtual address.
+    private mutating func take(
+        _ found: RecipientResolver.VirtualFound, _ address: MailAddress
+    ) -> RecipientResolver.Resolution? {
+        switch found {
+        case .alias(let key, let targets, _):
+            // By the address and not by the key: a domain's alias leads each address elsewhere.
+            let opened = TableKey.address(localPart: address.unquotedLocalPart, domain: address.domain)
+            guard self.opened.insert(opened).inserted else { return nil }
+            self.steps += targets.reversed().map { Step(target: $0, owner: key) }
+            return nil
+        case .mailbox(let name, _): return self.add(address, name)
+        case .absent: return .unknown(EnhancedStatus(.permanent, 1, 1), text: RecipientResolver.noSuchUser)
+        case .broken(let reason), .unknownNow(let reason): return .later(text: reason)
+        }
+    }
+
+    private mutating func add(_ address: MailAddress, _ mailbox: MailboxName) -> RecipientResolver.Resolution? {
+        let virtual = self.resolver.rules.virtual
+        let route: Route? =
+            virtual.server.map { .remote($0) } ?? virtual.owner.map { .mailbox(owner: $0, mailbox) }
+        guard let route else { return .later(text: "nobody is named who owns the mailboxes of virtual users") }
+        if self.known.insert(mailbox.octets).inserted {
+            self.targets.append(RecipientResolver.Target(.address(address), route))
+        }
+        return nil
+    }
+
     /// Follows one target of an alias; an answer if the expansion cannot be completed.
-    mutating func take(_ step: Step, in users: inout some UserDirectory) -> RecipientResolver.Resolution? {
+    mutating func take(_ step: Step, in users: inout some RecipientDirectory) -> RecipientResolver.Resolution? {
         guard self.steps.count <= 2 * AliasFile.targetCountMax,
             self.targets.count <= RecipientResolver.expansionCountMax,
             self.opened.count <= RecipientResolver.expansionCountMax
@@ -161,7 +234,9 @@ private struct Expansion {
             self.note { _ in [ResolutionStep(.user, user.lowercasedOctets, "is a user, as the alias says")] }
             return self.add(localName: user.lowercasedOctets, user: user.lowercasedOctets)
         case .address(let address):
-            guard let name = self.localName(of: address) else { return self.add(remote: address) }
+            guard let name = self.localName(of: address) else {
+                return self.followVirtual(address, owner: step.owner, in: &users)
+            }
             return self.follow(name, owner: step.owner, in: &users)
         case .name(let name): return self.follow(name.lowercasedOctets, owner: step.owner, in: &users)
         }
@@ -169,7 +244,7 @@ private struct Expansion {
 
     /// Follows a local name that stands in an alias, or is a role.
     private mutating func follow(
-        _ name: [UInt8], owner: [UInt8]? = nil, in users: inout some UserDirectory
+        _ name: [UInt8], owner: [UInt8]? = nil, in users: inout some RecipientDirectory
     ) -> RecipientResolver.Resolution? {
         // An alias that names itself means the user behind it.
         if name == owner, case .user(let user)? = RecipientResolver.findUser(name, in: &users) {
@@ -198,7 +273,7 @@ private struct Expansion {
     }
 
     /// Somebody has to read what comes for the postmaster and for root, also if nobody has said who.
-    private mutating func followPostmaster(in users: inout some UserDirectory) -> RecipientResolver.Resolution? {
+    private mutating func followPostmaster(in users: inout some RecipientDirectory) -> RecipientResolver.Resolution? {
         if let entry = self.resolver.aliases.entries[RecipientResolver.postmaster], !entry.isBroken,
             !self.opened.contains(RecipientResolver.postmaster)
         {
@@ -283,16 +358,8 @@ private struct Expansion {
         return NextHop(target: .domain(address.domain.lowercasedOctets), port: nil)
     }
 
-    /// Writes a local name as an address, in quotes where it needs them.
+    /// Writes a local name as an address.
     private static func address(_ name: [UInt8], domain: [UInt8]) -> MailAddress? {
-        if MailAddress.localPartEnd(name) == name.count, name.first != ASCII.quote {
-            return MailAddress(octets: name + [ASCII.at] + domain)
-        }
-        var quoted: [UInt8] = [ASCII.quote]
-        for octet in name {
-            if octet == ASCII.quote || octet == ASCII.backslash { quoted.append(ASCII.backslash) }
-            quoted.append(octet)
-        }
-        return MailAddress(octets: quoted + [ASCII.quote, ASCII.at] + domain)
+        MailAddress(octets: TableKey.written(name) + [ASCII.at] + domain)
     }
 }

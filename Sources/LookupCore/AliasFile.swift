@@ -125,32 +125,9 @@ package struct AliasFile: Hashable, Sendable {
             self.note(line, "\"\(shown)\" is no name: it has no domain, and blanks only inside quotes")
             return
         }
-        var targets: [Target] = []
-        var isBroken = false
-        var rest = text[(colon + 1)...]
-        while true {
-            let end = Self.end(of: rest, at: 0x2C) ?? rest.endIndex
-            let word = Self.trimmed(rest[..<end])
-            if !word.isEmpty {
-                switch Self.target(word) {
-                case .success(let target): targets.append(target)
-                case .failure(let reason):
-                    isBroken = true
-                    self.note(line, "\(name.printableText): \(reason.text)")
-                }
-            }
-            guard end < rest.endIndex else { break }
-            rest = rest[(end + 1)...]
-            if targets.count >= Self.targetCountMax {
-                isBroken = true
-                self.note(line, "\(name.printableText): more than \(Self.targetCountMax) targets")
-                break
-            }
-        }
-        if targets.isEmpty, !isBroken {
-            isBroken = true
-            self.note(line, "\(name.printableText): no target behind the colon")
-        }
+        let (targets, reasons) = Self.targets(text[(colon + 1)...])
+        for reason in reasons { self.note(line, "\(name.printableText): \(reason.text)") }
+        let isBroken = !reasons.isEmpty
         let key = name.lowercasedOctets
         if let earlier = self.entries[key] {
             self.note(line, "\(name.printableText) is there already in line \(earlier.line), which counts")
@@ -159,7 +136,49 @@ package struct AliasFile: Hashable, Sendable {
         }
     }
 
-    private struct Reason: Error { let text: String }
+    /// Why a target is not understood.
+    struct Reason: Error { let text: String }
+
+    /// The targets of a list, and why others in it are none. One of both is not empty.
+    private static func targets(_ list: ArraySlice<UInt8>) -> (targets: [Target], reasons: [Reason]) {
+        var targets: [Target] = []
+        var reasons: [Reason] = []
+        var rest = list
+        while true {
+            let end = Self.end(of: rest, at: 0x2C) ?? rest.endIndex
+            let word = Self.trimmed(rest[..<end])
+            if !word.isEmpty {
+                switch Self.target(word) {
+                case .success(let target): targets.append(target)
+                case .failure(let reason): if reasons.count < Self.faultCountMax { reasons.append(reason) }
+                }
+            }
+            guard end < rest.endIndex else { break }
+            rest = rest[(end + 1)...]
+            if targets.count >= Self.targetCountMax {
+                reasons.append(Reason(text: "more than \(Self.targetCountMax) targets"))
+                break
+            }
+        }
+        if targets.isEmpty, reasons.isEmpty { reasons.append(Reason(text: "no target behind the colon")) }
+        return (targets, reasons)
+    }
+
+    /// The targets of a virtual alias: a list as in a file of aliases, or `@domain`, the same local part there.
+    ///
+    /// - Parameter address: whose mail it is.
+    static func virtualTargets(_ list: [UInt8], of address: MailAddress) -> Result<[Target], Reason> {
+        let word = Self.trimmed(list[...])
+        if word.first == ASCII.at {
+            guard let other = MailAddress(octets: address.localPart + word) else {
+                return .failure(Reason(text: "\"\(word.prefix(60).printableText)\" is no domain"))
+            }
+            return .success([.address(other)])
+        }
+        guard !word.isEmpty else { return .failure(Reason(text: "no target")) }
+        let (targets, reasons) = Self.targets(word)
+        return reasons.first.map { .failure($0) } ?? .success(targets)
+    }
 
     private static func target(_ word: ArraySlice<UInt8>) -> Result<Target, Reason> {
         let shown = word.prefix(60).printableText

@@ -21,6 +21,8 @@ package struct RecipientResolver: Sendable {
         package var mailboxServer: NextHop?
         /// What separates a user from a tag; nil: nothing does.
         package var delimiter: UInt8?
+        /// Domains whose recipients are no users of this system.
+        package var virtual = VirtualRules()
         /// Who reads what comes for the postmaster, if no alias says it.
         package var postmaster: AliasFile.Target?
         /// The user as whom everything runs, if not as root: the last resort for the postmaster's mail.
@@ -87,10 +89,10 @@ package struct RecipientResolver: Sendable {
     // MARK: check
 
     /// Is it ours, and does it exist?
-    package func check(_ path: ForwardPath, in users: inout some UserDirectory) -> Verdict {
+    package func check(_ path: ForwardPath, in users: inout some RecipientDirectory) -> Verdict {
         let local: [UInt8]
         switch self.place(of: path) {
-        case .remote: return .remote
+        case .remote(let address): return self.checkVirtual(address, in: &users)
         case .local(let name): local = name
         }
         guard !Self.roles.contains(local) else { return .local }
@@ -106,6 +108,21 @@ package struct RecipientResolver: Sendable {
         }
     }
 
+    /// The same for an address whose domain is not local.
+    private func checkVirtual(_ address: MailAddress, in directory: inout some RecipientDirectory) -> Verdict {
+        switch self.virtualDomain(address, in: &directory) {
+        case .elsewhere: return .remote
+        case .unknownNow(let reason): return .later(text: reason)
+        case .virtual: break
+        }
+        if case .mailbox = self.findVirtual(address, in: &directory) { return .local }
+        return switch self.resolve(.address(address), in: &directory) {
+        case .targets: .local
+        case .unknown(let status, let text): .unknown(status, text: text)
+        case .later(let text): .later(text: text)
+        }
+    }
+
     private var absentVerdict: Verdict {
         // Why: a line that could not be read may be the very alias.
         self.aliases.hasUnreadableLine
@@ -118,7 +135,7 @@ package struct RecipientResolver: Sendable {
     private enum Place {
         /// The meaning of the local part, in lower case.
         case local([UInt8])
-        case remote
+        case remote(MailAddress)
     }
 
     private func place(of path: ForwardPath) -> Place {
@@ -129,13 +146,18 @@ package struct RecipientResolver: Sendable {
             let domain = address.domain.lowercasedOctets
             let isOurs =
                 self.rules.localDomains.contains(domain) || domain == self.rules.hostname && Self.roles.contains(local)
-            return isOurs ? .local(local) : .remote
+            return isOurs ? .local(local) : .remote(address)
         }
     }
 
     /// The users whose own an address may be: its local part, and that without its tag. Empty if it is not one of here.
     package func ownerNames(of path: ForwardPath) -> [[UInt8]] {
         guard case .local(let name) = self.place(of: path) else { return [] }
+        return self.names(of: name)
+    }
+
+    /// What a name in lower case is looked for as: itself, and then without its tag.
+    func names(of name: [UInt8]) -> [[UInt8]] {
         guard let delimiter = self.rules.delimiter, let index = name.firstIndex(of: delimiter), index > 0 else {
             return [name]
         }
@@ -151,12 +173,9 @@ package struct RecipientResolver: Sendable {
         if let isAllowed = table.allows(user, address) { return isAllowed }
         if self.ownerNames(of: path).contains(user) { return true }
         guard user.contains(ASCII.at) else { return false }
-        if address.octets.lowercasedOctets == user { return true }
-        let local = address.localPart.lowercasedOctets
-        guard let delimiter = self.rules.delimiter, let index = local.firstIndex(of: delimiter), index > 0 else {
-            return false
+        return self.names(of: address.localPart.lowercasedOctets).contains {
+            $0 + [ASCII.at] + address.domain.lowercasedOctets == user
         }
-        return Array(local[..<index]) + [ASCII.at] + address.domain.lowercasedOctets == user
     }
 
     /// Whether mail for this address stays here.
@@ -176,22 +195,19 @@ package struct RecipientResolver: Sendable {
     }
 
     /// Looks for a name in lower case: itself, then without its tag.
-    func find(_ name: [UInt8], in users: inout some UserDirectory) -> Found {
-        if let found = self.findExactly(name, in: &users) { return found }
-        if let delimiter = self.rules.delimiter, let index = name.firstIndex(of: delimiter), index > 0,
-            let found = self.findExactly(Array(name[..<index]), in: &users)
-        {
-            return found
+    func find(_ name: [UInt8], in users: inout some RecipientDirectory) -> Found {
+        for name in self.names(of: name) {
+            if let found = self.findExactly(name, in: &users) { return found }
         }
         return .absent
     }
 
-    private func findExactly(_ name: [UInt8], in users: inout some UserDirectory) -> Found? {
+    private func findExactly(_ name: [UInt8], in users: inout some RecipientDirectory) -> Found? {
         if let entry = self.aliases.entries[name] { return .alias(name, entry) }
         return Self.findUser(name, in: &users)
     }
 
-    static func findUser(_ name: [UInt8], in users: inout some UserDirectory) -> Found? {
+    static func findUser(_ name: [UInt8], in users: inout some RecipientDirectory) -> Found? {
         guard Route.isUserName(name) else { return nil }
         switch users.finding(of: name) {
         case .exists: return .user(name)

@@ -17,6 +17,8 @@ package struct ResolutionStep: Hashable, Sendable {
         case postmaster
         /// The next host on the way out.
         case route
+        /// The mailbox of a virtual user.
+        case mailbox
     }
 
     /// What the step follows from.
@@ -26,6 +28,8 @@ package struct ResolutionStep: Hashable, Sendable {
         case setting(String)
         /// A line of the file of aliases.
         case aliasLine(Int)
+        /// An entry of a table, as the table names it.
+        case table(String)
     }
 
     package let kind: Kind
@@ -48,17 +52,44 @@ package struct ResolutionStep: Hashable, Sendable {
 }
 
 extension RecipientResolver {
-    /// How a domain was found to be ours or not.
+    /// How a domain was found to be local.
     func domainStep(_ address: MailAddress) -> ResolutionStep {
         let domain = address.domain.lowercasedOctets
         if self.rules.localDomains.contains(domain) {
             return ResolutionStep(.domain, domain, "is one of our domains", .setting("domains.local"))
         }
-        guard self.localName(of: address) != nil else {
-            return ResolutionStep(.domain, domain, "is not one of our domains")
-        }
         return ResolutionStep(
             .domain, domain, "is the name of this host, where role addresses are local", .setting("hostname"))
+    }
+
+    /// How a domain that is not local was found to be ours or not.
+    func steps(_ address: MailAddress, _ domain: VirtualDomain) -> [ResolutionStep] {
+        let name = address.domain.lowercasedOctets
+        return switch domain {
+        case .virtual(let place): [ResolutionStep(.domain, name, "is a virtual domain", place)]
+        case .elsewhere: [ResolutionStep(.domain, name, "is not one of our domains")]
+        case .unknownNow(let reason): [ResolutionStep(.domain, name, reason)]
+        }
+    }
+
+    /// What a search for a virtual address has found.
+    func steps(_ address: MailAddress, _ found: VirtualFound) -> [ResolutionStep] {
+        let subject = address.octets.lowercasedOctets
+        return switch found {
+        case .alias(let key, let targets, let place):
+            [ResolutionStep(.alias, key, Array("is an alias of ".utf8) + Self.listed(targets), .table(place))]
+        case .mailbox(let name, let place):
+            [ResolutionStep(.mailbox, subject, Array("has the mailbox ".utf8) + name.octets, .table(place))]
+        case .absent:
+            [ResolutionStep(.mailbox, subject, "has neither an alias nor a mailbox, and its domain no alias")]
+        case .broken(let reason): [ResolutionStep(.alias, subject, "is an alias that is not in order: \(reason)")]
+        case .unknownNow(let reason): [ResolutionStep(.mailbox, subject, reason)]
+        }
+    }
+
+    private static func listed(_ targets: [AliasFile.Target]) -> [UInt8] {
+        let more = targets.count > 20 ? Array(" and \(targets.count - 20) more".utf8) : []
+        return Array(targets.prefix(20).map(\.octets).joined(separator: Array(", ".utf8))) + more
     }
 
     /// How mail leaves.
@@ -85,12 +116,10 @@ extension RecipientResolver {
         switch found {
         case .alias(let alias, let entry):
             cut(alias)
-            let targets = entry.targets.prefix(20).map(\.octets).joined(separator: Array(", ".utf8))
-            let more = entry.targets.count > 20 ? Array(" and \(entry.targets.count - 20) more".utf8) : []
             let text =
                 entry.isBroken ? Array("is an alias that cannot be read whole".utf8) : Array("is an alias of ".utf8)
             steps.append(
-                ResolutionStep(.alias, alias, text + (entry.isBroken ? [] : targets + more), .aliasLine(entry.line)))
+                ResolutionStep(.alias, alias, text + (entry.isBroken ? [] : Self.listed(entry.targets)), .aliasLine(entry.line)))
         case .user(let user):
             cut(user)
             steps.append(ResolutionStep(.user, user, "is a user"))

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import LookupCore
 import MailTypes
 import MessageCore
 
@@ -43,6 +44,10 @@ package enum SettingKind: Equatable, Sendable {
     case delimiter
     /// `maildir:PATH` or `mbox:PATH`, where `~/` is the home of the recipient, or `discard:`.
     case mailbox
+    /// The same for virtual users: `maildir:PATH` with `%{domain}` and `%{local}` in it.
+    case virtualMailbox
+    /// `text:/etc/apus/virtual`.
+    case table
     /// `example.org`, `*.example.org`, `*`, or an address.
     case domainPattern
     /// `user@example.org`, `@example.org`, `@*.example.org`, `<>`.
@@ -87,7 +92,8 @@ package enum SettingKind: Equatable, Sendable {
         case .later(let text):
             throw Fault(text)
         case .text, .hostname, .domain, .path, .file, .network, .socketAddress, .resolver, .nextHop, .address,
-            .user, .accountName, .mailboxServer, .recipient, .delimiter, .mailbox, .domainPattern, .sender, .language,
+            .user, .accountName, .mailboxServer, .recipient, .delimiter, .mailbox, .virtualMailbox,
+            .table, .domainPattern, .sender, .language,
             .languageRule, .fingerprint, .word:
             guard case .string(let text) = value else {
                 throw Self.wrongType(value, "a string", hint: "put it into quotation marks")
@@ -152,6 +158,12 @@ package enum SettingKind: Equatable, Sendable {
             }
             return text
         case .mailbox: return try Self.mailbox(text)
+        case .virtualMailbox: return try Self.virtualMailbox(text)
+        case .table:
+            guard TablePlace(text) != nil else {
+                throw Fault("\"\(text)\" is not a table", hint: "write \"text:/etc/apus/virtual\"")
+            }
+            return text
         case .domainPattern:
             guard DomainPattern(text: text) != nil else {
                 throw Fault(

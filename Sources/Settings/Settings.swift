@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import LookupCore
 import MessageCore
 package import PipeCore
 package import Unix
@@ -34,7 +35,19 @@ package struct Settings: Equatable, Sendable {
     /// What each program is handed: only what the administrator has set; the programs know their defaults.
     private let tables: [ProgramName: SettingsTable]
     /// Files that programs read, with their program.
-    package let files: [(path: String, line: Int, program: ProgramName, isAliases: Bool)]
+    package let files: [File]
+
+    /// A file that a program reads.
+    package struct File: Sendable {
+        enum Form { case other, aliases, table }
+
+        package let path: String
+        /// Where it stands in the settings.
+        package let line: Int
+        package let program: ProgramName
+        let form: Form
+    }
+
     /// More octets than a template of reports may have are not read.
     package static let templateOctetCountMax = ReportTemplate.octetCountMax
     /// Files that apusd reads for apus-bounce, which may read none.
@@ -107,6 +120,18 @@ package struct Settings: Equatable, Sendable {
         return certificates
     }
 
+    private static func file(_ key: SettingKey, _ value: SettingsReader.Value, _ program: ProgramName) -> File? {
+        switch key.kind {
+        case .file:
+            File(
+                path: value.text, line: value.line, program: program,
+                form: key.path == "local.aliases" ? .aliases : .other)
+        case .table:
+            TablePlace(value.text)?.path.map { File(path: $0, line: value.line, program: program, form: .table) }
+        default: nil
+        }
+    }
+
     /// Takes what the reader has found in order.
     private init(_ reader: SettingsReader) {
         self.file = reader.file
@@ -130,14 +155,12 @@ package struct Settings: Equatable, Sendable {
         ]
         self.replacements = places.compactMapValues { reader.values[$0]?.map(\.text) }
         var tables: [ProgramName: SettingsTable] = [:]
-        var files: [(path: String, line: Int, program: ProgramName, isAliases: Bool)] = []
+        var files: [File] = []
         for key in SettingsSchema.keys {
             for value in reader.values[key.path] ?? [] {
                 for use in key.uses {
                     tables[use.program, default: SettingsTable()].append(use.name, value.text)
-                    if key.kind == .file {
-                        files.append((value.text, value.line, use.program, key.path == "local.aliases"))
-                    }
+                    if let file = Self.file(key, value, use.program) { files.append(file) }
                 }
             }
         }

@@ -181,6 +181,7 @@ struct SettingsReader {
         self.checkDestinations()
         self.checkRetries()
         self.checkAuthentication()
+        self.checkVirtualDomains()
         for key in SettingsSchema.keys {
             guard case .words = key.count, let words = self.values[key.path], words.first?.text.hasPrefix("/") != true
             else { continue }
@@ -288,6 +289,27 @@ struct SettingsReader {
         guard sources.count > 1, let second = self.values[sources[1]]?.first else { return }
         self.remark(
             second.line, "\(sources.joined(separator: " and ")) are set together", hint: "only one of them can be")
+    }
+
+    private mutating func checkVirtualDomains() {
+        let local = self.values["domains.local"] ?? []
+        for domain in self.values["virtual.domains"] ?? [] {
+            guard let other = local.first(where: { $0.text.lowercased() == domain.text.lowercased() }) else { continue }
+            self.remark(
+                domain.line, "virtual.domains: \"\(domain.text)\" is in domains.local too (line \(other.line))",
+                hint: "its recipients are either users of this machine or virtual users")
+        }
+        if let owner = self.values["virtual.owner"]?.first, owner.text == "root" {
+            self.remark(owner.line, "virtual.owner: mail is never written as root", hint: "make a user for it: vmail")
+        }
+        if let mailboxes = self.values["virtual.mailboxes"]?.first, self.values["virtual.owner"] == nil,
+            self.values["virtual.lmtp"] == nil, !self.unread.contains("virtual.owner"),
+            !self.unread.contains("virtual.lmtp")
+        {
+            self.remark(
+                mailboxes.line, "virtual.mailboxes needs virtual.owner, the user who owns the mailboxes",
+                hint: "add owner = \"vmail\", or name the server that has the mailboxes in virtual.lmtp")
+        }
     }
 
     private var remotePort: UInt16 { self.values["remote.port"]?.first.flatMap { UInt16($0.text) } ?? 25 }

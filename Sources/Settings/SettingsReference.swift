@@ -73,6 +73,8 @@ package enum SettingsReference {
         case .recipient: "mail address or user name"
         case .delimiter: "one character, or none"
         case .mailbox: "mailbox"
+        case .virtualMailbox: "mailbox with `%{domain}` and `%{local}`"
+        case .table: isMany ? "tables" : "table"
         case .fingerprint: isMany ? "fingerprints" : "fingerprint"
         case .word(let words): words.map { "`\"\($0)\"`" }.joined(separator: ", ")
         case .later: ""

@@ -9,8 +9,8 @@ extension SettingsSchema {
     private static let year = 31_536_000
 
     package static let keys: [SettingKey] =
-        top + listen + tls + certificate + domains + smtp + sendmail + local + localPrograms + remote + destination
-        + dns + queue
+        top + listen + tls + certificate + domains + smtp + sendmail + local + localPrograms + virtual + remote
+        + destination + dns + queue
         + bounce + auth + submission + programs + later
 
     private static let top: [SettingKey] = [

@@ -88,18 +88,25 @@ package struct Surroundings {
                     Remark(
                         file: settings.file, line: file.line, "\(file.path) can be read or changed by every user",
                         hint: "chmod o= \(file.path)"))
-            } else if file.isAliases {
-                self.checkAliases(file.path, &remarks)
+            } else {
+                self.checkContent(file, &remarks)
             }
         }
     }
 
-    /// Mail for an alias that cannot be understood waits, so these keep nothing from starting.
-    private func checkAliases(_ path: String, _ remarks: inout [Remark]) {
-        guard let octets = try? Descriptor.readFile(path, octetCountMax: AliasFile.octetCountMax) else { return }
-        for fault in AliasFile(octets: octets).faults {
-            remarks.append(Remark(.advice, file: path, line: fault.line, fault.text))
+    /// Mail for an entry that cannot be understood waits, so these keep nothing from starting.
+    private func checkContent(_ file: Settings.File, _ remarks: inout [Remark]) {
+        let faults: [(line: Int, text: String)]
+        switch file.form {
+        case .aliases:
+            let octets = try? Descriptor.readFile(file.path, octetCountMax: AliasFile.octetCountMax)
+            faults = octets.map { AliasFile(octets: $0).faults.map { ($0.line, $0.text) } } ?? []
+        case .table:
+            let octets = try? Descriptor.readFile(file.path, octetCountMax: TextTable.octetCountMax)
+            faults = octets.map { TextTable(octets: $0).faults.map { ($0.line, $0.text) } } ?? []
+        case .other: faults = []
         }
+        for fault in faults { remarks.append(Remark(.advice, file: file.path, line: fault.line, fault.text)) }
     }
 
     /// A report in no language can be sent to nobody.

@@ -5,7 +5,7 @@ import MailTypes
 import Testing
 
 /// Users by name; the names that cannot be asked for begin with `busy`.
-private struct Users: UserDirectory {
+private struct Users: RecipientDirectory {
     var names: Set<String> = ["alice", "bob", "carol", "joe-smith", "a", "d"]
 
     mutating func finding(of name: [UInt8]) -> UserFinding {
@@ -256,6 +256,7 @@ struct ExplanationTests {
                 case .nothing: ""
                 case .setting(let name): " (\(name))"
                 case .aliasLine(let line): " (line \(line))"
+                case .table(let text): " (\(text))"
                 }
             return "\(step.subject.printableText) \(step.text.printableText)\(place)"
         }

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// Where a table is, as the settings name it: `text:/etc/apus/virtual`.
+package enum TablePlace: Hashable, Sendable {
+    /// A file of `key value` lines.
+    case text(path: String)
+
+    /// Nil if it is none of these.
+    package init?(_ text: String) {
+        guard let colon = text.firstIndex(of: ":") else { return nil }
+        let rest = String(text[text.index(after: colon)...])
+        switch text[..<colon] {
+        case "text":
+            guard rest.utf8.first == 0x2F else { return nil }
+            self = .text(path: rest)
+        default: return nil
+        }
+    }
+
+    /// As it stands in the settings.
+    package var text: String {
+        switch self {
+        case .text(let path): "text:\(path)"
+        }
+    }
+
+    /// The file that is read; nil if there is none.
+    package var path: String? {
+        switch self {
+        case .text(let path): path
+        }
+    }
+}

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// The keys about domains whose recipients are no users of this machine.
+extension SettingsSchema {
+    static let virtual: [SettingKey] = [
+        SettingKey(
+            "virtual.domains", .domain, .list, for: [(.lookup, "virtual-domain")], default: "none",
+            "Domains whose recipients are no users of this machine: they are in `aliases` and `mailboxes`, and nobody else "
+                + "is there."),
+        SettingKey(
+            "virtual.domain-tables", .table, .list, for: [(.lookup, "virtual-domain-table")], default: "none",
+            "Tables of more such domains."),
+        SettingKey(
+            "virtual.aliases", .table, .list, for: [(.lookup, "virtual-aliases")], default: "none",
+            "Tables of addresses, and where their mail goes instead; `@example.org` stands for all addresses of the domain "
+                + "that are not found."),
+        SettingKey(
+            "virtual.mailboxes", .table, .list, for: [(.lookup, "virtual-mailboxes")], default: "none",
+            "Tables of addresses that have a mailbox."),
+        SettingKey(
+            "virtual.owner", .user, for: [(.lookup, "virtual-owner")],
+            default: "must be set for mailboxes without `lmtp`",
+            "The user of this machine who owns the mailboxes, and as whom they are written."),
+        SettingKey(
+            "virtual.mailbox", .virtualMailbox, for: [(.local, "virtual-mailbox")],
+            default: "maildir:~/%{domain}/%{local}",
+            "Where the mail of a virtual user is put. `~/` is the home of `owner`."),
+        SettingKey(
+            "virtual.lmtp", .mailboxServer, for: [(.lookup, "virtual-lmtp")], default: "none: apus-local",
+            "The server that takes the mail of virtual users instead of apus-local, by LMTP, as `local.lmtp`."),
+    ]
+}
