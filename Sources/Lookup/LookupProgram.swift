@@ -27,6 +27,24 @@ package enum LookupProgram {
     }
 }
 
+/// A question that cannot be answered at once, as a server of tables has to be asked first.
+private final class Inquiry {
+    let question: AskQuestion
+    let channel: UInt32
+    let link: Link
+    /// What has been heard for it.
+    var answers: [TableQuestion: TableFinding] = [:]
+    /// After that nothing more is asked for it.
+    let deadline: NIODeadline
+
+    init(_ question: AskQuestion, _ channel: UInt32, _ link: Link, deadline: NIODeadline) {
+        self.question = question
+        self.channel = channel
+        self.link = link
+        self.deadline = deadline
+    }
+}
+
 /// The answers to all links, on one event loop.
 private final class LookupServer: LoopProgram, LinkReceiver {
     private let program: Program
@@ -45,7 +63,7 @@ private final class LookupServer: LoopProgram, LinkReceiver {
         self.eventLoop = eventLoop
         self.aliases = AliasSource(path: settings.aliasesPath)
         self.directory = LookupDirectory(
-            users: SystemUsers(listed: settings.users), tables: TableShelf(settings.tables))
+            users: SystemUsers(listed: settings.users), tables: settings.openTables(on: eventLoop))
         self.senders = SenderSource(path: settings.sendersPath)
         self.resolver = RecipientResolver(rules: settings.rules, aliases: AliasFile())
         self.renew()
@@ -74,8 +92,9 @@ private final class LookupServer: LoopProgram, LinkReceiver {
                 }
                 self.settings = settings
                 self.directory.users = SystemUsers(listed: settings.users)
-                if !self.directory.tables.isMade(of: settings.tables) {
-                    self.directory.tables = TableShelf(settings.tables)
+                if !settings.areTables(self.directory.tables) {
+                    self.directory.tables.close()
+                    self.directory.tables = settings.openTables(on: self.eventLoop)
                 }
                 self.renew()
                 self.refresh()
@@ -92,7 +111,7 @@ private final class LookupServer: LoopProgram, LinkReceiver {
                     ("questions", "\(self.questionCount)"), ("aliases", "\(self.aliases.file.entries.count)"),
                     ("links", "\(self.links.count)"),
                 ])
-        // Every question is answered in the turn in which it comes.
+        // Questions that wait for a server of tables are for whoever asks to ask again.
         case .stop: ExitStatus.ok.exit()
         case .listen, .unlisten, .certificates, .tickets, .start: break
         }
@@ -125,9 +144,26 @@ private final class LookupServer: LoopProgram, LinkReceiver {
             let question = try AskQuestion(frame)
             self.questionCount += 1
             self.refresh()
-            link.send { self.answer(question, frame.channel, &$0) }
+            let deadline = NIODeadline.now() + TimeAmount(self.settings.tableTimeLimit)
+            self.proceed(Inquiry(question, frame.channel, link, deadline: deadline))
         } catch {
             link.close(because: error)
+        }
+    }
+
+    /// Answers, or asks for what is missing, and proceeds when that is there.
+    private func proceed(_ inquiry: Inquiry) {
+        self.directory.begin(answers: inquiry.answers)
+        var octets: [UInt8] = []
+        self.answer(inquiry.question, inquiry.channel, &octets)
+        guard let missing = self.directory.unanswered else { return inquiry.link.send { $0 += octets } }
+        guard NIODeadline.now() < inquiry.deadline else {
+            inquiry.answers[missing] = .unknownNow(reason: "the table \(missing.place.text): no answer in time")
+            return self.proceed(inquiry)
+        }
+        self.directory.tables.ask(missing) { finding in
+            inquiry.answers[missing] = finding
+            if !inquiry.link.isClosed { self.proceed(inquiry) }
         }
     }
 
@@ -200,6 +236,8 @@ private final class LookupServer: LoopProgram, LinkReceiver {
     }
 
     private func later(_ path: ForwardPath, _ text: String) -> AskAnswer {
+        // Nothing has come of it yet.
+        guard self.directory.unanswered == nil else { return .later(text: []) }
         var line = LogLine("later")
         line.add(path: "to", path.octets)
         line.add("reason", text)

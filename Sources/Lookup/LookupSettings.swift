@@ -2,6 +2,7 @@
 
 package import LookupCore
 import MailTypes
+package import NIOCore
 package import PipeCore
 
 /// The settings of apus-lookup.
@@ -22,6 +23,7 @@ package import PipeCore
 /// | `virtual-domain-table`, `virtual-aliases`, `virtual-mailboxes` | a table; any number, asked in this order |
 /// | `virtual-owner` | the system user who owns the mailboxes of virtual users |
 /// | `virtual-lmtp` | who takes the mail of virtual users, instead of apus-local |
+/// | `table-timeout` | seconds: how long a server of tables may take to answer |
 /// | `single-user` | the user as whom everything runs, if not as root |
 package struct LookupSettings: Sendable {
     package let rules: RecipientResolver.Rules
@@ -31,6 +33,7 @@ package struct LookupSettings: Sendable {
     package let trustedUsers: [String]
     package let sendersPath: String?
     package let tables: [TableRole: [TablePlace]]
+    package let tableTimeLimit: Duration
 
     package init(_ table: SettingsTable) throws(SettingsFault) {
         let hostname = Array(try table.required("hostname").utf8)
@@ -54,6 +57,7 @@ package struct LookupSettings: Sendable {
         rules.postmaster = try table.values("postmaster", "an address or the name of a user", Self.target).last
         rules.singleUser = try table.values("single-user", "the name of a user", Self.user).last
         self.tables = try Self.tables(table)
+        self.tableTimeLimit = try table.duration("table-timeout", in: 1...20, default: .seconds(10))
         rules.virtual = try Self.virtualRules(table, hasDomainTables: self.tables[.virtualDomains] != nil)
         self.rules = rules
         self.aliasesPath = table.text("aliases")
@@ -106,5 +110,15 @@ package struct LookupSettings: Sendable {
         // `postmaster` alone would be the question itself.
         guard octets.elementsEqual("postmaster".utf8) == false else { return nil }
         return Self.user(text).map { .name($0) }
+    }
+
+    /// The tables, opened.
+    package func openTables(on eventLoop: any EventLoop) -> TableShelf {
+        TableShelf(self.tables, timeLimit: TimeAmount(self.tableTimeLimit), eventLoop: eventLoop)
+    }
+
+    /// Whether these tables can stay as they are.
+    package func areTables(_ shelf: TableShelf) -> Bool {
+        shelf.isMade(of: self.tables, timeLimit: TimeAmount(self.tableTimeLimit))
     }
 }

@@ -118,8 +118,8 @@ extension RecipientResolver {
             cut(alias)
             let text =
                 entry.isBroken ? Array("is an alias that cannot be read whole".utf8) : Array("is an alias of ".utf8)
-            steps.append(
-                ResolutionStep(.alias, alias, text + (entry.isBroken ? [] : Self.listed(entry.targets)), .aliasLine(entry.line)))
+            let targets = entry.isBroken ? [] : Self.listed(entry.targets)
+            steps.append(ResolutionStep(.alias, alias, text + targets, .aliasLine(entry.line)))
         case .user(let user):
             cut(user)
             steps.append(ResolutionStep(.user, user, "is a user"))

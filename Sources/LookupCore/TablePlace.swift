@@ -4,6 +4,8 @@
 package enum TablePlace: Hashable, Sendable {
     /// A file of `key value` lines.
     case text(path: String)
+    /// What another program answers: `socketmap:unix:/run/tables:users`.
+    case socketmap(SocketmapPlace)
 
     /// Nil if it is none of these.
     package init?(_ text: String) {
@@ -13,6 +15,9 @@ package enum TablePlace: Hashable, Sendable {
         case "text":
             guard rest.utf8.first == 0x2F else { return nil }
             self = .text(path: rest)
+        case "socketmap":
+            guard let place = SocketmapPlace(rest) else { return nil }
+            self = .socketmap(place)
         default: return nil
         }
     }
@@ -21,6 +26,7 @@ package enum TablePlace: Hashable, Sendable {
     package var text: String {
         switch self {
         case .text(let path): "text:\(path)"
+        case .socketmap(let place): "socketmap:\(place.text)"
         }
     }
 
@@ -28,6 +34,7 @@ package enum TablePlace: Hashable, Sendable {
     package var path: String? {
         switch self {
         case .text(let path): path
+        case .socketmap: nil
         }
     }
 }

@@ -161,7 +161,9 @@ package enum SettingKind: Equatable, Sendable {
         case .virtualMailbox: return try Self.virtualMailbox(text)
         case .table:
             guard TablePlace(text) != nil else {
-                throw Fault("\"\(text)\" is not a table", hint: "write \"text:/etc/apus/virtual\"")
+                throw Fault(
+                    "\"\(text)\" is not a table",
+                    hint: "write \"text:/etc/apus/virtual\" or \"socketmap:unix:/run/tables:users\"")
             }
             return text
         case .domainPattern:

@@ -18,6 +18,9 @@ extension SettingsSchema {
             "virtual.mailboxes", .table, .list, for: [(.lookup, "virtual-mailboxes")], default: "none",
             "Tables of addresses that have a mailbox."),
         SettingKey(
+            "virtual.table-timeout", .duration(1...20), for: [(.lookup, "table-timeout")], default: "10 s",
+            "How long a server of tables (`socketmap:`) may take to answer; then the mail waits."),
+        SettingKey(
             "virtual.owner", .user, for: [(.lookup, "virtual-owner")],
             default: "must be set for mailboxes without `lmtp`",
             "The user of this machine who owns the mailboxes, and as whom they are written."),
