@@ -91,13 +91,13 @@ let package = Package(
         room("LocalDeliverer", ["MailTypes", "MessageCore", "PipeCore", "Unix"]),
         room("Bouncer", ["MailTypes", "MessageCore", "PipeCore", "Unix"]),
         room("LocalSubmitter", ["MailTypes", "SMTPCore", "MessageCore", "Unix"]),
-        room("Lookup", ["MailTypes", "LookupCore", "PipeCore", "Unix", "PipeDrivers"] + nio),
+        room("Lookup", ["MailTypes", "LookupCore", "PipeCore", "Unix", "LMDB", "PipeDrivers"] + nio),
         room(
             "Vault", ["CUnix", "MailTypes", "SASLCore", "PipeCore", "Unix", "Cryptography", "PipeDrivers"] + nio),
         room(
             "Operator",
             [
-                "MailTypes", "SASLCore", "PipeCore", "Unix", "Settings", "Cryptography",
+                "MailTypes", "SASLCore", "PipeCore", "Unix", "Settings", "Cryptography", "LookupCore", "LMDB",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ]),
 

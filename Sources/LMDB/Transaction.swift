@@ -150,7 +150,7 @@ private func withValue<Result>(_ octets: Span<UInt8>, _ body: (inout MDB_val) ->
     }
 }
 
-private func lookUp<Result>(
+func lookUp<Result>(
     _ transaction: OpaquePointer, _ database: Database, _ key: Span<UInt8>,
     _ body: (Span<UInt8>) throws(LMDBError) -> Result
 ) throws(LMDBError) -> Result? {

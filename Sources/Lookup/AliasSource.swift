@@ -12,7 +12,7 @@ package struct AliasSource {
 
     /// Reads the file. If that fails, nobody is unknown until it succeeds.
     package init(path: String?) {
-        self.watched = path.map { WatchedFile(path: $0, octetCountMax: AliasFile.octetCountMax) }
+        self.watched = path.map { WatchedFile(path: $0) }
         self.file = path == nil ? AliasFile() : .unreadable
     }
 
@@ -21,10 +21,10 @@ package struct AliasSource {
     ///
     /// - Returns: whether `file` is another now.
     package mutating func refresh(uptime: Duration, now: Timestamp) -> Bool {
-        switch self.watched?.news(uptime: uptime, now: now) {
-        case .octets(let octets): return self.take(AliasFile(octets: octets))
-        case .unreadable(let error):
-            self.watched?.log("aliases-unreadable", reason: error.text)
+        switch self.watched?.news(uptime: uptime, now: now, octetCountMax: AliasFile.octetCountMax) {
+        case .changed(let octets): return self.take(AliasFile(octets: octets))
+        case .unreadable(let reason):
+            self.watched?.log("aliases-unreadable", reason: reason)
             return false
         case .unchanged, nil: return false
         }

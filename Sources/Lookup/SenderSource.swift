@@ -11,15 +11,17 @@ package struct SenderSource {
     package private(set) var table: SenderTable?
 
     package init(path: String?) {
-        self.watched = path.map { WatchedFile(path: $0, octetCountMax: SenderTable.octetCountMax) }
+        self.watched = path.map { WatchedFile(path: $0) }
         self.table = path == nil ? SenderTable() : nil
     }
 
     /// Looks whether the file has changed, and reads it then. If it cannot be read, what was read before still holds.
     package mutating func refresh(uptime: Duration, now: Timestamp) {
-        guard let news = self.watched?.news(uptime: uptime, now: now), let watched = self.watched else { return }
+        guard let news = self.watched?.news(uptime: uptime, now: now, octetCountMax: SenderTable.octetCountMax),
+            let watched = self.watched
+        else { return }
         switch news {
-        case .octets(let octets):
+        case .changed(let octets):
             let table = SenderTable(octets: octets)
             self.table = table
             for fault in table.faults { watched.log("sender-fault", line: fault.line, reason: fault.text) }
@@ -27,7 +29,7 @@ package struct SenderSource {
             line.add("file", watched.path)
             line.add("users", table.userCount)
             line.write()
-        case .unreadable(let error): watched.log("senders-unreadable", reason: error.text)
+        case .unreadable(let reason): watched.log("senders-unreadable", reason: reason)
         case .unchanged: break
         }
     }

@@ -15,6 +15,7 @@ package struct TableShelf {
     private let places: [TableRole: [TablePlace]]
     private let timeLimit: TimeAmount
     private var textTables: [String: TextTableSource] = [:]
+    private var compiledTables: [String: CompiledTableSource] = [:]
     private var clients: [SocketmapPlace.Server: SocketmapClient] = [:]
 
     /// - Parameters:
@@ -26,6 +27,7 @@ package struct TableShelf {
         for place in places.values.joined() {
             switch place {
             case .text(let path): self.textTables[path] = TextTableSource(path: path)
+            case .lmdb(let path): self.compiledTables[path] = CompiledTableSource(path: path)
             case .socketmap(let place):
                 guard self.clients[place.server] == nil else { continue }
                 self.clients[place.server] = SocketmapClient(
@@ -44,6 +46,7 @@ package struct TableShelf {
 
     package mutating func refresh(uptime: Duration, now: Timestamp) {
         for path in self.textTables.keys { self.textTables[path]?.refresh(uptime: uptime, now: now) }
+        for path in self.compiledTables.keys { self.compiledTables[path]?.refresh(uptime: uptime, now: now) }
     }
 
     /// What the first of the tables says that knows the key. One that cannot tell ends the search.
@@ -56,6 +59,7 @@ package struct TableShelf {
             let finding =
                 switch place {
                 case .text(let path): self.textTables[path]?.finding(of: key) ?? .absent
+                case .lmdb(let path): self.compiledTables[path]?.finding(of: key) ?? .absent
                 case .socketmap(let place): known(TableQuestion(place: place, key: key))
                 }
             guard finding == .absent else { return finding }

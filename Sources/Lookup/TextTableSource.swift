@@ -9,14 +9,14 @@ package struct TextTableSource {
     private var watched: WatchedFile
     private var table = TextTable.unreadable
 
-    package init(path: String) { self.watched = WatchedFile(path: path, octetCountMax: TextTable.octetCountMax) }
+    package init(path: String) { self.watched = WatchedFile(path: path) }
 
     /// Looks whether the file has changed, and reads it then. A file that has a line whose key cannot be read does not
     /// take the place of a good one, and neither does one that cannot be read at all.
     package mutating func refresh(uptime: Duration, now: Timestamp) {
-        switch self.watched.news(uptime: uptime, now: now) {
-        case .octets(let octets): self.take(TextTable(octets: octets))
-        case .unreadable(let error): self.watched.log("table-unreadable", reason: error.text)
+        switch self.watched.news(uptime: uptime, now: now, octetCountMax: TextTable.octetCountMax) {
+        case .changed(let octets): self.take(TextTable(octets: octets))
+        case .unreadable(let reason): self.watched.log("table-unreadable", reason: reason)
         case .unchanged: break
         }
     }

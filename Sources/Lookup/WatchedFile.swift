@@ -1,20 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 
 package import MailTypes
-package import Unix
+import Unix
 
 /// A file of the administrator whose changes are seen without a restart.
 package struct WatchedFile {
-    package enum News {
+    /// What is new about the file.
+    package enum News<Content> {
         case unchanged
-        /// The file has changed; it is read, but for what is longer than the limit.
-        case octets([UInt8])
-        /// Told once for each reason.
-        case unreadable(SystemError)
+        case changed(Content)
+        /// With the reason; told once for each.
+        case unreadable(String)
+    }
+
+    /// Why a file cannot be read, in one line.
+    package struct Fault: Error {
+        let text: String
     }
 
     package let path: String
-    private let octetCountMax: Int
     private var mark: FileMark?
     private var lookedAt: Duration?
     /// What was said last of a file that cannot be read, so that it is not said every second.
@@ -23,31 +27,45 @@ package struct WatchedFile {
     /// The file is looked at no more often than this.
     private static let lookTime = Duration.seconds(1)
 
-    package init(path: String, octetCountMax: Int) {
-        self.path = path
-        self.octetCountMax = octetCountMax
-    }
+    package init(path: String) { self.path = path }
 
     /// Looks whether the file has changed, and reads it then.
-    package mutating func news(uptime: Duration, now: Timestamp) -> News {
+    ///
+    /// - Parameter octetCountMax: what is behind so many octets is not read.
+    package mutating func news(uptime: Duration, now: Timestamp, octetCountMax: Int) -> News<[UInt8]> {
+        self.news(uptime: uptime, now: now) { path throws(Fault) in
+            do throws(SystemError) { return try Descriptor.readFile(path, octetCountMax: octetCountMax) } catch {
+                throw Fault(text: error.text)
+            }
+        }
+    }
+
+    /// Looks whether the file has changed, and lets `read` read it then; anew each time until it succeeds.
+    package mutating func news<Content>(
+        uptime: Duration, now: Timestamp, _ read: (String) throws(Fault) -> Content
+    ) -> News<Content> {
         if let lookedAt, uptime - lookedAt < Self.lookTime { return .unchanged }
         let isFirst = self.lookedAt == nil
         self.lookedAt = uptime
-        do throws(SystemError) {
-            let mark = try FileMark(self.path)
+        do throws(Fault) {
+            let mark = try Self.mark(of: self.path)
             guard mark != self.mark else { return .unchanged }
             // Why: a file that was changed a moment ago may still be being written, and half a file makes mail bounce.
             let isFresh = mark.modified <= now && now.elapsed(since: mark.modified) < .seconds(1)
             guard isFirst || !isFresh else { return .unchanged }
-            let octets = try Descriptor.readFile(self.path, octetCountMax: self.octetCountMax)
+            let content = try read(self.path)
             self.mark = mark
             self.complaint = ""
-            return .octets(octets)
+            return .changed(content)
         } catch {
             guard self.complaint != error.text else { return .unchanged }
             self.complaint = error.text
-            return .unreadable(error)
+            return .unreadable(error.text)
         }
+    }
+
+    private static func mark(of path: String) throws(Fault) -> FileMark {
+        do throws(SystemError) { return try FileMark(path) } catch { throw Fault(text: error.text) }
     }
 
     /// A line in the log about the file.

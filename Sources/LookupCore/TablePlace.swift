@@ -4,6 +4,8 @@
 package enum TablePlace: Hashable, Sendable {
     /// A file of `key value` lines.
     case text(path: String)
+    /// What `apus table build` has made of such a file.
+    case lmdb(path: String)
     /// What another program answers: `socketmap:unix:/run/tables:users`.
     case socketmap(SocketmapPlace)
 
@@ -15,6 +17,9 @@ package enum TablePlace: Hashable, Sendable {
         case "text":
             guard rest.utf8.first == 0x2F else { return nil }
             self = .text(path: rest)
+        case "lmdb":
+            guard rest.utf8.first == 0x2F else { return nil }
+            self = .lmdb(path: rest)
         case "socketmap":
             guard let place = SocketmapPlace(rest) else { return nil }
             self = .socketmap(place)
@@ -26,6 +31,7 @@ package enum TablePlace: Hashable, Sendable {
     package var text: String {
         switch self {
         case .text(let path): "text:\(path)"
+        case .lmdb(let path): "lmdb:\(path)"
         case .socketmap(let place): "socketmap:\(place.text)"
         }
     }
@@ -33,7 +39,7 @@ package enum TablePlace: Hashable, Sendable {
     /// The file that is read; nil if there is none.
     package var path: String? {
         switch self {
-        case .text(let path): path
+        case .text(let path), .lmdb(let path): path
         case .socketmap: nil
         }
     }

@@ -14,7 +14,7 @@ struct OperatorCommand: ParsableCommand {
         subcommands: [
             CheckCommand.self, StatusCommand.self, QueueCommand.self, ExplainCommand.self, SettingsCommand.self,
             StatusCodesCommand.self,
-            PasswordCommand.self,
+            PasswordCommand.self, TableCommand.self,
         ])
 
 }

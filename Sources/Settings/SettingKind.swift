@@ -46,7 +46,7 @@ package enum SettingKind: Equatable, Sendable {
     case mailbox
     /// The same for virtual users: `maildir:PATH` with `%{domain}` and `%{local}` in it.
     case virtualMailbox
-    /// `text:/etc/apus/virtual`.
+    /// `text:/etc/apus/virtual`, `lmdb:/etc/apus/virtual.lmdb`, `socketmap:unix:/run/tables:users`.
     case table
     /// `example.org`, `*.example.org`, `*`, or an address.
     case domainPattern
@@ -163,7 +163,9 @@ package enum SettingKind: Equatable, Sendable {
             guard TablePlace(text) != nil else {
                 throw Fault(
                     "\"\(text)\" is not a table",
-                    hint: "write \"text:/etc/apus/virtual\" or \"socketmap:unix:/run/tables:users\"")
+                    hint:
+                        "write \"text:/etc/apus/virtual\", \"lmdb:/etc/apus/virtual.lmdb\" or \"socketmap:unix:/run/tables:users\""
+                )
             }
             return text
         case .domainPattern:

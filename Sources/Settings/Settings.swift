@@ -127,7 +127,12 @@ package struct Settings: Equatable, Sendable {
                 path: value.text, line: value.line, program: program,
                 form: key.path == "local.aliases" ? .aliases : .other)
         case .table:
-            TablePlace(value.text)?.path.map { File(path: $0, line: value.line, program: program, form: .table) }
+            TablePlace(value.text).flatMap { place in
+                let isText = if case .text = place { true } else { false }
+                return place.path.map {
+                    File(path: $0, line: value.line, program: program, form: isText ? .table : .other)
+                }
+            }
         default: nil
         }
     }

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tables of other programs: SQLite behind socketmap, and what becomes of mail when they fail."""
 import os
+import subprocess
 import threading
 import time
 import unittest
@@ -8,7 +9,7 @@ import unittest
 from apus import Apus
 from peers import wait_for
 from tableserver import TableServer
-from test_virtual import recipient, send
+from test_virtual import recipient, send, write
 
 
 class Tables(unittest.TestCase):
@@ -147,6 +148,94 @@ mailbox = "maildir:{self.folder}/%{{domain}}/%{{local}}"
             status, out, err = apus.tool("check", check=False)
             self.assertNotEqual(status, 0, place)
             self.assertIn("is not a table", out + err)
+
+
+class CompiledTables(unittest.TestCase):
+    def setUp(self):
+        self.apus = Apus()
+        self.addCleanup(self.apus.close)
+        self.file = self.apus.root + "/mailboxes"
+        write(self.file, "joe@v.example\n\"a b\"@v.example\n")
+        self.build()
+        os.mkdir(self.apus.root + "/vmail", 0o777)
+        os.chmod(self.apus.root + "/vmail", 0o777)
+        self.apus.write_settings(extra=f"""
+[virtual]
+domains = ["v.example"]
+mailboxes = ["lmdb:{self.file}.lmdb"]
+owner = "{self.apus.user}"
+mailbox = "maildir:{self.apus.root}/vmail/%{{domain}}/%{{local}}"
+""")
+
+    def build(self, check=True):
+        done = subprocess.run([os.path.join(self.apus.folder, "apus"), "table", "build", self.file],
+                              capture_output=True, text=True, timeout=60)
+        if check:
+            self.assertEqual(done.returncode, 0, done.stderr)
+        return done.returncode, done.stdout, done.stderr
+
+    def query(self, table, key):
+        done = subprocess.run([os.path.join(self.apus.folder, "apus"), "table", "query", table, key],
+                              capture_output=True, text=True, timeout=60)
+        return done.returncode, done.stdout.strip()
+
+    def test_another_table_takes_its_place_without_a_restart_and_without_a_gap(self):
+        apus = self.apus.start()
+        self.assertEqual(send(apus, "joe@v.example", '"A B"@v.example'), {})
+        self.assertIn("550 5.1.1", recipient(apus, "mary@v.example"))
+        pids = apus.pids("apus-lookup")
+        write(self.file, "joe@v.example\nmary@v.example\n")
+        self.build()
+        deadline = time.time() + 10
+        while "250" not in recipient(apus, "mary@v.example"):
+            self.assertIn("250", recipient(apus, "joe@v.example"))
+            self.assertLess(time.time(), deadline, apus.log()[-2000:])
+            time.sleep(0.2)
+        self.assertEqual(apus.pids("apus-lookup"), pids)
+        # What is no table does not take its place, and neither does nothing.
+        for step in (lambda: write(self.file + ".lmdb", "no table"), lambda: os.unlink(self.file + ".lmdb")):
+            count = len(apus.logged("table-unreadable"))
+            step()
+            self.assertTrue(wait_for(
+                lambda: recipient(apus, "joe@v.example") and len(apus.logged("table-unreadable")) > count, 10, 0.3), apus.log()[-2000:])
+            self.assertIn("250", recipient(apus, "mary@v.example"))
+        self.assertEqual(apus.pids("apus-lookup"), pids)
+
+    def test_a_missing_table_makes_nobody_unknown(self):
+        os.unlink(self.file + ".lmdb")
+        write(self.file + ".lmdb", "no table")
+        apus = self.apus.start()
+        self.assertIn("451", recipient(apus, "joe@v.example"))
+        self.build()
+        self.assertTrue(wait_for(lambda: "250" in recipient(apus, "joe@v.example"), 10, 0.3))
+
+    def test_a_file_with_a_mistake_changes_nothing(self):
+        write(self.file, "joe@v.example new\nmary v.example\nx y\n")
+        status, out, err = self.build(check=False)
+        self.assertEqual(status, 65)
+        self.assertIn(f"{self.file}:2: ", err)
+        self.assertIn(f"{self.file}:3: ", err)
+        self.assertEqual(self.query(f"lmdb:{self.file}.lmdb", "joe@v.example"), (0, ""))
+        self.assertEqual(sorted(n for n in os.listdir(self.apus.root) if "mailboxes" in n), ["mailboxes", "mailboxes.lmdb"])
+
+    def test_a_key_can_be_asked_for(self):
+        write(self.file, "Joe@v.example  a@b.example, c\n@v.example all\n")
+        self.build()
+        for table in (f"text:{self.file}", f"lmdb:{self.file}.lmdb"):
+            self.assertEqual(self.query(table, "JOE@V.example"), (0, "a@b.example, c"))
+            self.assertEqual(self.query(table, "@v.example"), (0, "all"))
+            self.assertEqual(self.query(table, "x@v.example"), (1, ""))
+            self.assertEqual(self.query(table, "not a key")[0], 64)
+        self.assertEqual(self.query("lmdb:/does/not/exist", "x@v.example")[0], 74)
+
+    def test_the_table_can_be_read_by_whom_the_file_can_be(self):
+        for mode in (0o640, 0o604, 0o600):
+            os.chmod(self.file, mode)
+            if os.geteuid() == 0:
+                os.chown(self.file, 4321, 1234)
+            self.build()
+            old, new = os.stat(self.file), os.stat(self.file + ".lmdb")
+            self.assertEqual((old.st_uid, old.st_gid, old.st_mode), (new.st_uid, new.st_gid, new.st_mode))
 
 
 if __name__ == "__main__":

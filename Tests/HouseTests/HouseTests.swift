@@ -73,12 +73,13 @@ private let importTable: [String: Set<String>] = {
         "LocalDeliverer": ["Glibc", "CUnix", "MailTypes", "MessageCore", "PipeCore", "Unix"],
         "LocalSubmitter": ["Glibc", "MailTypes", "SMTPCore", "MessageCore", "Unix"],
         "Bouncer": ["Glibc", "MailTypes", "MessageCore", "PipeCore", "Unix"],
-        "Lookup": nio.union(["Glibc", "MailTypes", "PipeCore", "Unix", "PipeDrivers", "LookupCore"]),
+        "Lookup": nio.union(["Glibc", "MailTypes", "PipeCore", "Unix", "LMDB", "PipeDrivers", "LookupCore"]),
         "Vault": nio.union([
             "Glibc", "CUnix", "MailTypes", "SASLCore", "PipeCore", "Unix", "Cryptography", "PipeDrivers",
         ]),
         "Operator": [
-            "Glibc", "MailTypes", "SASLCore", "PipeCore", "Unix", "Settings", "Cryptography", "ArgumentParser",
+            "Glibc", "MailTypes", "SASLCore", "LookupCore", "PipeCore", "Unix", "Settings", "LMDB", "Cryptography",
+            "ArgumentParser",
         ],
         // Floor 6: executables.
         "apusd": ["Supervisor"],
