@@ -14,7 +14,7 @@ package import PipeCore
 /// | `aliases` | the path of a file; none without it |
 /// | `smarthost` | a next hop |
 /// | `lmtp` | a socket or a host in brackets: who takes the mail of users, instead of apus-local |
-/// | `recipient-delimiter` | one character; nothing: no sub-addressing; `+` without it |
+/// | `recipient-delimiter` | characters, each of which is one; nothing: no sub-addressing; `+` without it |
 /// | `postmaster` | an address or a local name |
 /// | `user` | a recipient who exists; any number; without any, the users of the system exist |
 /// | `trusted-user` | a user of this machine who may send as anybody; any number |
@@ -49,10 +49,10 @@ package struct LookupSettings: Sendable {
         rules.mailboxServer = try Self.mailboxServer("lmtp", table)
         if let text = table.text("recipient-delimiter") {
             let octets = Array(text.utf8)
-            guard octets.allSatisfy({ MailAddress.isAtomText($0) && !$0.isLetterOrDigit }), octets.count <= 1 else {
-                throw SettingsFault("recipient-delimiter", "must be one character like + or -")
+            guard octets.allSatisfy({ MailAddress.isAtomText($0) && !$0.isLetterOrDigit }), octets.count <= 5 else {
+                throw SettingsFault("recipient-delimiter", "must be up to 5 characters like + and -")
             }
-            rules.delimiter = octets.first
+            rules.delimiters = octets
         }
         rules.postmaster = try table.values("postmaster", "an address or the name of a user", Self.target).last
         rules.singleUser = try table.values("single-user", "the name of a user", Self.user).last

@@ -4,8 +4,8 @@ package import MailTypes
 
 /// Answers "is this recipient ours, and where does it go" from the settings, the aliases and the users.
 ///
-/// A name is looked for in this order: an alias of the whole local part, a user of that name; then, if the delimiter
-/// is in it, the same with what stands before the first delimiter (`joe+news` is `joe`). Local parts are compared
+/// A name is looked for in this order: an alias of the whole local part, a user of that name; then, if a delimiter
+/// is in it, the same with what stands before it (`joe+news` is `joe`). Local parts are compared
 /// without regard to case and without their quotes. A mistake of the administrator never makes a recipient unknown:
 /// the mail waits.
 package struct RecipientResolver: Sendable {
@@ -19,8 +19,8 @@ package struct RecipientResolver: Sendable {
         package var smarthost: NextHop?
         /// The server that takes the mail of users by LMTP; nil: apus-local does.
         package var mailboxServer: NextHop?
-        /// What separates a user from a tag; nil: nothing does.
-        package var delimiter: UInt8?
+        /// What may separate a user from a tag; a few, as a name is looked for once for each.
+        package var delimiters: [UInt8]
         /// Domains whose recipients are no users of this system.
         package var virtual = VirtualRules()
         /// Who reads what comes for the postmaster, if no alias says it.
@@ -31,12 +31,12 @@ package struct RecipientResolver: Sendable {
         /// - Precondition: the names are in lower case.
         package init(
             localDomains: Set<[UInt8]>, hostname: [UInt8], smarthost: NextHop? = nil,
-            delimiter: UInt8? = Array("+".utf8).first, postmaster: AliasFile.Target? = nil, singleUser: [UInt8]? = nil
+            delimiters: [UInt8] = Array("+".utf8), postmaster: AliasFile.Target? = nil, singleUser: [UInt8]? = nil
         ) {
             self.localDomains = localDomains
             self.hostname = hostname
             self.smarthost = smarthost
-            self.delimiter = delimiter
+            self.delimiters = delimiters
             self.postmaster = postmaster
             self.singleUser = singleUser
         }
@@ -156,12 +156,12 @@ package struct RecipientResolver: Sendable {
         return self.names(of: name)
     }
 
-    /// What a name in lower case is looked for as: itself, and then without its tag.
+    /// What a name in lower case is looked for as: itself, and then without its tag. With several delimiters in it, the
+    /// tag begins at the first `+` or at the first `-`, say, and the longer name goes first: `joe-smith+news` is that of
+    /// `joe-smith` before it is that of `joe`.
     func names(of name: [UInt8]) -> [[UInt8]] {
-        guard let delimiter = self.rules.delimiter, let index = name.firstIndex(of: delimiter), index > 0 else {
-            return [name]
-        }
-        return [name, Array(name[..<index])]
+        let ends = Set(self.rules.delimiters.compactMap { name.firstIndex(of: $0) }).subtracting([0])
+        return [name] + ends.sorted(by: >).map { Array(name[..<$0]) }
     }
 
     /// Whether a user who has authenticated himself may send as an address: what the table says, and without a line for

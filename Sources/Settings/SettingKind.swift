@@ -40,7 +40,7 @@ package enum SettingKind: Equatable, Sendable {
     case accountName
     /// A mailbox, or the name of a local user.
     case recipient
-    /// One character of an address that is no letter and no digit, or none.
+    /// Up to five characters of an address that are no letters and no digits, or none.
     case delimiter
     /// `maildir:PATH` or `mbox:PATH`, where `~/` is the home of the recipient, or `discard:`.
     case mailbox
@@ -105,8 +105,8 @@ package enum SettingKind: Equatable, Sendable {
     private func readText(_ text: String) throws(Fault) -> String {
         let octets = Array(text.utf8)
         if self == .delimiter {
-            guard octets.count <= 1, octets.allSatisfy({ MailAddress.isAtomText($0) && !$0.isLetterOrDigit }) else {
-                throw Fault("\"\(text)\" is not one character of an address", hint: "write \"+\" or \"-\"")
+            guard octets.count <= 5, octets.allSatisfy({ MailAddress.isAtomText($0) && !$0.isLetterOrDigit }) else {
+                throw Fault("\"\(text)\" is not up to 5 signs of an address", hint: "write \"+\" or \"+-\"")
             }
             return text
         }

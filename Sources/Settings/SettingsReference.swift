@@ -71,7 +71,7 @@ package enum SettingsReference {
         case .mailboxServer: "path of a socket, or host in brackets with port"
         case .nextHop: "next hop"
         case .recipient: "mail address or user name"
-        case .delimiter: "one character, or none"
+        case .delimiter: "up to 5 characters, or none"
         case .mailbox: "mailbox"
         case .virtualMailbox: "mailbox with `%{domain}` and `%{local}`"
         case .table: isMany ? "tables" : "table"

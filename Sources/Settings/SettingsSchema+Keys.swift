@@ -171,7 +171,8 @@ extension SettingsSchema {
             "The users who get mail. With it, the users of the system are not looked at."),
         SettingKey(
             "local.recipient-delimiter", .delimiter, for: [(.lookup, "recipient-delimiter")], default: "`+`",
-            "What parts a user's name from what the user put behind it: `user+tag`. Empty: nothing does."),
+            "What parts a user's name from what the user put behind it: `user+tag`. With several characters each does, and the "
+                + "longest name that exists counts. Empty: nothing does."),
         SettingKey(
             "local.workers-max", .integer(1...1_000), for: [(.local, "workers-max")], default: "20",
             "Users whose mail is written at the same time, each by a process of its own. As root only."),

@@ -121,11 +121,23 @@ struct RecipientCheckTests {
 
     @Test("splits at another delimiter, or at none, but finds a whole name first")
     func delimiters() throws {
-        let hyphen = resolver { $0.delimiter = ASCII.hyphen }
+        let hyphen = resolver { $0.delimiters = [ASCII.hyphen] }
         #expect(try check(hyphen, "alice-tag@example.org") == "local")
         #expect(try resolve(hyphen, "joe-smith@example.org") == "joe-smith@example.org=local:joe-smith")
         #expect(try check(hyphen, "alice+tag@example.org") == "unknown 5.1.1")
-        #expect(try check(resolver { $0.delimiter = nil }, "alice+tag@example.org") == "unknown 5.1.1")
+        #expect(try check(resolver { $0.delimiters = [] }, "alice+tag@example.org") == "unknown 5.1.1")
+    }
+
+    @Test(
+        "splits at each of several delimiters, and finds the longest name first",
+        arguments: [
+            ("joe-smith+tag", "joe-smith"), ("alice-x+tag", "alice"), ("alice+x-tag", "alice"), ("bob+a+b", "bob"),
+            ("joe-smith-tag", nil), ("+alice", nil), ("-+alice", nil), ("nobody+a-b", nil), ("carol=x", nil),
+        ])
+    func severalDelimiters(name: String, user: String?) throws {
+        let several = resolver { $0.delimiters = octets("+-") }
+        let wanted = user.map { "\(name)@example.org=local:\($0)" } ?? "unknown 5.1.1"
+        #expect(try resolve(several, "\(name)@example.org") == wanted)
     }
 }
 
