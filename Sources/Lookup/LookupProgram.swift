@@ -61,7 +61,7 @@ private final class LookupServer: LoopProgram, LinkReceiver {
         self.program = program
         self.settings = settings
         self.eventLoop = eventLoop
-        self.aliases = AliasSource(path: settings.aliasesPath)
+        self.aliases = AliasSource(path: settings.aliasesPath, allowingIncludes: settings.allowsIncludes)
         self.directory = LookupDirectory(
             users: SystemUsers(listed: settings.users), tables: settings.openTables(on: eventLoop))
         self.senders = SenderSource(path: settings.sendersPath)
@@ -85,7 +85,7 @@ private final class LookupServer: LoopProgram, LinkReceiver {
             do throws(SettingsFault) {
                 let settings = try LookupSettings(table)
                 if settings.aliasesPath != self.settings.aliasesPath {
-                    self.aliases = AliasSource(path: settings.aliasesPath)
+                    self.aliases = AliasSource(path: settings.aliasesPath, allowingIncludes: settings.allowsIncludes)
                 }
                 if settings.sendersPath != self.settings.sendersPath {
                     self.senders = SenderSource(path: settings.sendersPath)

@@ -73,13 +73,14 @@ package struct TableShelf {
     }
 }
 
-/// Everything that the resolver asks: the users of the system and the tables.
+/// Everything that the resolver asks: the users of the system, the tables, and files that aliases include.
 ///
 /// What a server of tables has to be asked first is noted in `unanswered`; whoever has the answer puts it into `answers`, and
 /// lets the resolver begin anew.
 package struct LookupDirectory: RecipientDirectory {
     package var users: SystemUsers
     package var tables: TableShelf
+    private var lists = AliasListShelf()
     /// What servers have answered about the address that is looked for.
     private var answers: [TableQuestion: TableFinding] = [:]
     /// What has to be asked before the address can be told.
@@ -97,6 +98,8 @@ package struct LookupDirectory: RecipientDirectory {
     }
 
     package mutating func finding(of name: [UInt8]) -> UserFinding { self.users.finding(of: name) }
+
+    package mutating func finding(ofList path: String) -> AliasListFinding { self.lists.finding(of: path) }
 
     package mutating func finding(of key: [UInt8], in role: TableRole) -> TableFinding {
         var unanswered: TableQuestion?

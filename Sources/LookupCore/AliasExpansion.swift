@@ -239,6 +239,22 @@ struct Expansion {
             }
             return self.follow(name, owner: step.owner, in: &users)
         case .name(let name): return self.follow(name.lowercasedOctets, owner: step.owner, in: &users)
+        case .list(let path): return self.open(list: path, owner: step.owner, in: &users)
+        }
+    }
+
+    /// Puts the targets of a file that an alias includes where they are followed next.
+    private mutating func open(
+        list path: String, owner: [UInt8], in directory: inout some RecipientDirectory
+    ) -> RecipientResolver.Resolution? {
+        // No name of an alias begins with NUL.
+        guard self.opened.insert([0] + path.utf8).inserted else { return nil }
+        switch directory.finding(ofList: path) {
+        case .targets(let targets):
+            self.note { $0.steps(owner, list: path, targets) }
+            self.steps += targets.reversed().map { Step(target: $0, owner: owner) }
+            return nil
+        case .unknownNow(let reason): return .later(text: reason)
         }
     }
 

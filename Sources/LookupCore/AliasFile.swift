@@ -7,7 +7,8 @@ package import MailTypes
 /// `name: target, target`. A line that begins with white space continues the one before; empty lines and lines whose
 /// first character is `#` are passed over, also between a line and its continuation. Names have no domain and are
 /// compared without regard to case. A target is a local name, an address, or `\name` for the system user of that name;
-/// quotes hold what would otherwise be special. `:include:`, `|program` and `/file` are not supported.
+/// quotes hold what would otherwise be special. `:include:/path` stands for the targets in a file, if that is allowed;
+/// `|program` and `/file` are not supported.
 ///
 /// A mistake never makes mail bounce: an entry with a target that is not understood is kept as broken, and its mail
 /// waits; if the name of an entry cannot be read, any name that is not found might be that one (`hasUnreadableLine`).
@@ -27,6 +28,8 @@ package struct AliasFile: Hashable, Sendable {
         /// The system user, even if there is an alias of the same name.
         case user([UInt8])
         case address(MailAddress)
+        /// Those in the file of that absolute path.
+        case list(path: String)
     }
 
     /// What stands behind one name.
@@ -55,7 +58,7 @@ package struct AliasFile: Hashable, Sendable {
     package static let faultCountMax = 100
 
     /// No aliases at all.
-    package init() {}
+    package init() { self.allowsIncludes = false }
 
     /// What stands for a file that could not be read: any name might be in it.
     package static var unreadable: AliasFile {
@@ -64,8 +67,13 @@ package struct AliasFile: Hashable, Sendable {
         return file
     }
 
+    private let allowsIncludes: Bool
+
     /// Reads a file of at most `octetCountMax` octets; the rest of a longer one is a fault.
-    package init(octets: [UInt8]) {
+    ///
+    /// - Parameter allowingIncludes: whether `:include:` is a target.
+    package init(octets: [UInt8], allowingIncludes: Bool = false) {
+        self.allowsIncludes = allowingIncludes
         guard octets.count <= Self.octetCountMax else {
             self.hasUnreadableLine = true
             self.note(1, "the file is larger than \(Self.octetCountMax) octets; nothing of it was read")
@@ -125,7 +133,7 @@ package struct AliasFile: Hashable, Sendable {
             self.note(line, "\"\(shown)\" is no name: it has no domain, and blanks only inside quotes")
             return
         }
-        let (targets, reasons) = Self.targets(text[(colon + 1)...])
+        let (targets, reasons) = Self.targets(text[(colon + 1)...], allowingIncludes: self.allowsIncludes)
         for reason in reasons { self.note(line, "\(name.printableText): \(reason.text)") }
         let isBroken = !reasons.isEmpty
         let key = name.lowercasedOctets
@@ -140,7 +148,9 @@ package struct AliasFile: Hashable, Sendable {
     struct Reason: Error { let text: String }
 
     /// The targets of a list, and why others in it are none. One of both is not empty.
-    private static func targets(_ list: ArraySlice<UInt8>) -> (targets: [Target], reasons: [Reason]) {
+    static func targets(
+        _ list: ArraySlice<UInt8>, allowingIncludes: Bool
+    ) -> (targets: [Target], reasons: [Reason]) {
         var targets: [Target] = []
         var reasons: [Reason] = []
         var rest = list
@@ -148,7 +158,7 @@ package struct AliasFile: Hashable, Sendable {
             let end = Self.end(of: rest, at: 0x2C) ?? rest.endIndex
             let word = Self.trimmed(rest[..<end])
             if !word.isEmpty {
-                switch Self.target(word) {
+                switch Self.target(word, allowingIncludes) {
                 case .success(let target): targets.append(target)
                 case .failure(let reason): if reasons.count < Self.faultCountMax { reasons.append(reason) }
                 }
@@ -176,18 +186,24 @@ package struct AliasFile: Hashable, Sendable {
             return .success([.address(other)])
         }
         guard !word.isEmpty else { return .failure(Reason(text: "no target")) }
-        let (targets, reasons) = Self.targets(word)
+        let (targets, reasons) = Self.targets(word, allowingIncludes: false)
         return reasons.first.map { .failure($0) } ?? .success(targets)
     }
 
-    private static func target(_ word: ArraySlice<UInt8>) -> Result<Target, Reason> {
+    private static func target(_ word: ArraySlice<UInt8>, _ allowsIncludes: Bool) -> Result<Target, Reason> {
         let shown = word.prefix(60).printableText
         let words = Self.unquoted(word) ?? Array(word)
         switch words.first {
         case 0x7C: return .failure(Reason(text: "\"\(shown)\": programs (|) are not supported"))
         case 0x2F: return .failure(Reason(text: "\"\(shown)\": files are not supported"))
         case ASCII.colon:
-            return .failure(Reason(text: "\"\(shown)\": :include: is not supported; list the targets here"))
+            guard let path = Self.includedPath(words) else {
+                return .failure(Reason(text: "\"\(shown)\" is neither a target nor :include:/path"))
+            }
+            guard allowsIncludes else {
+                return .failure(Reason(text: "\"\(shown)\": :include: is not allowed (local.alias-includes)"))
+            }
+            return .success(.list(path: path))
         default: break
         }
         if let open = word.lastIndex(of: ASCII.less), word.last == ASCII.greater {
@@ -208,6 +224,16 @@ package struct AliasFile: Hashable, Sendable {
             return .failure(Reason(text: "\"\(shown)\" is neither a local name nor a mail address\(hint)"))
         }
         return .success(.name(name))
+    }
+
+    /// The path behind `:include:`; nil if there is no absolute one.
+    private static func includedPath(_ words: [UInt8]) -> String? {
+        let mark = Array(":include:".utf8)
+        let path = Self.trimmed(words.dropFirst(mark.count))
+        guard words.prefix(mark.count).equalsIgnoringCase(mark), path.first == 0x2F,
+            path.allSatisfy({ $0 >= ASCII.space && $0 != 0x7F })
+        else { return nil }
+        return String(validating: path, as: UTF8.self)
     }
 
     // MARK: Words

@@ -87,6 +87,11 @@ extension RecipientResolver {
         }
     }
 
+    /// What a file has that an alias includes.
+    func steps(_ alias: [UInt8], list path: String, _ targets: [AliasFile.Target]) -> [ResolutionStep] {
+        [ResolutionStep(.alias, alias, Array("includes ".utf8) + Self.listed(targets), .table(path))]
+    }
+
     private static func listed(_ targets: [AliasFile.Target]) -> [UInt8] {
         let more = targets.count > 20 ? Array(" and \(targets.count - 20) more".utf8) : []
         return Array(targets.prefix(20).map(\.octets).joined(separator: Array(", ".utf8))) + more
@@ -138,6 +143,7 @@ extension AliasFile.Target {
         case .name(let name): name
         case .user(let user): [ASCII.backslash] + user
         case .address(let address): address.octets
+        case .list(let path): Array(":include:\(path)".utf8)
         }
     }
 }

@@ -28,7 +28,7 @@ package protocol TableDirectory {
 }
 
 /// All that a resolver asks.
-package typealias RecipientDirectory = UserDirectory & TableDirectory
+package typealias RecipientDirectory = UserDirectory & TableDirectory & AliasListDirectory
 
 extension TableDirectory {
     /// Nothing, where there are no tables.

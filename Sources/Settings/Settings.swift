@@ -39,7 +39,7 @@ package struct Settings: Equatable, Sendable {
 
     /// A file that a program reads.
     package struct File: Sendable {
-        enum Form { case other, aliases, table }
+        enum Form { case other, aliases, aliasesWithIncludes, table }
 
         package let path: String
         /// Where it stands in the settings.
@@ -120,12 +120,15 @@ package struct Settings: Equatable, Sendable {
         return certificates
     }
 
-    private static func file(_ key: SettingKey, _ value: SettingsReader.Value, _ program: ProgramName) -> File? {
-        switch key.kind {
+    private static func file(
+        _ key: SettingKey, _ value: SettingsReader.Value, _ program: ProgramName, _ reader: SettingsReader
+    ) -> File? {
+        let hasIncludes = reader.values["local.alias-includes"]?.first?.text == "true"
+        return switch key.kind {
         case .file:
             File(
                 path: value.text, line: value.line, program: program,
-                form: key.path == "local.aliases" ? .aliases : .other)
+                form: key.path != "local.aliases" ? .other : hasIncludes ? .aliasesWithIncludes : .aliases)
         case .table:
             TablePlace(value.text).flatMap { place in
                 let isText = if case .text = place { true } else { false }
@@ -165,7 +168,7 @@ package struct Settings: Equatable, Sendable {
             for value in reader.values[key.path] ?? [] {
                 for use in key.uses {
                     tables[use.program, default: SettingsTable()].append(use.name, value.text)
-                    if let file = Self.file(key, value, use.program) { files.append(file) }
+                    if let file = Self.file(key, value, use.program, reader) { files.append(file) }
                 }
             }
         }

@@ -167,6 +167,10 @@ extension SettingsSchema {
             "local.aliases", .file, for: [(.lookup, "aliases")], default: "none",
             "The aliases, in the form of aliases(5). Apus notices by itself when the file changes."),
         SettingKey(
+            "local.alias-includes", .boolean, for: [(.lookup, "alias-includes")], default: "false",
+            "Whether an alias may include a file of targets, `:include:/path`. Whoever can change such a file decides where the "
+                + "mail for the alias goes."),
+        SettingKey(
             "local.users", .user, .list, for: [(.lookup, "user")], default: "the users of the system",
             "The users who get mail. With it, the users of the system are not looked at."),
         SettingKey(

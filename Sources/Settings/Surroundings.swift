@@ -96,17 +96,29 @@ package struct Surroundings {
 
     /// Mail for an entry that cannot be understood waits, so these keep nothing from starting.
     private func checkContent(_ file: Settings.File, _ remarks: inout [Remark]) {
-        let faults: [(line: Int, text: String)]
+        func add(_ path: String, _ line: Int, _ text: String) {
+            remarks.append(Remark(.advice, file: path, line: line, text))
+        }
         switch file.form {
-        case .aliases:
+        case .aliases, .aliasesWithIncludes:
             let octets = try? Descriptor.readFile(file.path, octetCountMax: AliasFile.octetCountMax)
-            faults = octets.map { AliasFile(octets: $0).faults.map { ($0.line, $0.text) } } ?? []
+            guard let octets else { return }
+            let aliases = AliasFile(octets: octets, allowingIncludes: file.form == .aliasesWithIncludes)
+            for fault in aliases.faults { add(file.path, fault.line, fault.text) }
+            for entry in aliases.entries.values.sorted(by: { $0.line < $1.line }) {
+                for case .list(let path) in entry.targets {
+                    do throws(SystemError) {
+                        let list = AliasList(
+                            octets: try Descriptor.readRegularFile(path, octetCountMax: AliasList.octetCountMax))
+                        for fault in list.faults { add(path, fault.line, fault.text) }
+                    } catch { add(file.path, entry.line, error.text) }
+                }
+            }
         case .table:
             let octets = try? Descriptor.readFile(file.path, octetCountMax: TextTable.octetCountMax)
-            faults = octets.map { TextTable(octets: $0).faults.map { ($0.line, $0.text) } } ?? []
-        case .other: faults = []
+            for fault in octets.map({ TextTable(octets: $0).faults }) ?? [] { add(file.path, fault.line, fault.text) }
+        case .other: break
         }
-        for fault in faults { remarks.append(Remark(.advice, file: file.path, line: fault.line, fault.text)) }
     }
 
     /// A report in no language can be sent to nobody.

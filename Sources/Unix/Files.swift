@@ -167,6 +167,17 @@ extension Descriptor {
         return FileFacts(status)
     }
 
+    /// Reads a file whose path somebody else may have chosen, so that it may be anything: what is no regular file is an
+    /// error at once, and is never waited for.
+    package static func readRegularFile(_ path: String, octetCountMax: Int) throws(SystemError) -> [UInt8] {
+        let file = try Descriptor.open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY)
+        defer { file.close() }
+        guard FileFacts(try file.fileStatus()).isRegular else { throw SystemError("read", path, code: EINVAL) }
+        do throws(SystemError) { return try file.readAll(octetCountMax: octetCountMax) } catch {
+            throw SystemError("read", path, code: error.code)
+        }
+    }
+
     private func fileStatus() throws(SystemError) -> stat {
         var status = stat()
         guard fstat(self.number, &status) == 0 else { throw SystemError("stat") }

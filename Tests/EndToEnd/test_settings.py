@@ -13,7 +13,10 @@ from peers import wait_for
 LEFT_OUT = {"listen.tls", "listen.certificate", "listen.private-key", "hostname", "state", "listen.address", "listen.role", "domains.local", "domains.relay-from", "local.mailbox", "local.users",
             "auth.passwords", "remote.passwords", "auth.system", "auth.checkpassword", "submission.senders", "programs.local", "programs.remote", "programs.bounce"}
 # Keys whose default is no value that could be written.
-SAMPLES = {"local.recipient-delimiter": '"+"', "remote.smarthost": '"127.0.0.1:9"', "remote.address-family": '"ipv4-first"',
+SAMPLES = {"local.recipient-delimiter": '"+-"', "virtual.domains": '["v.example"]', "virtual.owner": '"alice"', "virtual.lmtp": '"/run/lmtp"',
+           "virtual.domain-tables": '["socketmap:inet:127.0.0.1:9:domains"]', "virtual.aliases": '["socketmap:unix:/run/x:aliases"]',
+           "virtual.mailboxes": '["socketmap:inet:[::1]:9:mailboxes"]', "virtual.mailbox": '"maildir:~/%{domain}/%{local}"',
+            "remote.smarthost": '"127.0.0.1:9"', "remote.address-family": '"ipv4-first"',
            "remote.own-addresses": '["192.0.2.1"]', "dns.resolvers": '["127.0.0.1:9", "127.0.0.2"]', "dns.resolver-file": '"/etc/hosts"',
            "bounce.postmaster": '"alice"', "bounce.double-bounces": '"discard"', "bounce.language": '"en"',
            "bounce.verp-senders": '["@lists.example.org"]', "bounce.languages": '["*.example.org en"]', "destination.match": '"*.example.org"', "destination.connections-max": "5",
@@ -58,7 +61,7 @@ class EverySetting(unittest.TestCase):
         self.assertIn("destination-deliveries-max = 20\n", sections["queue"])
         extra = "".join(
             f"{f'[[{t}]]' if t in REPEATED else f'[{t}]'}\n{''.join(rows)}\n" for t, rows in sections.items()
-            if t in ("smtp", "sendmail", "dns", "bounce", "auth", "submission", *REPEATED))
+            if t in ("smtp", "sendmail", "dns", "bounce", "auth", "submission", "virtual", *REPEATED))
         remote = [r for r in sections["remote"]]
         apus = Apus(top="".join(sections[""]), local="".join(sections["local"]), remote="".join(remote),
                     queue="".join(sections["queue"]), extra=extra)

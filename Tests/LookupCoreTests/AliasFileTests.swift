@@ -13,6 +13,7 @@ private func listing(_ file: AliasFile) -> [String] {
                 case .name(let name): name.printableText
                 case .user(let user): "\\" + user.printableText
                 case .address(let address): "<\(address.text)>"
+                case .list(let path): "[\(path)]"
                 }
             }
             return "\(name.printableText) -> \(targets.joined(separator: " "))\(entry.isBroken ? "!" : "")"
