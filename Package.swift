@@ -68,7 +68,7 @@ let package = Package(
         room("TLSEngine", ["COpenSSL", "MailTypes"]),
         room("Settings", ["MailTypes", "MessageCore", "LookupCore", "PipeCore", "Unix", "TLSEngine"]),
         room("LMDB", ["CLMDB"]),
-        room("Cryptography", ["CCryptography", "SASLCore"]),
+        room("Cryptography", ["CCryptography", "MailTypes", "SASLCore", "PipeCore"]),
 
         // Floor 4: drivers.
         room("PipeDrivers", ["MailTypes", "PipeCore", "Unix"] + nio),
@@ -83,7 +83,9 @@ let package = Package(
                 "MailTypes", "SASLCore", "SMTPCore", "MessageCore", "PipeCore", "Unix", "TLSEngine", "PipeDrivers",
                 "SMTPDrivers",
             ] + nio),
-        room("QueueManager", ["MailTypes", "QueueCore", "PipeCore", "Unix", "PipeDrivers", "LMDBQueueStore"] + nio),
+        room(
+            "QueueManager",
+            ["MailTypes", "QueueCore", "PipeCore", "Unix", "Cryptography", "PipeDrivers", "LMDBQueueStore"] + nio),
         room(
             "RemoteSender",
             ["MailTypes", "SMTPCore", "DNSCore", "PipeCore", "Unix", "TLSEngine", "PipeDrivers", "SMTPDrivers"]
@@ -91,7 +93,8 @@ let package = Package(
         room("LocalDeliverer", ["MailTypes", "MessageCore", "PipeCore", "Unix"]),
         room("Bouncer", ["MailTypes", "MessageCore", "PipeCore", "Unix"]),
         room("LocalSubmitter", ["MailTypes", "SMTPCore", "MessageCore", "Unix"]),
-        room("Lookup", ["MailTypes", "LookupCore", "PipeCore", "Unix", "LMDB", "PipeDrivers"] + nio),
+        room(
+            "Lookup", ["MailTypes", "LookupCore", "PipeCore", "Unix", "LMDB", "Cryptography", "PipeDrivers"] + nio),
         room(
             "Vault", ["CUnix", "MailTypes", "SASLCore", "PipeCore", "Unix", "Cryptography", "PipeDrivers"] + nio),
         room(

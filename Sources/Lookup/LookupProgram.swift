@@ -170,6 +170,14 @@ private final class LookupServer: LoopProgram, LinkReceiver {
     private func answer(_ question: AskQuestion, _ channel: UInt32, _ octets: inout [UInt8]) {
         switch question {
         case .check(let path):
+            if let rewritten = self.rewritten(path) {
+                let answer: AskAnswer =
+                    switch rewritten {
+                    case .address: .local
+                    case .unknown(let text): .unknown(EnhancedStatus(.permanent, 1, 1), text: Array(text.utf8))
+                    }
+                return answer.append(to: &octets, channel: channel)
+            }
             let answer: AskAnswer =
                 switch self.resolver.check(path, in: &self.directory) {
                 case .local: .local
@@ -179,7 +187,7 @@ private final class LookupServer: LoopProgram, LinkReceiver {
                 }
             answer.append(to: &octets, channel: channel)
         case .resolve(let path):
-            self.answer(self.resolver.resolve(path, in: &self.directory), path, channel, &octets)
+            self.answer(self.resolution(of: path), path, channel, &octets)
         case .sender(let path, let user): self.sender(path, user).append(to: &octets, channel: channel)
         case .owner(let path, let uid): self.owner(path, uid).append(to: &octets, channel: channel)
         case .explain(let path):
@@ -191,6 +199,30 @@ private final class LookupServer: LoopProgram, LinkReceiver {
                 ).append(to: &octets, channel: channel)
             }
             self.answer(resolution, path, channel, &octets)
+        }
+    }
+
+    /// What a rewritten sender's address of ours leads to.
+    private enum Rewritten {
+        case address(ForwardPath)
+        case unknown(String)
+    }
+
+    /// Nil: it is no such address.
+    private func rewritten(_ path: ForwardPath) -> Rewritten? {
+        guard let rewriting = self.settings.rewriting, case .address(let address) = path, rewriting.isOurs(address)
+        else { return nil }
+        guard let original = rewriting.original(address, at: WallClock.now()) else {
+            return .unknown("no rewritten sender of ours, or one of weeks ago")
+        }
+        return .address(.address(original))
+    }
+
+    private func resolution(of path: ForwardPath) -> RecipientResolver.Resolution {
+        switch self.rewritten(path) {
+        case nil: self.resolver.resolve(path, in: &self.directory)
+        case .address(let original): self.resolver.resolve(original, in: &self.directory)
+        case .unknown(let text): .unknown(EnhancedStatus(.permanent, 1, 1), text: text)
         }
     }
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import Cryptography
 package import LookupCore
-import MailTypes
+package import MailTypes
 package import NIOCore
 package import PipeCore
 
@@ -25,6 +26,7 @@ package import PipeCore
 /// | `virtual-owner` | the system user who owns the mailboxes of virtual users |
 /// | `virtual-lmtp` | who takes the mail of virtual users, instead of apus-local |
 /// | `table-timeout` | seconds: how long a server of tables may take to answer |
+/// | `srs-domain`, `srs-secret` | the domain of rewritten senders, and the secret of their addresses |
 /// | `single-user` | the user as whom everything runs, if not as root |
 package struct LookupSettings: Sendable {
     package let rules: RecipientResolver.Rules
@@ -34,6 +36,8 @@ package struct LookupSettings: Sendable {
     package let users: Set<[UInt8]>?
     package let trustedUsers: [String]
     package let sendersPath: String?
+    /// What leads mail back to senders whose address we have rewritten; nil: we do not.
+    package let rewriting: SenderRewriting?
     package let tables: [TableRole: [TablePlace]]
     package let tableTimeLimit: Duration
 
@@ -58,6 +62,7 @@ package struct LookupSettings: Sendable {
         }
         rules.postmaster = try table.values("postmaster", "an address or the name of a user", Self.target).last
         rules.singleUser = try table.values("single-user", "the name of a user", Self.user).last
+        self.rewriting = try SenderRewriting(table)
         self.tables = try Self.tables(table)
         self.tableTimeLimit = try table.duration("table-timeout", in: 1...20, default: .seconds(10))
         rules.virtual = try Self.virtualRules(table, hasDomainTables: self.tables[.virtualDomains] != nil)

@@ -54,6 +54,9 @@ final class AgentConnection: LinkReceiver, SubmissionHome {
         if message.isVERP, let recipient = order.recipients.first {
             reversePath = reversePath.variable(for: recipient.originalPath ?? recipient.forwardPath)
         }
+        if case .remote(let nextHop) = order.route, !nextHop.isLMTP {
+            reversePath = self.manager.rewritten(reversePath, of: message, to: order.recipients)
+        }
         link.send { octets in
             DeliverRequest.deliver(
                 Delivery(

@@ -36,6 +36,8 @@ final class Forwarding: SubmissionHome {
     private var faults: [(number: UInt32, outcome: DeliveryOutcome)] = []
     private var isEnded = false
 
+    /// How the trace of a forwarded message begins; a client's begins with an address.
+    static let traceMark: [UInt8] = Array("forwarded ".utf8)
     /// So much of the content is handed on at once.
     private static let partOctetCount = 131_072
 
@@ -58,7 +60,7 @@ final class Forwarding: SubmissionHome {
             // Why no size: it has been taken once, and the field in front may make it larger than the limit by a little.
             let mail = MailRequest(
                 reversePath: wish.reversePath, bodyType: self.source.bodyType, declaredSize: 0,
-                trace: Array("forwarded ".utf8) + self.source.id.octets, dsn: self.source.dsn)
+                trace: Self.traceMark + self.source.id.octets, dsn: self.source.dsn)
             let submission = Submission(
                 channel: 0, mail: mail, reported: self.delivery, isForward: true, credit: Int.max, home: self)
             self.list.append(Copy(wish: wish, outcome: outcome, submission: submission))
@@ -153,6 +155,18 @@ final class Forwarding: SubmissionHome {
 }
 
 extension QueueManager {
+    /// The reverse-path that the next server is told: that of mail which is not for whom the sender wrote to is rewritten
+    /// (SRS), if the settings say so and the sender is not one of ours.
+    func rewritten(
+        _ reversePath: ReversePath, of message: MessageRecord, to recipients: [RecipientRecord]
+    ) -> ReversePath {
+        guard let rewriting = self.settings.rewriting, case .address(let address) = reversePath,
+            !self.settings.ownDomains.contains(address.domain.lowercasedOctets),
+            message.trace.starts(with: Forwarding.traceMark) || recipients.contains(where: { $0.originalPath != nil })
+        else { return reversePath }
+        return .address(rewriting.rewritten(address, at: message.arrival))
+    }
+
     /// All copies of a delivery are complete, or have come to nothing: it ends as any other.
     func forwarded(
         _ forwarding: Forwarding, _ delivery: DeliveryID, _ outcomes: [(number: UInt32, outcome: DeliveryOutcome)]

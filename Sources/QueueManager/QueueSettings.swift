@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import Cryptography
 import MailTypes
 import PipeCore
 import QueueCore
@@ -24,6 +25,10 @@ struct QueueSettings: Equatable, Sendable {
     let scheduler: SchedulerLimits
     /// What apus-remote asks of other servers, to explain it.
     let destinations: DestinationTable
+    /// What makes reverse-paths of mail that is forwarded; nil: they stay.
+    let rewriting: SenderRewriting?
+    /// In lower case: senders there are ours.
+    let ownDomains: Set<[UInt8]>
     private let highPrioritySenders: [SenderPattern]
     private let lowPrioritySenders: [SenderPattern]
     private let verpSenders: [SenderPattern]
@@ -32,7 +37,7 @@ struct QueueSettings: Equatable, Sendable {
         "directory", "paused", "lifetime", "retry-min", "retry-max", "message-size-max", "recipients-max", "reserve",
         "size-max", "cache-size", "deliveries-max", "destination-deliveries-max", "delivery-recipients-max",
         "window-recipients-max", "high-priority-sender", "low-priority-sender", "destination", "delay-report-after",
-        "verp-sender", "remote-tls",
+        "verp-sender", "remote-tls", "srs-domain", "srs-secret", "local-domain",
     ]
 
     init(_ table: SettingsTable) throws(SettingsFault) {
@@ -68,6 +73,8 @@ struct QueueSettings: Equatable, Sendable {
                         deliveriesPerMinuteMax: setting.numbers["messages-per-minute-max"]))
             },
             delayReportAge: delayReportAge > .zero ? delayReportAge : nil)
+        self.rewriting = try SenderRewriting(table)
+        self.ownDomains = Set(table.texts("local-domain").map { Array($0.utf8).lowercasedOctets })
         let expected = "a sender such as user@example.org, @example.org, @*.example.org or <>"
         self.highPrioritySenders = try table.values("high-priority-sender", expected) { SenderPattern(text: $0) }
         self.lowPrioritySenders = try table.values("low-priority-sender", expected) { SenderPattern(text: $0) }

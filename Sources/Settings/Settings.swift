@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import LookupCore
+import MailTypes
 import MessageCore
 package import PipeCore
 package import Unix
@@ -52,8 +53,27 @@ package struct Settings: Equatable, Sendable {
     package static let templateOctetCountMax = ReportTemplate.octetCountMax
     /// Files that apusd reads for apus-bounce, which may read none.
     package let templates: [(path: String, line: Int)]
+    /// The file with the secret of rewritten senders, which apusd reads for the programs that need it.
+    package let secretFile: (path: String, line: Int)?
+    /// Whether senders are rewritten, and where that stands.
+    let rewriting: (domain: String, line: Int)?
     /// The languages that reports are to be written in.
     let languages: [(tag: String, line: Int)]
+
+    /// The secret in a file: its first line, of printable characters without blanks.
+    ///
+    /// - Returns: nil if there is none, or one that is too short.
+    package static func secret(_ octets: [UInt8]) -> String? {
+        let line = octets.prefix { $0 != ASCII.lineFeed && $0 != ASCII.carriageReturn }
+        guard line.count >= Self.secretOctetCountMin, line.allSatisfy({ $0.isPrintable && $0 != ASCII.space }) else {
+            return nil
+        }
+        return String(decoding: line, as: UTF8.self)
+    }
+
+    static let secretOctetCountMin = 16
+    /// A longer file is not read.
+    package static let secretFileOctetCountMax = 4_096
 
     /// What a program is handed.
     package func table(for program: ProgramName) -> SettingsTable { self.tables[program] ?? SettingsTable() }
@@ -64,6 +84,7 @@ package struct Settings: Equatable, Sendable {
             && left.stopTimeout == right.stopTimeout && left.tables == right.tables
             && left.replacements == right.replacements && left.certificates == right.certificates
             && left.templates.map(\.path) == right.templates.map(\.path)
+            && left.secretFile?.path == right.secretFile?.path
     }
 
     package static let stateDirectoryDefault = "/var/lib/apus"
@@ -198,6 +219,8 @@ package struct Settings: Equatable, Sendable {
         tables[.smtpd, default: SettingsTable()].append("stop-timeout", String(stopSeconds * 2 / 5))
         self.tables = tables
         self.files = files
+        self.secretFile = reader.values["forwarding.srs-secret"]?.first.map { ($0.text, $0.line) }
+        self.rewriting = reader.values["forwarding.srs-domain"]?.first.map { ($0.text, $0.line) }
         self.templates = (reader.values["bounce.templates"] ?? []).map { ($0.text, $0.line) }
         let rules = (reader.values["bounce.languages"] ?? []).map { rule in
             (tag: rule.text.split(separator: " ").last.map(String.init) ?? "", line: rule.line)

@@ -9,7 +9,8 @@ extension SettingsSchema {
     private static let year = 31_536_000
 
     package static let keys: [SettingKey] =
-        top + listen + tls + certificate + domains + smtp + sendmail + local + localPrograms + virtual + remote
+        top + listen + tls + certificate + domains + smtp + sendmail + local + localPrograms + virtual + forwarding
+        + remote
         + destination + dns + queue
         + bounce + auth + submission + programs + later
 
@@ -76,7 +77,8 @@ extension SettingsSchema {
 
     private static let domains: [SettingKey] = [
         SettingKey(
-            "domains.local", .domain, .list, for: [(.lookup, "local-domain")], default: "none",
+            "domains.local", .domain, .list, for: [(.lookup, "local-domain"), (.queue, "local-domain")],
+            default: "none",
             "Domains whose recipients are the users of this machine and the aliases."),
         SettingKey(
             "domains.relay-from", .network, .list, for: [(.smtpd, "relay-from")], default: "none",

@@ -1,7 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// The keys about domains whose recipients are no users of this machine.
+/// The keys about domains whose recipients are no users of this machine, and about mail that goes on to others.
 extension SettingsSchema {
+    static let forwarding: [SettingKey] = [
+        SettingKey(
+            "forwarding.srs-domain", .hostname, for: [(.queue, "srs-domain"), (.lookup, "srs-domain")],
+            default: "none: reverse-paths stay as they are",
+            "The domain in which mail that goes on to another server gets its reverse-path (SRS), so that that server does not "
+                + "take it for forged. Mail to that domain must come to this server. Needs `srs-secret`."),
+        SettingKey(
+            "forwarding.srs-secret", .file, default: "none",
+            "A file whose first line is the secret of these addresses, of 16 characters or more. apusd reads it."),
+    ]
+
     static let virtual: [SettingKey] = [
         SettingKey(
             "virtual.domains", .domain, .list, for: [(.lookup, "virtual-domain")], default: "none",

@@ -25,6 +25,7 @@ package struct Surroundings {
         self.checkState(settings, &remarks)
         self.checkFiles(settings, &remarks)
         self.checkTemplates(settings, &remarks)
+        self.checkSecret(settings, &remarks)
         for certificate in settings.certificates {
             remarks += certificate.remarks(file: settings.file, now: WallClock.now(), isStarting: self.isStarting)
         }
@@ -144,6 +145,33 @@ package struct Surroundings {
                     file: settings.file, line: line, "there is no template of the language \"\(tag)\"",
                     hint: "name its file in bounce.templates"))
         }
+    }
+
+    /// Without a secret, senders that are to be rewritten cannot be.
+    private func checkSecret(_ settings: Settings, _ remarks: inout [Remark]) {
+        guard let rewriting = settings.rewriting else { return }
+        guard let file = settings.secretFile else {
+            remarks.append(
+                Remark(
+                    file: settings.file, line: rewriting.line, "forwarding.srs-domain needs a secret",
+                    hint: "srs-secret = \"/etc/apus/srs-secret\", made by: openssl rand -hex 32"))
+            return
+        }
+        do throws(SystemError) {
+            let octets = try Descriptor.readFile(file.path, octetCountMax: Settings.secretFileOctetCountMax)
+            var status = stat()
+            if Settings.secret(octets) == nil {
+                remarks.append(
+                    Remark(
+                        file: file.path, line: 1, "has no secret of 16 printable characters or more",
+                        hint: "openssl rand -hex 32 >\(file.path)"))
+            } else if stat(file.path, &status) == 0, status.st_mode & 0o007 != 0 {
+                remarks.append(
+                    Remark(
+                        .advice, file: settings.file, line: file.line, "\(file.path) can be read by every user",
+                        hint: "chmod 600 \(file.path)"))
+            }
+        } catch { remarks.append(Remark(file: settings.file, line: file.line, error.text)) }
     }
 
     private func checkUsers(_ settings: Settings, _ remarks: inout [Remark]) {

@@ -11,7 +11,22 @@ extension ApusDaemon {
         var table = self.settings.table(for: part.program)
         if part.program == .lookup, let name = self.installation.singleUser { table.append("single-user", name) }
         if part.program == .bounce { self.appendTemplates(to: &table) }
+        if [.queue, .lookup].contains(part.program), table.text("srs-domain") != nil { self.appendSecret(to: &table) }
         return table
+    }
+
+    /// The secret of rewritten senders, so that its file can stay root's.
+    private func appendSecret(to table: inout SettingsTable) {
+        guard let path = self.settings.secretFile?.path else { return }
+        do throws(SystemError) {
+            let octets = try Descriptor.readFile(path, octetCountMax: Settings.secretFileOctetCountMax)
+            if let secret = Settings.secret(octets) { table.append("srs-secret", secret) }
+        } catch {
+            var line = LogLine("secret-unread")
+            line.add("file", path)
+            line.add("reason", error.text)
+            line.write()
+        }
     }
 
     /// The words of reports, line by line, as apus-bounce may read no file.

@@ -324,6 +324,60 @@ class ForwardedMail(unittest.TestCase):
         report = next(m for m in sink.messages if m[1] == ["a@b.example"])
         self.assertIn(b"nobody-by-this-name@apus.test", report[2])
 
+    def with_rewriting(self, sink):
+        secret = os.path.join(self.homes, "srs-secret")
+        with open(secret, "w") as f:
+            f.write("0123456789abcdef0123456789abcdef\n")
+        os.chmod(secret, 0o600)
+        return self.apus(smarthost=f"[127.0.0.1]:{sink.port}",
+                         extra=f'[forwarding]\nsrs-domain = "srs.apus.test"\nsrs-secret = "{secret}"\n').start()
+
+    def send(self, apus, sender, recipient, subject):
+        with smtplib.SMTP("127.0.0.1", apus.port, timeout=60) as client:
+            client.sendmail(sender, [recipient], f"Subject: {subject}\r\n\r\nx\r\n")
+        apus.wait_empty(60)
+
+    def test_senders_of_mail_that_goes_on_are_rewritten_and_what_comes_back_finds_them(self):
+        sink = self.sink()
+        apus = self.with_rewriting(sink)
+        self.forward(self.alice, "one@c.example\n")
+        self.send(apus, "a.b@b.example", f"{self.alice}@apus.test", "there")
+        sender, to, _ = sink.messages.pop()
+        self.assertRegex(sender, r"^SRS0=[a-z2-7]{8}=[a-z2-7]{2}=b\.example=a\.b@srs\.apus\.test$")
+        self.assertEqual(to, ["one@c.example"])
+        self.send(apus, "", sender, "back")
+        back, to, _ = sink.messages.pop()
+        self.assertEqual((back, to), ("", ["a.b@b.example"]))
+        for forged in (sender.replace("a.b@", "c.d@"), sender.replace("SRS0=", "SRS0=aaaaaaaa=", 1)):
+            with self.assertRaises(smtplib.SMTPRecipientsRefused) as refused:
+                self.send(apus, "", forged, "forged")
+            self.assertEqual(refused.exception.recipients[forged][0], 550)
+        # Neither our own senders nor mail that only passes through are touched.
+        self.send(apus, f"{self.bob}@apus.test", f"{self.alice}@apus.test", "own")
+        self.assertEqual(sink.messages.pop()[0], f"{self.bob}@apus.test")
+        self.send(apus, "a@b.example", "two@c.example", "through")
+        self.assertEqual(sink.messages.pop()[0], "a@b.example")
+        # A report of our own about mail that went on goes to the sender himself.
+        self.forward(self.alice, f"{self.alice}@apus.test, nobody-of-this-name@apus.test\n")
+        self.send(apus, "a@b.example", f"{self.alice}@apus.test", "fails")
+        self.assertTrue(wait_for(lambda: sink.messages, 20))
+        self.assertEqual(sink.messages[0][1], ["a@b.example"])
+
+    def test_the_senders_wishes_about_reports_go_on_with_the_mail(self):
+        sink = Sink(extensions=("PIPELINING", "8BITMIME", "SIZE 104857600", "ENHANCEDSTATUSCODES", "DSN"))
+        self.addCleanup(sink.close)
+        apus = self.apus(smarthost=f"[127.0.0.1]:{sink.port}").start()
+        self.forward(self.alice, "one@c.example\n")
+        with smtplib.SMTP("127.0.0.1", apus.port, timeout=60) as client:
+            client.ehlo()
+            client.sendmail("a@b.example", [f"{self.alice}@apus.test"], "Subject: x\r\n\r\nx\r\n",
+                            mail_options=["ENVID=E1", "RET=HDRS"], rcpt_options=["NOTIFY=SUCCESS,FAILURE", "ORCPT=rfc822;o@apus.test"])
+        apus.wait_empty(60)
+        self.assertEqual([to for _, to, _ in sink.messages], [["one@c.example"]])
+        said = " ".join(sink.commands)
+        for wish in ("ENVID=E1", "RET=HDRS", "NOTIFY=SUCCESS,FAILURE", "ORCPT=rfc822;o@apus.test"):
+            self.assertIn(wish, said)
+
     def test_kills_in_the_middle_neither_lose_nor_double_what_goes_on(self):
         sink = self.sink()
         apus = self.apus(smarthost=f"[127.0.0.1]:{sink.port}", queue='retry-min = "1s"\nretry-max = "2s"\npaused = true').start()

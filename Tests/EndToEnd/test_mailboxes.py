@@ -450,7 +450,7 @@ class ProgramsAsRoot(RealUsers):
         uid = str(pwd.getpwnam(self.USERS[0]).pw_uid)
 
         def left():
-            return subprocess.run(["pgrep", "-U", uid, "-f", "bomb"], capture_output=True, text=True).stdout.split()
+            return subprocess.run(["pgrep", "-U", uid, "-f", f"^{PYTHON} {bomb}"], capture_output=True, text=True).stdout.split()
         self.assertTrue(wait_for(lambda: not left(), 10), left())
 
     def test_a_program_is_its_user_with_his_groups_and_nothing_more(self):
