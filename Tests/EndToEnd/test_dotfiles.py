@@ -248,6 +248,14 @@ class Forward(DotFiles):
         self.assertEqual([f for _, f in self.deliver(part, "+other")[2]], ["bob@b.example"])
         self.assertEqual([f for _, f in self.deliver(part)[2]], ["bob@b.example"])
 
+    def test_the_owner_of_virtual_users_says_nothing_about_their_mail(self):
+        self.put(".forward", "bob@b.example\n")
+        deliveries = Deliveries(self.part())
+        deliveries.begin(message_id(1), f"mailbox:{self.user}:v.example/joe", CONTENT, ["joe@v.example"])
+        job = deliveries.run()[1]
+        self.assertEqual((job["outcomes"][0][0], job.get("forwards")), ("delivered", None))
+        self.assertEqual(len(os.listdir(f"{self.home}/v.example/joe/new")), 1)
+
     def test_none_is_read_where_the_settings_say_so(self):
         self.put(".forward", "bob@b.example\n")
         self.assertEqual(self.deliver(self.part(**{"dot-files": "none"}))[2], [])

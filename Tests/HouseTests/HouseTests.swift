@@ -53,7 +53,7 @@ private let importTable: [String: Set<String>] = {
         "TLSEngine": ["COpenSSL", "MailTypes"],
         "Settings": ["Glibc", "MailTypes", "MessageCore", "PipeCore", "Unix", "LookupCore", "TLSEngine"],
         "LMDB": ["CLMDB", "Glibc", "Synchronization"],
-        "Cryptography": ["CCryptography", "SASLCore"],
+        "Cryptography": ["CCryptography", "MailTypes", "SASLCore", "PipeCore"],
         // Floor 4: drivers.
         "PipeDrivers": nio.union(["Unix", "MailTypes", "PipeCore"]),
         "SMTPDrivers": nio.union(["Unix", "Glibc", "MailTypes", "SMTPCore", "DNSCore", "TLSEngine"]),
@@ -65,7 +65,8 @@ private let importTable: [String: Set<String>] = {
             "SMTPDrivers",
         ]),
         "QueueManager": nio.union([
-            "Glibc", "Synchronization", "MailTypes", "QueueCore", "PipeCore", "Unix", "PipeDrivers", "LMDBQueueStore",
+            "Glibc", "Synchronization", "MailTypes", "QueueCore", "PipeCore", "Unix", "Cryptography", "PipeDrivers",
+            "LMDBQueueStore",
         ]),
         "RemoteSender": nio.union([
             "Glibc", "MailTypes", "SMTPCore", "DNSCore", "PipeCore", "Unix", "TLSEngine", "PipeDrivers", "SMTPDrivers",
@@ -73,7 +74,9 @@ private let importTable: [String: Set<String>] = {
         "LocalDeliverer": ["Glibc", "CUnix", "MailTypes", "MessageCore", "PipeCore", "Unix"],
         "LocalSubmitter": ["Glibc", "MailTypes", "SMTPCore", "MessageCore", "Unix"],
         "Bouncer": ["Glibc", "MailTypes", "MessageCore", "PipeCore", "Unix"],
-        "Lookup": nio.union(["Glibc", "MailTypes", "PipeCore", "Unix", "LMDB", "PipeDrivers", "LookupCore"]),
+        "Lookup": nio.union([
+            "Glibc", "MailTypes", "PipeCore", "Unix", "LMDB", "PipeDrivers", "LookupCore", "Cryptography",
+        ]),
         "Vault": nio.union([
             "Glibc", "CUnix", "MailTypes", "SASLCore", "PipeCore", "Unix", "Cryptography", "PipeDrivers",
         ]),
