@@ -15,6 +15,7 @@ package struct TableShelf {
     private let places: [TableRole: [TablePlace]]
     private let timeLimit: TimeAmount
     private var textTables: [String: TextTableSource] = [:]
+    private var patternTables: [TablePlace: PatternTableSource] = [:]
     private var compiledTables: [String: CompiledTableSource] = [:]
     private var clients: [SocketmapPlace.Server: SocketmapClient] = [:]
 
@@ -27,6 +28,10 @@ package struct TableShelf {
         for place in places.values.joined() {
             switch place {
             case .text(let path): self.textTables[path] = TextTableSource(path: path)
+            case .regexp(let path):
+                self.patternTables[place] = PatternTableSource(path: path) { RegexpTable(octets: $0) }
+            case .prefix(let path):
+                self.patternTables[place] = PatternTableSource(path: path) { PrefixTable(octets: $0) }
             case .lmdb(let path): self.compiledTables[path] = CompiledTableSource(path: path)
             case .socketmap(let place):
                 guard self.clients[place.server] == nil else { continue }
@@ -46,6 +51,7 @@ package struct TableShelf {
 
     package mutating func refresh(uptime: Duration, now: Timestamp) {
         for path in self.textTables.keys { self.textTables[path]?.refresh(uptime: uptime, now: now) }
+        for place in self.patternTables.keys { self.patternTables[place]?.refresh(uptime: uptime, now: now) }
         for path in self.compiledTables.keys { self.compiledTables[path]?.refresh(uptime: uptime, now: now) }
     }
 
@@ -59,6 +65,7 @@ package struct TableShelf {
             let finding =
                 switch place {
                 case .text(let path): self.textTables[path]?.finding(of: key) ?? .absent
+                case .regexp, .prefix: self.patternTables[place]?.finding(of: key) ?? .absent
                 case .lmdb(let path): self.compiledTables[path]?.finding(of: key) ?? .absent
                 case .socketmap(let place): known(TableQuestion(place: place, key: key))
                 }

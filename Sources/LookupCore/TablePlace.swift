@@ -4,6 +4,10 @@
 package enum TablePlace: Hashable, Sendable {
     /// A file of `key value` lines.
     case text(path: String)
+    /// A file of `/regular expression/ value` lines.
+    case regexp(path: String)
+    /// A file of `beginning value` lines.
+    case prefix(path: String)
     /// What `apus table build` has made of such a file.
     case lmdb(path: String)
     /// What another program answers: `socketmap:unix:/run/tables:users`.
@@ -13,13 +17,13 @@ package enum TablePlace: Hashable, Sendable {
     package init?(_ text: String) {
         guard let colon = text.firstIndex(of: ":") else { return nil }
         let rest = String(text[text.index(after: colon)...])
+        let make: [Substring: (String) -> TablePlace] = [
+            "text": Self.text, "lmdb": Self.lmdb, "regexp": Self.regexp, "prefix": Self.prefix,
+        ]
         switch text[..<colon] {
-        case "text":
-            guard rest.utf8.first == 0x2F else { return nil }
-            self = .text(path: rest)
-        case "lmdb":
-            guard rest.utf8.first == 0x2F else { return nil }
-            self = .lmdb(path: rest)
+        case let kind where make[kind] != nil:
+            guard rest.utf8.first == 0x2F, let place = make[kind]?(rest) else { return nil }
+            self = place
         case "socketmap":
             guard let place = SocketmapPlace(rest) else { return nil }
             self = .socketmap(place)
@@ -32,6 +36,8 @@ package enum TablePlace: Hashable, Sendable {
         switch self {
         case .text(let path): "text:\(path)"
         case .lmdb(let path): "lmdb:\(path)"
+        case .regexp(let path): "regexp:\(path)"
+        case .prefix(let path): "prefix:\(path)"
         case .socketmap(let place): "socketmap:\(place.text)"
         }
     }
@@ -39,7 +45,7 @@ package enum TablePlace: Hashable, Sendable {
     /// The file that is read; nil if there is none.
     package var path: String? {
         switch self {
-        case .text(let path), .lmdb(let path): path
+        case .text(let path), .lmdb(let path), .regexp(let path), .prefix(let path): path
         case .socketmap: nil
         }
     }

@@ -20,14 +20,26 @@ struct TableCommand: ParsableCommand {
 
     /// The entries of a text file; its mistakes are told, and end the command if there are any.
     private static func read(_ path: String) throws -> LookupCore.TextTable {
-        let table: LookupCore.TextTable
-        do throws(SystemError) {
-            let octets = try Descriptor.readFile(path, octetCountMax: LookupCore.TextTable.octetCountMax)
-            table = LookupCore.TextTable(octets: octets)
-        } catch { throw Self.exit(error.text, .inputError) }
-        for fault in table.faults { Terminal.complain("\(path):\(fault.line): \(fault.text)") }
-        guard table.faults.isEmpty else { throw Self.exit("\(path) is not in order", .badInput) }
+        let table = LookupCore.TextTable(octets: try Self.octets(path))
+        try Self.complain(path, table.faults)
         return table
+    }
+
+    private static func readPatterns<Table: PatternTable>(_ path: String, _ kind: Table.Type) throws -> Table {
+        let table = Table(octets: try Self.octets(path))
+        try Self.complain(path, table.faults)
+        return table
+    }
+
+    private static func octets(_ path: String) throws -> [UInt8] {
+        do throws(SystemError) {
+            return try Descriptor.readFile(path, octetCountMax: LookupCore.TextTable.octetCountMax)
+        } catch { throw Self.exit(error.text, .inputError) }
+    }
+
+    private static func complain(_ path: String, _ faults: [LookupCore.TextTable.Fault]) throws {
+        for fault in faults { Terminal.complain("\(path):\(fault.line): \(fault.text)") }
+        guard faults.isEmpty else { throw Self.exit("\(path) is not in order", .badInput) }
     }
 
     // MARK: build
@@ -95,12 +107,12 @@ struct TableCommand: ParsableCommand {
             commandName: "query", abstract: "Prints what stands behind a key; exit status 1 if it is not there.",
             discussion: "Only this key is looked for; apus explain follows an address through all tables.")
 
-        @Argument(help: "The table, as in the settings: text:/PATH or lmdb:/PATH.") var table: String
+        @Argument(help: "The table, as in the settings: text:, lmdb:, regexp: or prefix: and a path.") var table: String
         @Argument(help: "An address, @domain or a domain.") var key: String
 
         func run() throws {
             guard let place = TablePlace(self.table), let path = place.path else {
-                throw TableCommand.exit("\"\(self.table)\" is no file: write text:/PATH or lmdb:/PATH", .usage)
+                throw TableCommand.exit("\"\(self.table)\" is no file: write text:/PATH, for instance", .usage)
             }
             guard let key = TableKey.key(Array(self.key.utf8)) else {
                 throw TableCommand.exit("\"\(self.key)\" is no address, no @domain and no domain", .usage)
@@ -110,11 +122,16 @@ struct TableCommand: ParsableCommand {
         }
 
         private static func value(of key: [UInt8], _ place: TablePlace, _ path: String) throws -> [UInt8]? {
-            guard case .lmdb = place else { return try TableCommand.read(path).finding(of: key)?.value }
-            do throws(TableFile.Fault) {
-                let file = try TableFile(path: path)
-                do throws(LMDBError) { return try file.value(of: key) } catch { throw .failed(error) }
-            } catch { throw TableCommand.exit("\(path): \(error.text)", .inputError) }
+            switch place {
+            case .lmdb:
+                do throws(TableFile.Fault) {
+                    let file = try TableFile(path: path)
+                    do throws(LMDBError) { return try file.value(of: key) } catch { throw .failed(error) }
+                } catch { throw TableCommand.exit("\(path): \(error.text)", .inputError) }
+            case .regexp: return try TableCommand.readPatterns(path, RegexpTable.self).finding(of: key)?.value
+            case .prefix: return try TableCommand.readPatterns(path, PrefixTable.self).finding(of: key)?.value
+            case .text, .socketmap: return try TableCommand.read(path).finding(of: key)?.value
+            }
         }
     }
 }

@@ -40,7 +40,12 @@ package struct Settings: Equatable, Sendable {
 
     /// A file that a program reads.
     package struct File: Sendable {
-        enum Form { case other, aliases, aliasesWithIncludes, table }
+        enum Form {
+            case other
+            case aliases
+            case aliasesWithIncludes
+            case table(TablePlace)
+        }
 
         package let path: String
         /// Where it stands in the settings.
@@ -152,10 +157,7 @@ package struct Settings: Equatable, Sendable {
                 form: key.path != "local.aliases" ? .other : hasIncludes ? .aliasesWithIncludes : .aliases)
         case .table:
             TablePlace(value.text).flatMap { place in
-                let isText = if case .text = place { true } else { false }
-                return place.path.map {
-                    File(path: $0, line: value.line, program: program, form: isText ? .table : .other)
-                }
+                place.path.map { File(path: $0, line: value.line, program: program, form: .table(place)) }
             }
         default: nil
         }

@@ -102,9 +102,10 @@ package struct Surroundings {
         }
         switch file.form {
         case .aliases, .aliasesWithIncludes:
+            let hasIncludes = if case .aliasesWithIncludes = file.form { true } else { false }
             let octets = try? Descriptor.readFile(file.path, octetCountMax: AliasFile.octetCountMax)
             guard let octets else { return }
-            let aliases = AliasFile(octets: octets, allowingIncludes: file.form == .aliasesWithIncludes)
+            let aliases = AliasFile(octets: octets, allowingIncludes: hasIncludes)
             for fault in aliases.faults { add(file.path, fault.line, fault.text) }
             for entry in aliases.entries.values.sorted(by: { $0.line < $1.line }) {
                 for case .list(let path) in entry.targets {
@@ -115,9 +116,16 @@ package struct Surroundings {
                     } catch { add(file.path, entry.line, error.text) }
                 }
             }
-        case .table:
+        case .table(let place):
             let octets = try? Descriptor.readFile(file.path, octetCountMax: TextTable.octetCountMax)
-            for fault in octets.map({ TextTable(octets: $0).faults }) ?? [] { add(file.path, fault.line, fault.text) }
+            let faults: [TextTable.Fault] =
+                switch place {
+                case .text: octets.map { TextTable(octets: $0).faults } ?? []
+                case .regexp: octets.map { RegexpTable(octets: $0).faults } ?? []
+                case .prefix: octets.map { PrefixTable(octets: $0).faults } ?? []
+                case .lmdb, .socketmap: []
+                }
+            for fault in faults { add(file.path, fault.line, fault.text) }
         case .other: break
         }
     }

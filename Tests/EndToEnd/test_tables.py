@@ -228,6 +228,29 @@ mailbox = "maildir:{self.apus.root}/vmail/%{{domain}}/%{{local}}"
             self.assertEqual(self.query(table, "not a key")[0], 64)
         self.assertEqual(self.query("lmdb:/does/not/exist", "x@v.example")[0], 74)
 
+    def test_patterns_lead_where_they_say_and_wait_while_they_are_not_in_order(self):
+        patterns, beginnings = self.apus.root + "/patterns", self.apus.root + "/beginnings"
+        write(patterns, "/^(.*)-list@v\\.example$/ $1@v.example\n/^two@/ joe@v.example, alice\n")
+        write(beginnings, "sales- alice\n")
+        text = self.apus.sections["extra"]
+        self.apus.write_settings(extra=text + f'aliases = ["regexp:{patterns}", "prefix:{beginnings}"]\n')
+        apus = self.apus.start()
+        self.assertEqual(send(apus, "joe-list@v.example", "two@v.example", "sales-eu@v.example"), {})
+        # One message, one copy.
+        apus.wait_delivered(1)
+        self.assertIn(f"({patterns}:1)", apus.tool("explain", "joe-list@v.example")[1])
+        self.assertIn("550 5.1.1", recipient(apus, "nobody@v.example"))
+        self.assertIn("550 5.1.1", recipient(apus, '"a, x@evil.example, joe-list"@v.example'))
+        self.assertEqual(self.query(f"regexp:{patterns}", "Joe-List@v.example"), (0, "joe@v.example"))
+        self.assertEqual(self.query(f"prefix:{beginnings}", "sales-x@v.example"), (0, "alice"))
+        write(patterns, "/(/ x\n")
+        self.assertIn(f"{patterns}:1: ", apus.tool("check")[1] + apus.tool("check")[2])
+        self.assertTrue(wait_for(lambda: recipient(apus, "joe-list@v.example") and apus.logged("table-fault"), 10, 0.3))
+        self.assertIn("250", recipient(apus, "joe-list@v.example"))
+        apus.kill("apus-lookup")
+        self.assertTrue(wait_for(lambda: "451" in recipient(apus, "joe-list@v.example") and apus.pids("apus-lookup"), 10, 0.3))
+        self.assertTrue(wait_for(lambda: apus.logged("later", "is not in order"), 10, 0.3))
+
     def test_the_table_can_be_read_by_whom_the_file_can_be(self):
         for mode in (0o640, 0o604, 0o600):
             os.chmod(self.file, mode)
