@@ -15,6 +15,7 @@ package enum FuzzTarget: String, Sendable, CaseIterable {
     case header
     case settings
     case aliases
+    case tables
     case addresses
     case tls
     case credentials
@@ -36,6 +37,7 @@ package enum FuzzTarget: String, Sendable, CaseIterable {
             case .header: try HeaderBody.run(&script)
             case .settings: try SettingsBody.run(octets)
             case .aliases: try AliasesBody.run(octets)
+            case .tables: try TablesBody.run(octets)
             case .addresses: try AddressesBody.run(octets)
             case .tls: try TLSBody.run(octets)
             case .credentials: try CredentialsBody.run(&script)
