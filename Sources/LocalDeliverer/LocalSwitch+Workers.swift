@@ -13,6 +13,10 @@ extension LocalSwitch {
     /// At most so many times `workers-max` processes are there, with those that are stuck.
     private static let stuckFactor = 4
 
+    private static let wrongOwner = LocalFate.outcome(
+        .deferred, EnhancedStatus(.transient, 3, 5),
+        "the owner of virtual users' mailboxes is nobody as whom mail can be written")
+
     /// Finds a worker for a delivery, starts one, or lets the delivery wait for one that leaves.
     mutating func assign(_ channel: UInt32) {
         guard let job = self.jobs[channel], job.phase == .waiting else { return }
@@ -29,7 +33,10 @@ extension LocalSwitch {
             case .success(let worker):
                 self.workers[worker.pid] = worker
                 self.give(channel, to: worker.pid)
-            case .failure(let fault): self.end(channel, fault.outcome)
+            case .failure(let fault):
+                // Why: a virtual user is there, whatever is wrong with the owner that the settings name.
+                let isOwnerWrong = job.isVirtual && fault.outcome.kind == .failed
+                self.end(channel, isOwnerWrong ? Self.wrongOwner : fault.outcome)
             }
         } else {
             self.waiting.append(channel)

@@ -136,7 +136,7 @@ struct LocalSwitch {
             guard self.jobs[channel] == nil, self.jobs.count < LocalAgent.capacity,
                 let owner = delivery.route.owner
             else { throw FrameFault(.outOfPlace, frame.verb) }
-            var job = SwitchJob(user: owner, octetCount: delivery.octetCount)
+            var job = SwitchJob(delivery, owner: owner)
             request.append(to: &job.envelope, channel: channel)
             self.jobs[channel] = job
             return

@@ -16,7 +16,10 @@ struct SwitchJob {
         case ended(Int32?)
     }
 
+    /// As whom it is delivered.
     let user: [UInt8]
+    /// Whether the mailbox is that of a virtual user, whom the settings have given to `user`.
+    let isVirtual: Bool
     let octetCount: UInt64
     /// The frames of the envelope, until a worker has them.
     var envelope: [UInt8] = []
@@ -26,9 +29,11 @@ struct SwitchJob {
     var wantedCount = 0
     var phase = Phase.envelope
 
-    init(user: [UInt8], octetCount: UInt64) {
-        self.user = user
-        self.octetCount = octetCount
+    /// - Parameter owner: that of the route.
+    init(_ delivery: Delivery, owner: [UInt8]) {
+        self.user = owner
+        self.isVirtual = if case .mailbox = delivery.route { true } else { false }
+        self.octetCount = delivery.octetCount
     }
 }
 

@@ -139,8 +139,8 @@ package enum StatusRegister {
         RegisteredStatus("apus-local", .transient, 3, 2, 0, "the system is short of memory or files"),
         RegisteredStatus(
             "apus-local", .transient, 3, 5, 0,
-            "nobody reads the postmaster's mail, or the user's `.forward` or `.qmail` is not to be believed or understood"
-        ),
+            "nobody reads the postmaster's mail, the user's `.forward` or `.qmail` is not to be believed or understood, or "
+                + "`virtual.owner` is no user"),
         RegisteredStatus(
             "apus-local", .permanent, 1, 1, 0, "no such user, or a program says so (exit status EX_NOUSER)"),
         RegisteredStatus("apus-local", .permanent, 1, 2, 0, "a program: EX_NOHOST"),

@@ -4,6 +4,7 @@ import Glibc
 import LookupCore
 import MailTypes
 import MessageCore
+import PipeCore
 package import Unix
 
 /// Looks whether the machine is as the settings need it: files, directories, addresses, and as root the users.
@@ -184,6 +185,17 @@ package struct Surroundings {
 
     private func checkUsers(_ settings: Settings, _ remarks: inout [Remark]) {
         guard Privileges.isRoot else { return }
+        if let owner = settings.table(for: .lookup).text("virtual-owner") {
+            var isThere = true
+            do throws(SystemError) { isThere = try UserAccount.named(owner).map { $0.uid != 0 } ?? false } catch {}
+            if !isThere {
+                remarks.append(
+                    Remark(
+                        .advice, file: settings.file, line: 0,
+                        "virtual.owner: there is no user \(owner), or it is root",
+                        hint: "mail for virtual users waits until there is: useradd -r -m \(owner)"))
+            }
+        }
         let programs: [ProgramName] = [.smtpd, .lookup, .vault, .queue, .remote, .bounce]
         let missing = programs.map(\.rawValue).filter { name in
             // A database that cannot be asked is no reason to say that somebody is missing.

@@ -146,6 +146,18 @@ class VirtualDomains(unittest.TestCase):
 
 @unittest.skipUnless(os.geteuid() == 0, "needs root")
 class AsRoot(unittest.TestCase):
+    def test_an_owner_who_does_not_exist_makes_mail_wait_and_not_bounce(self):
+        done = subprocess.run([os.path.join(HERE, "../../etc/accounts")], capture_output=True, text=True)
+        if done.returncode:
+            self.skipTest("etc/accounts cannot make the users here: " + done.stderr)
+        virtual = Virtual(self, mailboxes="joe@v.example\n", owner="root", root=True)
+        virtual.apus.write_settings(extra=virtual.apus.sections["extra"].replace('owner = "root"', 'owner = "nobody-at-all"'))
+        self.assertIn("virtual.owner: there is no user nobody-at-all", virtual.apus.tool("check")[1] + virtual.apus.tool("check")[2])
+        apus = virtual.apus.start()
+        self.assertEqual(send(apus, "joe@v.example"), {})
+        self.assertTrue(wait_for(lambda: apus.logged("to=<joe@v.example>", "status=deferred", "dsn=4.3.5"), 15), apus.log()[-2000:])
+        self.assertEqual(apus.count(), 1)
+
     def test_the_mailboxes_belong_to_their_owner(self):
         done = subprocess.run([os.path.join(HERE, "../../etc/accounts")], capture_output=True, text=True)
         if done.returncode:
