@@ -125,7 +125,8 @@ class LocalWithoutRoot(unittest.TestCase):
 @unittest.skipUnless(os.geteuid() == 0, "needs root")
 class RealUsers(unittest.TestCase):
     """Tests of apus-local as root, with users of the system who are made for them."""
-    USERS = ("apus-test-1", "apus-test-2", "apus-test-3")
+    # Names of their own for each run, so that two runs on one machine do not meet.
+    USERS = tuple(f"apus-{os.getpid()}-{number}" for number in (1, 2, 3))
 
     @classmethod
     def setUpClass(cls):
