@@ -18,6 +18,8 @@ package struct LocalAgent {
     package static let capacity = 64
     /// More recipients in one delivery than any queue of ours sends to one user.
     package static let recipientCountMax = 20_000
+    /// More addresses to which one delivery goes on than the queue takes (pipes.md §3, "Forwarding").
+    static let forwardCountMax = 1_000
     /// So much is asked for first: the header must be in it in which a loop shows.
     package static let headOctetCountMax = 65_536
     /// So much is asked for at once after that.
@@ -127,10 +129,18 @@ package struct LocalAgent {
         guard self.rules.dotFiles != .none else { return }
         var plans: [LocalPlan] = []
         var hasFile = false
+        var forwardCount = 0
         for recipient in job.recipients {
             switch LocalPlan.find(job.delivery, recipient, self.rules) {
             case .mailbox: plans.append(self.standardPlan(job, recipient))
             case .plan(let plan):
+                forwardCount += plan.forwards.count
+                guard forwardCount <= Self.forwardCountMax else {
+                    // Before anything is done for this one; in the next attempt the others are gone.
+                    forwardCount -= plan.forwards.count
+                    self.answer(channel, recipient, LocalFate.tooManyForwards)
+                    continue
+                }
                 plans.append(plan)
                 hasFile = true
             case .outcome(let outcome): self.answer(channel, recipient, outcome)

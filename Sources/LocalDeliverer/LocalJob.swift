@@ -171,6 +171,11 @@ enum LocalFate {
         }
     }
 
+    static var tooManyForwards: DeliveryOutcome {
+        Self.outcome(
+            .deferred, EnhancedStatus(.transient, 3, 2), "it goes on to many addresses, and those of others come first")
+    }
+
     static var discarded: DeliveryOutcome {
         Self.outcome(.delivered, EnhancedStatus(.success, 0, 0), "discarded, as the settings say")
     }

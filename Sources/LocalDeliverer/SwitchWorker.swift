@@ -25,6 +25,9 @@ struct SwitchJob {
     var envelope: [UInt8] = []
     /// Numbers of the recipients who have no outcome.
     var recipients: Set<UInt32> = []
+    /// With which reverse-path the mail of recipients goes on, and to how many addresses in all.
+    var reversePaths: [UInt32: ReversePath] = [:]
+    var forwardCount = 0
     /// Octets that the worker wants and has not been sent.
     var wantedCount = 0
     var phase = Phase.envelope

@@ -136,7 +136,9 @@ package enum StatusRegister {
             "apus-local", .transient, 3, 0, 0,
             "another fault of the system; a program did not take the mail now; the user's processes hang"),
         RegisteredStatus("apus-local", .transient, 3, 1, 0, "no space on the disk"),
-        RegisteredStatus("apus-local", .transient, 3, 2, 0, "the system is short of memory or files"),
+        RegisteredStatus(
+            "apus-local", .transient, 3, 2, 0,
+            "the system is short of memory or files; mail goes on to more addresses than at once"),
         RegisteredStatus(
             "apus-local", .transient, 3, 5, 0,
             "nobody reads the postmaster's mail, the user's `.forward` or `.qmail` is not to be believed or understood, or "

@@ -248,6 +248,18 @@ class Forward(DotFiles):
         self.assertEqual([f for _, f in self.deliver(part, "+other")[2]], ["bob@b.example"])
         self.assertEqual([f for _, f in self.deliver(part)[2]], ["bob@b.example"])
 
+    def test_what_goes_on_to_more_addresses_than_one_delivery_may_have_goes_in_turn(self):
+        self.put(".forward", "".join(f"u{i}@b.example\n" for i in range(400)))
+        part = self.part()
+        deliveries = Deliveries(part)
+        deliveries.begin(message_id(1), f"local:{self.user}", CONTENT, [f"{self.user}+{i}@example.org" for i in range(3)])
+        job = deliveries.run()[1]
+        self.assertEqual({n: len(f) for n, f in job["forwards"].items()}, {0: 400, 1: 400})
+        self.assertEqual([job["outcomes"][n][0] for n in range(3)], ["delivered", "delivered", "deferred"])
+        deliveries.begin(message_id(1), f"local:{self.user}", CONTENT, [f"{self.user}+2@example.org"])
+        self.assertEqual(len(deliveries.run()[2]["forwards"][0]), 400)
+        self.assertNotIn("worker-dismissed", part.logged())
+
     def test_the_owner_of_virtual_users_says_nothing_about_their_mail(self):
         self.put(".forward", "bob@b.example\n")
         deliveries = Deliveries(self.part())
