@@ -412,6 +412,8 @@ class ForwardedMail(unittest.TestCase):
             time.sleep(0.15)
             apus.kill("apus-queue" if round % 2 else "apus-local")
             wait_for(lambda: apus.pids("apus-queue") and apus.pids("apus-local"), 20)
+        # A part that was killed several times is started again after some seconds.
+        self.assertTrue(wait_for(lambda: apus.tool("queue", "count", check=False)[0] == 0, 60))
         apus.wait_empty(90)
         subjects = sorted(int(m["Subject"]) for m in apus.messages(self.bob))
         self.assertEqual(sorted(set(subjects)), list(range(200)))
