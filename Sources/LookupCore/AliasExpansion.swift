@@ -34,7 +34,7 @@ extension RecipientResolver {
     /// The aliases of the file that only lead in a circle, for `apus check`; each with the line of its entry.
     ///
     /// An alias that leads to itself and to a user of the same name (`joe: joe, other`) is none of them.
-    package func circles() -> [AliasFile.Fault] {
+    package func circles() -> [LineFault] {
         var users = EveryUser()
         return self.aliases.entries
             .filter { name, entry in
@@ -47,7 +47,7 @@ extension RecipientResolver {
                 return expansion.targets.isEmpty
             }
             .map { name, entry in
-                AliasFile.Fault(line: entry.line, text: "\(name.printableText) only leads in a circle")
+                LineFault(line: entry.line, text: "\(name.printableText) only leads in a circle")
             }
             .sorted { $0.line < $1.line }
     }

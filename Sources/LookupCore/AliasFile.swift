@@ -13,14 +13,6 @@ package import MailTypes
 /// A mistake never makes mail bounce: an entry with a target that is not understood is kept as broken, and its mail
 /// waits; if the name of an entry cannot be read, any name that is not found might be that one (`hasUnreadableLine`).
 package struct AliasFile: Hashable, Sendable {
-    /// One thing that is wrong, for `apus check` and the log.
-    package struct Fault: Hashable, Sendable {
-        /// Counted from 1.
-        package let line: Int
-        /// One line of printable text.
-        package let text: String
-    }
-
     /// Where an alias leads.
     package enum Target: Hashable, Sendable {
         /// Another alias, or a system user; as written, without quotes.
@@ -43,8 +35,7 @@ package struct AliasFile: Hashable, Sendable {
 
     /// By name in lower case.
     package private(set) var entries: [[UInt8]: Entry] = [:]
-    /// In the order of their lines.
-    package private(set) var faults: [Fault] = []
+    private var noted = LineFaults()
     /// There is a line whose name is not known.
     package private(set) var hasUnreadableLine = false
 
@@ -55,7 +46,10 @@ package struct AliasFile: Hashable, Sendable {
     /// So many targets of one entry are taken; one more breaks it.
     package static let targetCountMax = 10_000
     /// So many faults are told one by one; the last of them says that there are more.
-    package static let faultCountMax = 100
+    package static let faultCountMax = LineFaults.countMax
+
+    /// In the order of their lines.
+    package var faults: [LineFault] { self.noted.list }
 
     /// No aliases at all.
     package init() { self.allowsIncludes = false }
@@ -76,69 +70,40 @@ package struct AliasFile: Hashable, Sendable {
         self.allowsIncludes = allowingIncludes
         guard octets.count <= Self.octetCountMax else {
             self.hasUnreadableLine = true
-            self.note(1, "the file is larger than \(Self.octetCountMax) octets; nothing of it was read")
+            self.noted.note(1, "the file is larger than \(Self.octetCountMax) octets; nothing of it was read")
             return
         }
-        /// The logical line that is being gathered, and where it began.
-        var gathered: [UInt8] = []
-        var gatheredLine = 0
-        var line = 0
-        var start = 0
-        while start < octets.count {
-            line += 1
-            let end = octets[start...].firstIndex(of: ASCII.lineFeed) ?? octets.count
-            var text = octets[start..<end]
-            start = end + 1
-            if text.last == ASCII.carriageReturn { text.removeLast() }
-            guard let first = text.first(where: { !$0.isBlank }), first != 0x23 else { continue }
-            if let leader = text.first, leader.isBlank {
-                if gatheredLine == 0 {
-                    self.hasUnreadableLine = true
-                    self.note(
-                        line, "this line begins with a blank, so it continues an entry, but there is none before it")
-                } else {
-                    gathered.append(ASCII.space)
-                    gathered += text
-                }
-                continue
+        LineFile.forEachItem(octets, isBlank: \.isBlank) { item in
+            switch item {
+            case .entry(let text, let line): self.take(text, line: line)
+            case .orphan(_, let line):
+                self.hasUnreadableLine = true
+                self.noted.note(line, LineFile.Item.orphanText)
             }
-            self.take(gathered, line: gatheredLine)
-            gathered = Array(text)
-            gatheredLine = line
         }
-        self.take(gathered, line: gatheredLine)
-        self.faults.sort { $0.line < $1.line }
-    }
-
-    private mutating func note(_ line: Int, _ text: String) {
-        if self.faults.count < Self.faultCountMax - 1 {
-            self.faults.append(Fault(line: line, text: text))
-        } else if self.faults.count < Self.faultCountMax {
-            self.faults.append(Fault(line: line, text: "and more mistakes from here on"))
-        }
+        self.noted.sortByLine()
     }
 
     // MARK: One entry
 
     private mutating func take(_ text: [UInt8], line: Int) {
-        guard line > 0 else { return }
-        guard let colon = Self.end(of: text[...], at: ASCII.colon) else {
+        guard let colon = LineFile.end(of: text[...], where: { $0 == ASCII.colon }) else {
             self.hasUnreadableLine = true
-            self.note(line, "no colon; an entry is written \"name: target, target\"")
+            self.noted.note(line, "no colon; an entry is written \"name: target, target\"")
             return
         }
         guard let name = Self.unquoted(Self.trimmed(text[..<colon])), Self.isName(name) else {
             self.hasUnreadableLine = true
             let shown = text[..<colon].prefix(60).printableText
-            self.note(line, "\"\(shown)\" is no name: it has no domain, and blanks only inside quotes")
+            self.noted.note(line, "\"\(shown)\" is no name: it has no domain, and blanks only inside quotes")
             return
         }
         let (targets, reasons) = Self.targets(text[(colon + 1)...], allowingIncludes: self.allowsIncludes)
-        for reason in reasons { self.note(line, "\(name.printableText): \(reason.text)") }
+        for reason in reasons { self.noted.note(line, "\(name.printableText): \(reason.text)") }
         let isBroken = !reasons.isEmpty
         let key = name.lowercasedOctets
         if let earlier = self.entries[key] {
-            self.note(line, "\(name.printableText) is there already in line \(earlier.line), which counts")
+            self.noted.note(line, "\(name.printableText) is there already in line \(earlier.line), which counts")
         } else {
             self.entries[key] = Entry(line: line, targets: targets, isBroken: isBroken)
         }
@@ -155,7 +120,7 @@ package struct AliasFile: Hashable, Sendable {
         var reasons: [Reason] = []
         var rest = list
         while true {
-            let end = Self.end(of: rest, at: 0x2C) ?? rest.endIndex
+            let end = LineFile.end(of: rest, where: { $0 == 0x2C }) ?? rest.endIndex
             let word = Self.trimmed(rest[..<end])
             if !word.isEmpty {
                 switch Self.target(word, allowingIncludes) {
@@ -238,30 +203,8 @@ package struct AliasFile: Hashable, Sendable {
 
     // MARK: Words
 
-    /// Where the first `octet` outside quotes is.
-    private static func end(of text: ArraySlice<UInt8>, at octet: UInt8) -> Int? {
-        var isQuoted = false
-        var isEscaped = false
-        for index in text.indices {
-            let next = text[index]
-            if isEscaped {
-                isEscaped = false
-            } else if next == ASCII.backslash {
-                isEscaped = isQuoted
-            } else if next == ASCII.quote {
-                isQuoted.toggle()
-            } else if next == octet, !isQuoted {
-                return index
-            }
-        }
-        return nil
-    }
-
     private static func trimmed(_ text: ArraySlice<UInt8>) -> ArraySlice<UInt8> {
-        var text = text
-        while let first = text.first, first.isBlank { text.removeFirst() }
-        while let last = text.last, last.isBlank { text.removeLast() }
-        return text
+        LineFile.trimmed(text, isBlank: \.isBlank)
     }
 
     /// What a word means: the inside of a quoted one, an unquoted one as it is; nil if its quotes are not one pair

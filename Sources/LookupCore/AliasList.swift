@@ -8,7 +8,7 @@ import MailTypes
 package struct AliasList: Hashable, Sendable {
     package private(set) var targets: [AliasFile.Target] = []
     /// In the order of their lines. With any, the list is not to be used.
-    package private(set) var faults: [AliasFile.Fault] = []
+    package private(set) var faults: [LineFault] = []
 
     /// A file larger than this is not read.
     package static let octetCountMax = 4_194_304
@@ -37,7 +37,7 @@ package struct AliasList: Hashable, Sendable {
 
     private mutating func note(_ line: Int, _ text: String) {
         guard self.faults.count < AliasFile.faultCountMax else { return }
-        self.faults.append(AliasFile.Fault(line: line, text: text))
+        self.faults.append(LineFault(line: line, text: text))
     }
 }
 

@@ -6,37 +6,34 @@ import MailTypes
 package protocol PatternTable: Sendable {
     init(octets: [UInt8])
     /// In the order of their lines.
-    var faults: [TextTable.Fault] { get }
+    var faults: [LineFault] { get }
     /// How many entries there are.
     var count: Int { get }
     /// - Parameter key: as `TableKey` writes it.
     func finding(of key: [UInt8]) -> (value: [UInt8], line: Int)?
 }
 
-/// The logical lines of a table: comments and empty lines left out, lines that begin with a blank put behind the one before.
+/// The entries of such a file as text without blanks at its ends, each with the line in which it begins.
 struct TableLines {
     private(set) var lines: [(text: [UInt8], number: Int)] = []
 
     init(_ octets: [UInt8]) {
-        for (index, line) in octets.split(separator: ASCII.lineFeed, omittingEmptySubsequences: false).enumerated() {
-            let text = Self.trimmed(line)
-            guard let first = text.first, first != 0x23 else { continue }
-            let isContinuation = line.first == ASCII.space || line.first == ASCII.tab
-            if isContinuation, let last = self.lines.popLast() {
-                self.lines.append((last.text + [ASCII.space] + text, last.number))
-            } else {
-                self.lines.append((Array(text), index + 1))
+        LineFile.forEachItem(octets, isBlank: \.isTableBlank) { item in
+            switch item {
+            case .entry(let text, let line): self.lines.append((Array(Self.trimmed(text[...])), line))
+            case .orphan(let text, let line):
+                // There is nothing that it could continue but others of its kind.
+                if let last = self.lines.popLast() {
+                    self.lines.append((last.text + [ASCII.space] + Self.trimmed(text), last.number))
+                } else {
+                    self.lines.append((Array(Self.trimmed(text)), line))
+                }
             }
         }
     }
 
     static func trimmed(_ text: ArraySlice<UInt8>) -> ArraySlice<UInt8> {
-        func isBlank(_ octet: UInt8) -> Bool {
-            octet == ASCII.space || octet == ASCII.tab || octet == ASCII.carriageReturn
-        }
-        var text = text.drop(while: isBlank)
-        while let last = text.last, isBlank(last) { text.removeLast() }
-        return text
+        LineFile.trimmed(text, isBlank: \.isTableBlank)
     }
 }
 
@@ -53,7 +50,7 @@ package struct RegexpTable: PatternTable {
     }
 
     private var entries: [Entry] = []
-    package private(set) var faults: [TextTable.Fault] = []
+    package private(set) var faults: [LineFault] = []
 
     /// A file with more entries is not used: each is tried.
     package static let entryCountMax = 1_000
@@ -66,7 +63,7 @@ package struct RegexpTable: PatternTable {
                     throw RegularExpression.Fault(text: "more than \(Self.entryCountMax) entries")
                 }
                 self.entries.append(try Self.entry(text, line))
-            } catch { self.faults.append(TextTable.Fault(line: line, text: error.text)) }
+            } catch { self.faults.append(LineFault(line: line, text: error.text)) }
         }
     }
 
@@ -147,7 +144,7 @@ package struct RegexpTable: PatternTable {
 package struct PrefixTable: PatternTable {
     private var entries: [[UInt8]: TextTable.Entry] = [:]
     private var octetCounts: [Int] = []
-    package private(set) var faults: [TextTable.Fault] = []
+    package private(set) var faults: [LineFault] = []
 
     package init(octets: [UInt8]) {
         for (text, line) in TableLines(octets).lines {
@@ -155,10 +152,10 @@ package struct PrefixTable: PatternTable {
             let end = text.firstIndex { $0 == ASCII.space || $0 == ASCII.tab } ?? text.count
             let key = text[..<end].lowercasedOctets
             if !key.allSatisfy(\.isPrintable) || key.count > TableKey.octetCountMax {
-                self.faults.append(TextTable.Fault(line: line, text: "is no beginning of an address"))
+                self.faults.append(LineFault(line: line, text: "is no beginning of an address"))
             } else if let earlier = self.entries[key] {
                 self.faults.append(
-                    TextTable.Fault(
+                    LineFault(
                         line: line, text: "\(key.printableText) is there already in line \(earlier.line)"))
             } else {
                 self.entries[key] = TextTable.Entry(line: line, value: Array(TableLines.trimmed(text[end...])))

@@ -11,13 +11,6 @@ package import MailTypes
 
 /// The table, read and checked.
 package struct SenderTable: Equatable, Sendable {
-    /// One thing that is wrong; the other lines are good.
-    package struct Fault: Equatable, Sendable {
-        /// Counted from 1.
-        package let line: Int
-        package let text: String
-    }
-
     private enum Pattern: Equatable, Sendable {
         case any
         /// In lower case.
@@ -27,7 +20,8 @@ package struct SenderTable: Equatable, Sendable {
     }
 
     private var patterns: [[UInt8]: [Pattern]] = [:]
-    package private(set) var faults: [Fault] = []
+    /// The other lines are good.
+    package private(set) var faults: [LineFault] = []
 
     package static let octetCountMax = 16 << 20
 
@@ -38,7 +32,7 @@ package struct SenderTable: Equatable, Sendable {
             let text = Self.trimmed(line)
             guard let first = text.first, first != 0x23 else { continue }
             guard let colon = text.firstIndex(of: ASCII.colon), colon > text.startIndex else {
-                self.faults.append(Fault(line: index + 1, text: "expected user: address, @domain"))
+                self.faults.append(LineFault(line: index + 1, text: "expected user: address, @domain"))
                 continue
             }
             let user = Self.trimmed(text[..<colon]).lowercasedOctets
@@ -48,7 +42,7 @@ package struct SenderTable: Equatable, Sendable {
                 if let pattern = Self.pattern(word) {
                     self.patterns[user]?.append(pattern)
                 } else {
-                    self.faults.append(Fault(line: index + 1, text: "\(word.printableText) is no address"))
+                    self.faults.append(LineFault(line: index + 1, text: "\(word.printableText) is no address"))
                 }
             }
         }
@@ -82,11 +76,6 @@ package struct SenderTable: Equatable, Sendable {
     }
 
     private static func trimmed(_ text: ArraySlice<UInt8>) -> ArraySlice<UInt8> {
-        var text = text
-        while let last = text.last, last == ASCII.space || last == ASCII.tab || last == ASCII.carriageReturn {
-            text.removeLast()
-        }
-        while let first = text.first, first == ASCII.space || first == ASCII.tab { text.removeFirst() }
-        return text
+        LineFile.trimmed(text, isBlank: \.isTableBlank)
     }
 }

@@ -11,14 +11,6 @@ import MailTypes
 /// A mistake never makes mail bounce: if a key cannot be read, any key that is not found might be that one
 /// (`hasUnreadableLine`).
 package struct TextTable: Hashable, Sendable {
-    /// One thing that is wrong, for `apus check` and the log.
-    package struct Fault: Hashable, Sendable {
-        /// Counted from 1.
-        package let line: Int
-        /// One line of printable text.
-        package let text: String
-    }
-
     /// What stands behind one key.
     package struct Entry: Hashable, Sendable {
         /// Where it begins, counted from 1.
@@ -29,8 +21,7 @@ package struct TextTable: Hashable, Sendable {
 
     /// By key, as `TableKey` writes it.
     package private(set) var entries: [[UInt8]: Entry] = [:]
-    /// In the order of their lines.
-    package private(set) var faults: [Fault] = []
+    private var noted = LineFaults()
     /// There is a line whose key is not known.
     package private(set) var hasUnreadableLine = false
 
@@ -39,7 +30,10 @@ package struct TextTable: Hashable, Sendable {
     /// A value longer than this is a fault.
     package static let valueOctetCountMax = 65_536
     /// So many faults are told one by one; the last of them says that there are more.
-    package static let faultCountMax = 100
+    package static let faultCountMax = LineFaults.countMax
+
+    /// In the order of their lines.
+    package var faults: [LineFault] { self.noted.list }
 
     /// No entries at all.
     package init() {}
@@ -55,91 +49,44 @@ package struct TextTable: Hashable, Sendable {
     package init(octets: [UInt8]) {
         guard octets.count <= Self.octetCountMax else {
             self.hasUnreadableLine = true
-            self.note(1, "the file is larger than \(Self.octetCountMax) octets; nothing of it was read")
+            self.noted.note(1, "the file is larger than \(Self.octetCountMax) octets; nothing of it was read")
             return
         }
-        var gathered: [UInt8] = []
-        var gatheredLine = 0
-        var line = 0
-        var start = 0
-        while start < octets.count {
-            line += 1
-            let end = octets[start...].firstIndex(of: ASCII.lineFeed) ?? octets.count
-            let text = octets[start..<end]
-            start = end + 1
-            guard let first = text.first(where: { !$0.isTableBlank }), first != 0x23 else { continue }
-            if text.first?.isTableBlank == true {
-                if gatheredLine == 0 {
-                    self.hasUnreadableLine = true
-                    self.note(
-                        line, "this line begins with a blank, so it continues an entry, but there is none before it")
-                } else {
-                    gathered.append(ASCII.space)
-                    gathered += text
-                }
-                continue
+        LineFile.forEachItem(octets, isBlank: \.isTableBlank) { item in
+            switch item {
+            case .entry(let text, let line): self.take(text, line: line)
+            case .orphan(_, let line):
+                self.hasUnreadableLine = true
+                self.noted.note(line, LineFile.Item.orphanText)
             }
-            self.take(gathered, line: gatheredLine)
-            gathered = Array(text)
-            gatheredLine = line
         }
-        self.take(gathered, line: gatheredLine)
-        self.faults.sort { $0.line < $1.line }
+        self.noted.sortByLine()
     }
 
     /// What stands behind a key, written as `TableKey` writes it.
     package func finding(of key: [UInt8]) -> Entry? { self.entries[key] }
 
-    private mutating func note(_ line: Int, _ text: String) {
-        if self.faults.count < Self.faultCountMax - 1 {
-            self.faults.append(Fault(line: line, text: text))
-        } else if self.faults.count < Self.faultCountMax {
-            self.faults.append(Fault(line: line, text: "and more mistakes from here on"))
-        }
-    }
-
     private mutating func take(_ text: [UInt8], line: Int) {
-        guard line > 0 else { return }
-        let end = Self.keyEnd(text)
+        let end = LineFile.end(of: text[...], where: \.isTableBlank) ?? text.count
         guard let key = TableKey.key(Array(text[..<end])) else {
             self.hasUnreadableLine = true
             let shown = text[..<end].prefix(60).printableText
-            self.note(line, "\"\(shown)\" is no address, no @domain and no domain with a dot in it")
+            self.noted.note(line, "\"\(shown)\" is no address, no @domain and no domain with a dot in it")
             return
         }
-        var value = text[end...]
-        while let first = value.first, first.isTableBlank { value.removeFirst() }
-        while let last = value.last, last.isTableBlank { value.removeLast() }
+        let value = LineFile.trimmed(text[end...], isBlank: \.isTableBlank)
         if let earlier = self.entries[key] {
-            self.note(line, "\(key.printableText) is there already in line \(earlier.line), which counts")
+            self.noted.note(line, "\(key.printableText) is there already in line \(earlier.line), which counts")
         } else if value.count > Self.valueOctetCountMax {
             self.hasUnreadableLine = true
-            self.note(line, "\(key.printableText): its value is longer than \(Self.valueOctetCountMax) octets")
+            self.noted.note(line, "\(key.printableText): its value is longer than \(Self.valueOctetCountMax) octets")
         } else {
             self.entries[key] = Entry(line: line, value: Array(value))
         }
-    }
-
-    /// Where the first blank outside quotes is, or the end.
-    private static func keyEnd(_ text: [UInt8]) -> Int {
-        var isQuoted = false
-        var isEscaped = false
-        for (index, octet) in text.enumerated() {
-            if isEscaped {
-                isEscaped = false
-            } else if octet == ASCII.backslash {
-                isEscaped = isQuoted
-            } else if octet == ASCII.quote {
-                isQuoted.toggle()
-            } else if octet.isTableBlank, !isQuoted {
-                return index
-            }
-        }
-        return text.count
     }
 }
 
 extension UInt8 {
     /// A space, a tab, or the CR of a line end.
-    fileprivate var isTableBlank: Bool { self == ASCII.space || self == ASCII.tab || self == ASCII.carriageReturn }
+    var isTableBlank: Bool { self == ASCII.space || self == ASCII.tab || self == ASCII.carriageReturn }
 }

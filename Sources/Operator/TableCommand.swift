@@ -37,7 +37,7 @@ struct TableCommand: ParsableCommand {
         } catch { throw Self.exit(error.text, .inputError) }
     }
 
-    private static func complain(_ path: String, _ faults: [LookupCore.TextTable.Fault]) throws {
+    private static func complain(_ path: String, _ faults: [LineFault]) throws {
         for fault in faults { Terminal.complain("\(path):\(fault.line): \(fault.text)") }
         guard faults.isEmpty else { throw Self.exit("\(path) is not in order", .badInput) }
     }

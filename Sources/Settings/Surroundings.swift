@@ -119,7 +119,7 @@ package struct Surroundings {
             }
         case .table(let place):
             let octets = try? Descriptor.readFile(file.path, octetCountMax: TextTable.octetCountMax)
-            let faults: [TextTable.Fault] =
+            let faults: [LineFault] =
                 switch place {
                 case .text: octets.map { TextTable(octets: $0).faults } ?? []
                 case .regexp: octets.map { RegexpTable(octets: $0).faults } ?? []
