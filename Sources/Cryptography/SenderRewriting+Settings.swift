@@ -4,9 +4,6 @@ package import MailTypes
 package import PipeCore
 
 extension SenderRewriting {
-    /// Shorter secrets could be guessed.
-    package static let secretOctetCountMin = 16
-
     /// As the settings `srs-domain` and `srs-secret` say; nil without the first.
     package init?(_ table: SettingsTable) throws(SettingsFault) {
         guard let domain = table.text("srs-domain") else { return nil }

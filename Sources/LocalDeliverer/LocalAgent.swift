@@ -35,8 +35,7 @@ package struct LocalAgent {
     private var runs: [UInt32: LocalRun] = [:]
     /// The mailboxes that were opened since the last `commit`.
     private var mailboxes: [MailboxPlace: OpenMaildir] = [:]
-    /// Mailboxes that were found in order once, at most 1,000 of them.
-    private var checked: Set<MailboxPlace> = []
+    private let shelf = MaildirShelf()
 
     package init(rules: Rules) { self.rules = rules }
 
@@ -195,23 +194,12 @@ package struct LocalAgent {
                 }
                 break
             }
-            guard let first = job.copies.first else {
-                job.phase = .complete
-                self.complete.append(channel)
-                return
-            }
-            guard
-                try mailbox.reserve(
-                    job.delivery.octetCount, job.copies.count, self.rules.quota, now: WallClock.now())
-            else {
-                job.file?.discard()
-                job.file?.close()
-                job.file = nil
-                for recipient in job.copies {
-                    self.answer(channel, recipient, .overQuota(isFailure: self.rules.isOverQuotaFailure))
-                }
+            if !job.copies.isEmpty, try !self.hasRoom(for: job, in: mailbox) {
+                for recipient in job.copies { self.answer(channel, recipient, self.rules.overQuota) }
+                job.dropFile()
                 job.copies = []
-                job.head = []
+            }
+            guard let first = job.copies.first else {
                 job.phase = .complete
                 self.complete.append(channel)
                 return
@@ -224,6 +212,10 @@ package struct LocalAgent {
         } catch {
             self.giveUp(&job, channel, error)
         }
+    }
+
+    private func hasRoom(for job: LocalJob, in mailbox: OpenMaildir) throws(SystemError) -> Bool {
+        try mailbox.reserve(job.delivery.octetCount, job.copies.count, self.rules.quota, now: WallClock.now())
     }
 
     private static let deliveredTo: [UInt8] = Array("Delivered-To".utf8)
@@ -240,13 +232,7 @@ package struct LocalAgent {
 
     private mutating func openMailbox(_ place: MailboxPlace) throws(SystemError) -> OpenMaildir {
         if let mailbox = self.mailboxes[place] { return mailbox }
-        let isChecked = self.checked.contains(place)
-        let mailbox = OpenMaildir(try Maildir.open(place, isChecked: isChecked))
-        if !isChecked {
-            mailbox.maildir.removeLeftovers(now: WallClock.now())
-            if self.checked.count >= 1_000 { self.checked = [] }
-            self.checked.insert(place)
-        }
+        let mailbox = try self.shelf.open(place)
         self.mailboxes[place] = mailbox
         return mailbox
     }
@@ -317,7 +303,7 @@ package struct LocalAgent {
             do throws(SystemError) {
                 var isEarlier = false
                 if place == 0 {
-                    try Self.publish(&first, job.syncFault, in: mailbox)
+                    try mailbox.publish(&first, job.syncFault)
                 } else {
                     isEarlier = try !self.publishCopy(of: first, job, recipient, in: mailbox)
                 }
@@ -330,29 +316,13 @@ package struct LocalAgent {
         job.file = nil
     }
 
-    /// - Parameter fault: of the file's sync.
-    private static func publish(
-        _ file: inout MaildirFile, _ fault: SystemError?, in mailbox: OpenMaildir
-    ) throws(SystemError) {
-        do throws(SystemError) {
-            if let fault { throw fault }
-            mailbox.prepare(&file)
-            try file.publish()
-            mailbox.note(file)
-        } catch {
-            file.discard()
-            throw error
-        }
-    }
-
     /// The same message for a further recipient of the same mailbox; false if he had it already.
     private func publishCopy(
         of first: MaildirFile, _ job: LocalJob, _ recipient: DeliveryRecipient, in mailbox: OpenMaildir
     ) throws(SystemError) -> Bool {
         guard case .file(var file) = try self.file(job, recipient, in: mailbox) else { return false }
         defer { file.close() }
-        do throws(SystemError) {
-            file.append(lines: job.delivery.lines(for: recipient))
+        try mailbox.put(&file, behind: job.delivery.lines(for: recipient)) { file throws(SystemError) in
             var offset = job.contentOffset
             while true {
                 let octets = try first.written(from: offset, upTo: 65_536)
@@ -360,13 +330,7 @@ package struct LocalAgent {
                 offset += UInt64(octets.count)
                 try file.append(converted: octets)
             }
-            try file.end()
-            try file.sync()
-        } catch {
-            file.discard()
-            throw error
         }
-        try Self.publish(&file, nil, in: mailbox)
         return true
     }
 
@@ -390,9 +354,7 @@ package struct LocalAgent {
 
     /// Nothing can be delivered of this message now.
     private mutating func giveUp(_ job: inout LocalJob, _ channel: UInt32, _ error: SystemError) {
-        job.file?.discard()
-        job.file?.close()
-        job.file = nil
+        job.dropFile()
         let rest = job.published.map(\.recipient) + job.copies
         for recipient in rest { self.answer(channel, recipient, .world(error, job)) }
         job.copies = []
@@ -402,9 +364,7 @@ package struct LocalAgent {
 
     private mutating func answer(_ channel: UInt32, _ recipient: DeliveryRecipient, _ fate: LocalFate) {
         var outcome = fate.outcome
-        if case .world(let error, _) = fate, error.code == Errno.overQuota, self.rules.isOverQuotaFailure {
-            outcome = LocalFate.overQuota(isFailure: true).outcome
-        }
+        if case .world(let error, _) = fate { outcome = self.rules.outcome(of: error) }
         self.answer(channel, recipient, outcome)
     }
 
@@ -419,7 +379,8 @@ package struct LocalAgent {
         guard !self.runs.isEmpty else { return }
         let runningCount = self.runs.values.count { $0.program != nil }
         var surroundings = LocalRun.Surroundings(
-            rules: self.rules, now: now, clock: clock, programRoom: self.rules.programs.countMax - runningCount)
+            rules: self.rules, shelf: self.shelf, now: now, clock: clock,
+            programRoom: self.rules.programs.countMax - runningCount)
         for channel in self.runs.keys.sorted() {
             guard var run = self.runs.removeValue(forKey: channel), var job = self.jobs[channel] else { continue }
             for settled in run.advance(&surroundings) {
@@ -462,10 +423,7 @@ package struct LocalAgent {
         self.commit()
         for channel in self.runs.keys { self.runs[channel]?.abandon() }
         self.runs = [:]
-        for job in self.jobs.values {
-            job.file?.discard()
-            job.file?.close()
-        }
+        for channel in self.jobs.keys { self.jobs[channel]?.dropFile() }
         self.jobs = [:]
         self.answers = []
     }

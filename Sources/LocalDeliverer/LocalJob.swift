@@ -4,53 +4,6 @@ import MailTypes
 import PipeCore
 import Unix
 
-/// A Maildir that closes itself when no delivery uses it any more.
-final class OpenMaildir {
-    let maildir: Maildir
-    /// What is on its way into it and is not in its `maildirsize` yet.
-    private var reserved: (octetCount: UInt64, messageCount: UInt64) = (0, 0)
-    /// Nil until it is known.
-    private var hasLimit: Bool?
-
-    init(_ maildir: Maildir) { self.maildir = maildir }
-
-    /// Takes room for so many messages of that size each; false if there is none.
-    ///
-    /// - Parameter limit: what the settings say.
-    func reserve(
-        _ octetCount: UInt64, _ messageCount: Int, _ limit: MailboxLimit?, now: Timestamp
-    ) throws(SystemError) -> Bool {
-        guard self.hasLimit != false else { return true }
-        let octets = self.reserved.octetCount + octetCount * UInt64(messageCount)
-        let messages = self.reserved.messageCount + UInt64(messageCount)
-        let size = try self.maildir.size(limit, for: octets, messages, now: now)
-        self.hasLimit = size != nil
-        guard size?.isExceeded(by: octets, messages) != true else { return false }
-        self.reserved = (octets, messages)
-        return true
-    }
-
-    /// Prepares a file for its publication.
-    func prepare(_ file: inout MaildirFile) { file.isSizeInName = self.hasLimit == true }
-
-    /// A file has been published.
-    func note(_ file: MaildirFile) {
-        if self.hasLimit == true { self.maildir.addToSize(file.octetCount) }
-    }
-
-    deinit { self.maildir.close() }
-
-    /// Makes its deliveries durable; what went wrong, or nil.
-    func syncFault() -> SystemError? {
-        do throws(SystemError) {
-            try self.maildir.syncNew()
-            return nil
-        } catch {
-            return error
-        }
-    }
-}
-
 /// One delivery: a message on its way into the mailbox of some recipients, who are one user.
 struct LocalJob {
     enum Phase: Equatable {
@@ -113,6 +66,13 @@ struct LocalJob {
         do throws(SystemError) { try self.file?.sync() } catch { self.syncFault = error }
     }
 
+    /// Takes back what was written of it.
+    mutating func dropFile() {
+        self.file?.discard()
+        self.file?.close()
+        self.file = nil
+    }
+
     func removeWitnesses() {
         for witness in self.planWitnesses { MaildirFile.removeWitness(witness.name, in: witness.mailbox.maildir) }
         guard let mailbox = self.mailbox else { return }
@@ -146,8 +106,6 @@ enum LocalFate {
     /// The message has been in this mailbox before.
     case loop
     case world(SystemError, LocalJob)
-    /// Of Maildir++ or of the file system; failed, if the settings say so.
-    case overQuota(isFailure: Bool)
 
     static let reporter = "apus-local"
 
@@ -161,10 +119,6 @@ enum LocalFate {
         case .loop:
             return Self.outcome(
                 .failed, EnhancedStatus(.permanent, 4, 6), "mail loop: it has been delivered to this address before")
-        case .overQuota(let isFailure):
-            return isFailure
-                ? Self.outcome(.failed, EnhancedStatus(.permanent, 2, 2), "the mailbox is full")
-                : Self.outcome(.deferred, EnhancedStatus(.transient, 2, 2), "the mailbox is full")
         case .world(let error, let job):
             Self.log(error, job)
             return Self.outcome(of: error)

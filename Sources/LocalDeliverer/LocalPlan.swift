@@ -91,9 +91,13 @@ private struct DotFileSearch {
         for name in names {
             guard let file = try self.open(name) else { continue }
             defer { file.close() }
-            if let outcome = try self.distrust(self.home, "the home directory") { return .outcome(outcome) }
-            if let outcome = try self.distrust(file, "~/\(name)") { return .outcome(outcome) }
             let facts = try file.facts()
+            if let reason = self.distrust(try self.home.facts(), isHome: true) {
+                return .outcome(Self.wait("the home directory \(reason)"))
+            }
+            if let reason = self.distrust(facts, isHome: false) {
+                return .outcome(Self.wait("~/\(name) \(reason)"))
+            }
             guard facts.size <= DotFile.octetCountMax else { return .outcome(Self.wait("~/\(name) is too large")) }
             let octets = try file.readAll(octetCountMax: 2 * DotFile.octetCountMax)
             do throws(DotFile.Fault) {
@@ -128,17 +132,12 @@ private struct DotFileSearch {
     }
 
     /// Why something is not to be believed: it is not the user's, or others can write it.
-    private func distrust(_ file: Descriptor, _ name: String) throws(SystemError) -> DeliveryOutcome? {
-        let facts = try file.facts()
-        guard facts.isRegular || facts.isDirectory && file == self.home else {
-            return Self.wait("\(name) is not a file")
-        }
-        guard facts.owner == geteuid() || facts.owner == 0 else { return Self.wait("\(name) is somebody else's") }
-        guard facts.mode & 0o002 == 0 else { return Self.wait("\(name) can be written by everybody") }
+    private func distrust(_ facts: FileFacts, isHome: Bool) -> String? {
+        guard isHome ? facts.isDirectory : facts.isRegular else { return "is not a file" }
+        guard facts.owner == geteuid() || facts.owner == 0 else { return "is somebody else's" }
+        guard facts.mode & 0o002 == 0 else { return "can be written by everybody" }
         // dot-qmail(5): the owner is just changing something.
-        guard !facts.isDirectory || self.rules.dotFiles != .qmail || facts.mode & 0o1000 == 0 else {
-            return Self.wait("\(name) is sticky")
-        }
+        guard !isHome || self.rules.dotFiles != .qmail || facts.mode & 0o1000 == 0 else { return "is sticky" }
         return nil
     }
 

@@ -2,6 +2,7 @@
 
 import MailTypes
 import PipeCore
+import Unix
 
 extension LocalAgent {
     /// What the settings say, and for whom the agent works.
@@ -54,6 +55,18 @@ extension LocalAgent {
                 return self.virtualMailbox.map { .maildir($0.place(of: name, home: self.home)) }
             case .remote, .bounce: return nil
             }
+        }
+
+        /// Of mail for a mailbox that is full, by its own quota or by that of the file system.
+        var overQuota: DeliveryOutcome {
+            self.isOverQuotaFailure
+                ? LocalFate.outcome(.failed, EnhancedStatus(.permanent, 2, 2), "the mailbox is full")
+                : LocalFate.outcome(.deferred, EnhancedStatus(.transient, 2, 2), "the mailbox is full")
+        }
+
+        /// What a fault of the system means for the mail.
+        func outcome(of error: SystemError) -> DeliveryOutcome {
+            self.isOverQuotaFailure && error.code == Errno.overQuota ? self.overQuota : LocalFate.outcome(of: error)
         }
 
         func userName(for delivery: Delivery) -> String {

@@ -18,6 +18,7 @@ struct LocalRun {
     /// What an instruction needs to know.
     struct Surroundings {
         let rules: LocalAgent.Rules
+        let shelf: MaildirShelf
         let now: Duration
         let clock: Timestamp
         /// How many programs may still be started.
@@ -130,9 +131,7 @@ struct LocalRun {
             line.add("id", self.delivery.id)
             line.add("reason", error.text)
             line.write()
-            let isFailure = surroundings.rules.isOverQuotaFailure && error.code == Errno.overQuota
-            return ProgramRun.Verdict(
-                outcome: isFailure ? LocalFate.overQuota(isFailure: true).outcome : LocalFate.outcome(of: error))
+            return ProgramRun.Verdict(outcome: surroundings.rules.outcome(of: error))
         }
     }
 
@@ -142,7 +141,7 @@ struct LocalRun {
     private mutating func put(
         _ recipient: DeliveryRecipient, into place: MailboxPlace, _ surroundings: Surroundings
     ) throws(SystemError) -> ProgramRun.Verdict {
-        let mailbox = OpenMaildir(try Maildir.open(place, isChecked: false))
+        let mailbox = try surroundings.shelf.open(place)
         let name = MaildirName.name(
             self.delivery.id, recipient: recipient.number, step: self.doneCount, hostname: surroundings.rules.hostname)
         var isEarlier = true
@@ -152,20 +151,10 @@ struct LocalRun {
             let rules = surroundings.rules
             guard try mailbox.reserve(self.content.octetCount, 1, rules.quota, now: surroundings.clock) else {
                 file.discard()
-                return ProgramRun.Verdict(
-                    outcome: LocalFate.overQuota(isFailure: rules.isOverQuotaFailure).outcome)
+                return ProgramRun.Verdict(outcome: rules.overQuota)
             }
-            do throws(SystemError) {
-                file.append(lines: self.delivery.lines(for: recipient))
+            try mailbox.put(&file, behind: self.delivery.lines(for: recipient)) { file throws(SystemError) in
                 try self.content.forEachPart { part throws(SystemError) in try file.append(converted: Array(part)) }
-                try file.end()
-                try file.sync()
-                mailbox.prepare(&file)
-                try file.publish()
-                mailbox.note(file)
-            } catch {
-                file.discard()
-                throw error
             }
         }
         if let fault = mailbox.syncFault() {

@@ -143,7 +143,8 @@ struct ProgramRun {
         }
     }
 
-    /// Exit statuses of sysexits.h that mean that it will never be taken. Every other one, a program that cannot be found included, is somebody's mistake: the mail waits.
+    /// Exit statuses of sysexits.h that mean that it will never be taken. Every other one, a program that cannot be found
+    /// included, is somebody's mistake: the mail waits.
     private static let failures: [CInt: EnhancedStatus] = [
         64: EnhancedStatus(.permanent, 3, 0), 65: EnhancedStatus(.permanent, 6, 0),
         66: EnhancedStatus(.permanent, 3, 0), 67: EnhancedStatus(.permanent, 1, 1),

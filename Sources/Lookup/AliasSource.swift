@@ -40,10 +40,7 @@ package struct AliasSource {
             return false
         }
         self.file = new
-        var line = LogLine("aliases-read")
-        line.add("file", watched.path)
-        line.add("count", new.entries.count)
-        line.write()
+        watched.log("aliases-read", count: new.entries.count)
         return true
     }
 }

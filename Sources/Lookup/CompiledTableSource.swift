@@ -22,10 +22,7 @@ package struct CompiledTableSource {
         switch news {
         case .changed(let table):
             self.table = table
-            var line = LogLine("table-read")
-            line.add("file", self.watched.path)
-            line.add("count", table.count)
-            line.write()
+            self.watched.log("table-read", count: table.count)
         case .unreadable(let reason): self.watched.log("table-unreadable", reason: reason)
         case .unchanged: break
         }

@@ -23,10 +23,7 @@ package struct PatternTableSource {
             for fault in table.faults { self.watched.log("table-fault", line: fault.line, reason: fault.text) }
             guard table.faults.isEmpty else { return }
             self.table = table
-            var line = LogLine("table-read")
-            line.add("file", self.watched.path)
-            line.add("count", table.count)
-            line.write()
+            self.watched.log("table-read", count: table.count)
         case .unreadable(let reason): self.watched.log("table-unreadable", reason: reason)
         case .unchanged: break
         }

@@ -28,10 +28,7 @@ package struct TextTableSource {
             return
         }
         self.table = new
-        var line = LogLine("table-read")
-        line.add("file", self.watched.path)
-        line.add("count", new.entries.count)
-        line.write()
+        self.watched.log("table-read", count: new.entries.count)
     }
 
     package func finding(of key: [UInt8]) -> TableFinding {

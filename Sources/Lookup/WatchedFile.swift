@@ -68,6 +68,14 @@ package struct WatchedFile {
         do throws(SystemError) { return try FileMark(path) } catch { throw Fault(text: error.text) }
     }
 
+    /// A line in the log that it was read, and how many entries it has.
+    package func log(_ event: StaticString, count: Int) {
+        var line = LogLine(event)
+        line.add("file", self.path)
+        line.add("count", count)
+        line.write()
+    }
+
     /// A line in the log about the file.
     package func log(_ event: StaticString, line number: Int? = nil, reason: String) {
         var line = LogLine(event)

@@ -17,6 +17,8 @@ package struct SenderRewriting: Equatable, Sendable {
     /// The authentication code of octets under our secret, at least five octets.
     private let code: @Sendable ([UInt8]) -> [UInt8]
 
+    /// Shorter secrets could be guessed.
+    package static let secretOctetCountMin = 16
     /// For so many days an address is taken.
     package static let dayCountMax = 21
     private static let dayCycle: UInt64 = 1_024

@@ -38,8 +38,7 @@ struct CommonOptions: ParsableArguments {
         do {
             return try ApusdConnection(stateDirectory: try Settings.stateDirectory(file: self.config))
         } catch let error as SystemError {
-            Terminal.complain(error.text)
-            throw ExitCode(ExitStatus.configuration.rawValue)
+            throw Terminal.exit(error.text, .configuration)
         } catch let fault as ApusdConnection.Fault {
             throw Self.exit(fault)
         }
@@ -53,8 +52,7 @@ struct CommonOptions: ParsableArguments {
             try connection.enterQueue()
             return connection
         } catch let error as SystemError {
-            Terminal.complain(error.text)
-            throw ExitCode(ExitStatus.configuration.rawValue)
+            throw Terminal.exit(error.text, .configuration)
         } catch let fault as ApusdConnection.Fault {
             guard fault.isAbsence, !needsApusd else { throw Self.exit(fault) }
         }
@@ -67,8 +65,7 @@ struct CommonOptions: ParsableArguments {
 
     /// Says a fault; what is returned is to be thrown.
     static func exit(_ fault: ApusdConnection.Fault) -> ExitCode {
-        Terminal.complain(fault.text)
-        return ExitCode(fault.status.rawValue)
+        Terminal.exit(fault.text, fault.status)
     }
 }
 

@@ -29,28 +29,23 @@ struct PasswordCommand: ParsableCommand {
 
     func run() throws {
         guard let user = CredentialText.user(Array(self.user.utf8)) else {
-            throw Self.exit("\"\(self.user)\" cannot be the name of a user", .usage)
+            throw Terminal.exit("\"\(self.user)\" cannot be the name of a user", .usage)
         }
         let path = try self.path()
         do throws(SystemError) {
             try self.change(user, path)
         } catch {
-            throw Self.exit(error.text, error.code == EACCES ? .noPermission : .system)
+            throw Terminal.exit(error.text, error.code == EACCES ? .noPermission : .system)
         }
-    }
-
-    private static func exit(_ text: String, _ status: ExitStatus) -> ExitCode {
-        Terminal.complain(text)
-        return ExitCode(status.rawValue)
     }
 
     private func path() throws -> String {
         if let file = self.file { return file }
         guard let settings = Settings.readAnyway(file: self.common.config) else {
-            throw Self.exit("\(self.common.config) cannot be read; name the file with --file", .configuration)
+            throw Terminal.exit("\(self.common.config) cannot be read; name the file with --file", .configuration)
         }
         guard let path = settings.table(for: .vault).text("passwords") else {
-            throw Self.exit("auth.passwords is not set in \(self.common.config)", .configuration)
+            throw Terminal.exit("auth.passwords is not set in \(self.common.config)", .configuration)
         }
         return path
     }

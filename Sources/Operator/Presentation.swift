@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import ArgumentParser
 import MailTypes
 import Unix
 
@@ -11,6 +12,12 @@ enum Terminal {
     }
 
     static func complain(_ text: String) { try? Descriptor.error.write(Array("apus: \(text)\n".utf8)) }
+
+    /// Says why a command ends; what is returned is to be thrown.
+    static func exit(_ text: String, _ status: ExitStatus) -> ExitCode {
+        Self.complain(text)
+        return ExitCode(status.rawValue)
+    }
 }
 
 /// A table of columns as wide as they must be.

@@ -13,11 +13,6 @@ struct TableCommand: ParsableCommand {
         commandName: "table", abstract: "Makes and asks tables of virtual domains.",
         subcommands: [Build.self, Query.self])
 
-    private static func exit(_ text: String, _ status: ExitStatus) -> ExitCode {
-        Terminal.complain(text)
-        return ExitCode(status.rawValue)
-    }
-
     /// The entries of a text file; its mistakes are told, and end the command if there are any.
     private static func read(_ path: String) throws -> LookupCore.TextTable {
         let table = LookupCore.TextTable(octets: try Self.octets(path))
@@ -34,12 +29,12 @@ struct TableCommand: ParsableCommand {
     private static func octets(_ path: String) throws -> [UInt8] {
         do throws(SystemError) {
             return try Descriptor.readFile(path, octetCountMax: LookupCore.TextTable.octetCountMax)
-        } catch { throw Self.exit(error.text, .inputError) }
+        } catch { throw Terminal.exit(error.text, .inputError) }
     }
 
     private static func complain(_ path: String, _ faults: [LineFault]) throws {
         for fault in faults { Terminal.complain("\(path):\(fault.line): \(fault.text)") }
-        guard faults.isEmpty else { throw Self.exit("\(path) is not in order", .badInput) }
+        guard faults.isEmpty else { throw Terminal.exit("\(path) is not in order", .badInput) }
     }
 
     // MARK: build
@@ -56,12 +51,12 @@ struct TableCommand: ParsableCommand {
         func run() throws {
             let table = try TableCommand.read(self.file)
             let long = table.entries.keys.first { $0.count > TableFileWriter.keyOctetCountMax }
-            if let long { throw TableCommand.exit("\(long.printableText) is too long for a key", .badInput) }
+            if let long { throw Terminal.exit("\(long.printableText) is too long for a key", .badInput) }
             let entries = table.entries.mapValues(\.value)
             do throws(SystemError) {
                 try Self.replace(self.file, entries)
             } catch {
-                throw TableCommand.exit(error.text, error.code == EACCES ? .noPermission : .system)
+                throw Terminal.exit(error.text, error.code == EACCES ? .noPermission : .system)
             }
             Terminal.write("\(self.file).lmdb: \(entries.count) \(entries.count == 1 ? "entry" : "entries")\n")
         }
@@ -112,10 +107,10 @@ struct TableCommand: ParsableCommand {
 
         func run() throws {
             guard let place = TablePlace(self.table), let path = place.path else {
-                throw TableCommand.exit("\"\(self.table)\" is no file: write text:/PATH, for instance", .usage)
+                throw Terminal.exit("\"\(self.table)\" is no file: write text:/PATH, for instance", .usage)
             }
             guard let key = TableKey.key(Array(self.key.utf8)) else {
-                throw TableCommand.exit("\"\(self.key)\" is no address, no @domain and no domain", .usage)
+                throw Terminal.exit("\"\(self.key)\" is no address, no @domain and no domain", .usage)
             }
             guard let value = try Self.value(of: key, place, path) else { throw ExitCode.failure }
             Terminal.write(value.printableText + "\n")
@@ -127,7 +122,7 @@ struct TableCommand: ParsableCommand {
                 do throws(TableFile.Fault) {
                     let file = try TableFile(path: path)
                     do throws(LMDBError) { return try file.value(of: key) } catch { throw .failed(error) }
-                } catch { throw TableCommand.exit("\(path): \(error.text)", .inputError) }
+                } catch { throw Terminal.exit("\(path): \(error.text)", .inputError) }
             case .regexp: return try TableCommand.readPatterns(path, RegexpTable.self).finding(of: key)?.value
             case .prefix: return try TableCommand.readPatterns(path, PrefixTable.self).finding(of: key)?.value
             case .text, .socketmap: return try TableCommand.read(path).finding(of: key)?.value
