@@ -33,7 +33,7 @@ package final class QueueManager {
     private var operators: [ObjectIdentifier: OperatorConnection] = [:]
     private var lastAgentLink: UInt64 = 0
     /// Reports that are complete, until the scheduler says with what they are committed.
-    private var reports: [DeliveryID: (Submission, NewMessage)] = [:]
+    var reports: [DeliveryID: (Submission, NewMessage)] = [:]
     /// Forwards that are complete, likewise.
     var forwardings: [DeliveryID: Forwarding] = [:]
     /// Ids that were given out and whose messages are not in the queue yet.
@@ -47,7 +47,7 @@ package final class QueueManager {
     var actions: [Scheduler.Action] = []
     var isPerforming = false
     private var wakeTask: Scheduled<Void>?
-    private var isStopping = false
+    var isStopping = false
     /// Whether the disk or the environment has failed: nothing is accepted any more, and the program is about to end.
     var isBroken = false
     /// Whether the disk had more than the reserve, as of `roomDeadline` less a second.
@@ -59,7 +59,7 @@ package final class QueueManager {
     /// The disk is looked at again after so many octets, however soon: a reserve must not be gone within the second.
     private static let unseenOctetCountMax = 524_288
     /// What a small message takes at least: its content, its records and their places in the trees.
-    private static let messageOctetCountMin = 16_384
+    static let messageOctetCountMin = 16_384
 
     /// A message is handed to the store in parts above this many octets.
     static let spillOctetCount = 131_072
@@ -267,20 +267,7 @@ package final class QueueManager {
         ) { self.tell(.timePassed) }
     }
 
-    // MARK: - Acceptance
-
-    /// A message begins to arrive.
-    func begin(_ submission: Submission) {
-        if self.isStopping {
-            self.refuse(submission, Refusals.stopping)
-        } else if submission.reported == nil {
-            if !self.checkRoom(for: Self.messageOctetCountMin) {
-                self.refuse(submission, self.isBroken ? Refusals.broken : Refusals.full)
-            } else if submission.mail.declaredSize > self.settings.messageOctetCountMax {
-                self.refuse(submission, Refusals.tooLarge)
-            }
-        }
-    }
+    // MARK: - Room
 
     /// Whether the reserve is untouched; looked at once a second, and whenever much has come.
     func checkRoom(for octetCount: Int) -> Bool {
@@ -301,120 +288,6 @@ package final class QueueManager {
         }
         if hadRoom != self.hasRoom { QueueLog.note(self.hasRoom ? "room-again" : "no-room", self.settings.directory) }
         return self.hasRoom
-    }
-
-    func add(_ path: ForwardPath, _ dsn: RecipientDSN, to submission: Submission) {
-        guard !submission.isEnded else { return }
-        guard submission.recipients.count < self.settings.recipientCountMax else {
-            return self.refuse(submission, Refusals.tooManyRecipients)
-        }
-        let place = submission.add(path, dsn)
-        self.lookup.resolve(path) { resolution in
-            guard !submission.isEnded else { return }
-            submission.resolved(place, resolution)
-            if submission.commit != nil { self.commitAsked(submission) }
-        }
-    }
-
-    /// Content has come, so many octets; a large message goes on to the store.
-    func contentArrived(_ submission: Submission, _ octetCount: Int) {
-        guard !submission.isEnded else { return }
-        guard self.checkRoom(for: octetCount) else {
-            return self.refuse(submission, self.isBroken ? Refusals.broken : Refusals.full)
-        }
-        guard submission.octetCount <= self.settings.messageOctetCountMax else {
-            return self.refuse(submission, Refusals.tooLarge)
-        }
-        guard submission.content.count >= Self.spillOctetCount else { return }
-        let id = submission.id ?? self.numbering.next(now: WallClock.now())
-        submission.id = id
-        self.arriving.insert(id)
-        let (offset, octets) = submission.takeChunks(of: self.store.contentChunkOctetCount)
-        self.committer.add(
-            .spill(id, offset: offset, octets: octets), .spilled(submission, octetCount: octets.count))
-    }
-
-    /// The submitter wants the message accepted; begins once all routes are known.
-    func commitAsked(_ submission: Submission) {
-        guard !submission.isEnded, let commit = submission.commit, submission.pendingCount == 0 else { return }
-        guard commit.octetCount == submission.octetCount else {
-            return self.refuse(submission, Refusals.miscounted)
-        }
-        let now = WallClock.now()
-        let records: [RecipientRecord]
-        let priority = self.settings.priority(of: submission.mail)
-        switch submission.verdict(
-            recipientCountMax: self.settings.recipientCountMax, priority: priority, now: now)
-        {
-        case .refused(let refusal): return self.refuse(submission, refusal)
-        case .accepted(let accepted): records = accepted
-        }
-        let id = submission.id ?? self.numbering.next(now: now)
-        submission.id = id
-        self.arriving.insert(id)
-        var prefix: [UInt8] = []
-        if !commit.prefix.isEmpty || !commit.suffix.isEmpty {
-            prefix.reserveCapacity(commit.prefix.count + 13 + commit.suffix.count)
-            prefix += commit.prefix
-            prefix += id.octets
-            prefix += commit.suffix
-        }
-        let offset = submission.spilledCount
-        let message = NewMessage(
-            record: MessageRecord(
-                id: id, reversePath: submission.mail.reversePath, bodyType: submission.mail.bodyType, arrival: now,
-                expiry: now.advanced(by: self.settings.lifetime), prefix: prefix,
-                contentOctetCount: submission.octetCount, trace: submission.mail.trace, dsn: submission.mail.dsn,
-                isVERP: self.settings.isVERP(submission.mail)),
-            recipients: records, content: submission.takeRest(), contentOffset: offset)
-        if submission.isForward {
-            // It is committed with the delivery that it stands for, when all of its copies are there.
-            submission.home?.submission(submission, ready: message)
-            return
-        }
-        submission.isCommitting = true
-        if let delivery = submission.reported {
-            self.reports[delivery] = (submission, message)
-            self.tell(.reportReceived(delivery))
-        } else {
-            self.committer.add(.accept(message), .accepted(submission, message))
-        }
-    }
-
-    private func exchange(_ settlement: Settlement) {
-        guard let (submission, message) = self.reports.removeValue(forKey: settlement.delivery) else {
-            // The scheduler only asks for what was reported; without the report nothing may be settled.
-            return self.broke("an exchange without a report")
-        }
-        self.committer.add(
-            .exchange([message], for: settlement.message, settlement.changes),
-            .exchanged(submission, message, settlement))
-    }
-
-    /// Refuses a message, and removes what has been written of it.
-    func refuse(_ submission: Submission, _ refusal: Refusal) {
-        guard !submission.isEnded else { return }
-        QueueLog.refused(submission, refusal)
-        self.counters.refused += 1
-        self.discard(submission)
-        submission.home?.submission(submission, refused: refusal)
-    }
-
-    /// The submitter has gone or thought better of it.
-    func abandon(_ submission: Submission) {
-        guard !submission.isEnded else { return }
-        self.discard(submission)
-    }
-
-    private func discard(_ submission: Submission) {
-        submission.end()
-        // Why: its operations that wait must not follow the one that is given up; one that is being written is accepted,
-        // whoever has gone meanwhile; and a report that is complete is exchanged, because the scheduler counts on it.
-        if submission.isCommitting, submission.reported != nil { return }
-        guard self.committer.withdraw(submission), let id = submission.id else { return }
-        self.arriving.remove(id)
-        guard submission.spilledCount > 0 else { return }
-        self.committer.add(.discard(id), .nothing)
     }
 
     // MARK: - Content

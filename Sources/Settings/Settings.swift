@@ -70,7 +70,9 @@ package struct Settings: Equatable, Sendable {
     /// - Returns: nil if there is none, or one that is too short.
     package static func secret(_ octets: [UInt8]) -> String? {
         let line = octets.prefix { $0 != ASCII.lineFeed && $0 != ASCII.carriageReturn }
-        guard line.count >= SenderRewriting.secretOctetCountMin, line.allSatisfy({ $0.isPrintable && $0 != ASCII.space }) else {
+        guard line.count >= SenderRewriting.secretOctetCountMin,
+            line.allSatisfy({ $0.isPrintable && $0 != ASCII.space })
+        else {
             return nil
         }
         return String(decoding: line, as: UTF8.self)
