@@ -11,8 +11,7 @@ import Unix
 
 /// All deliveries of one link into mailboxes of one owner.
 ///
-/// Messages that have come whole wait for `commit`, which the caller calls when nothing more is there to be read:
-/// so several deliveries share what it costs to make them durable.
+/// Messages that have come whole wait for `commit`: so several deliveries share what it costs to make them durable.
 package struct LocalAgent {
     /// How many deliveries an agent bears at once.
     package static let capacity = 64
@@ -24,6 +23,8 @@ package struct LocalAgent {
     package static let headOctetCountMax = 65_536
     /// So much is asked for at once after that.
     package static let wantOctetCountMax = 262_144
+    /// So long messages wait for others whose content is on its way. One that comes alone does not wait.
+    package static let patience = Duration.milliseconds(2)
 
     package var rules: Rules
     /// What is to be sent to the other side; the caller takes it.
@@ -31,6 +32,8 @@ package struct LocalAgent {
     private var jobs: [UInt32: LocalJob] = [:]
     /// Channels whose message has come whole, in order.
     private var complete: [UInt32] = []
+    /// When they are made durable at the latest, if they wait for others.
+    private var commitDeadline: Duration?
     /// What is done with messages that have come whole, apart from Maildirs.
     private var runs: [UInt32: LocalRun] = [:]
     /// The mailboxes that were opened since the last `commit`.
@@ -268,6 +271,17 @@ package struct LocalAgent {
 
     // MARK: The end of deliveries
 
+    /// `commit`, unless it is worth while to wait a moment. To be called when nothing more is there to be read.
+    package mutating func commitIfDue(_ now: Duration) {
+        guard !self.complete.isEmpty else { return }
+        if self.jobs.values.contains(where: \.phase.isReceiving) {
+            let deadline = self.commitDeadline ?? now + Self.patience
+            self.commitDeadline = deadline
+            guard now >= deadline else { return }
+        }
+        self.commit()
+    }
+
     /// Makes every message durable that has come whole, and says so.
     ///
     /// One step for all of them, then the next: a sync that follows changes of names has these to write as well, on a
@@ -275,6 +289,7 @@ package struct LocalAgent {
     package mutating func commit() {
         let channels = self.complete
         self.complete = []
+        self.commitDeadline = nil
         for channel in channels { self.jobs[channel]?.syncFile() }
         for channel in channels {
             guard var job = self.jobs.removeValue(forKey: channel) else { continue }
@@ -409,7 +424,7 @@ package struct LocalAgent {
             _ = poll.add(program.watch, reading: true)
             if program.hasOutput { _ = poll.add(program.output, reading: true) }
         }
-        return self.runs.values.compactMap(\.deadline).min()
+        return (self.runs.values.compactMap(\.deadline) + [self.commitDeadline].compactMap(\.self)).min()
     }
 
     private mutating func finish(_ job: inout LocalJob, _ channel: UInt32) {

@@ -19,6 +19,9 @@ struct LocalJob {
         case running
         /// `done` was sent.
         case ended
+
+        /// Whether more of the message is to come.
+        var isReceiving: Bool { self == .envelope || self == .head || self == .body }
     }
 
     struct Published {

@@ -41,11 +41,13 @@ extension LocalPlan {
     static func find(_ delivery: Delivery, _ recipient: DeliveryRecipient, _ rules: LocalAgent.Rules) -> Finding {
         // The owner of virtual users' mailboxes has no say about their mail.
         guard rules.dotFiles != .none, let user = rules.user, case .local = delivery.route else { return .mailbox }
+        let search = DotFileSearch(delivery, recipient, user, rules)
+        // Most users have no file: that is one call for each message, instead of three.
+        if let name = search.onlyName, Descriptor.isAbsent("\(rules.home)/\(name)") { return .mailbox }
         do throws(SystemError) {
             let home = try Descriptor.openDirectory(rules.home)
             defer { home.close() }
-            var search = DotFileSearch(delivery, recipient, user, home, rules)
-            return try search.find()
+            return try search.find(in: home)
         } catch {
             // Without a home the mailbox may still be somewhere else.
             if error.code == ENOENT { return .mailbox }
@@ -59,20 +61,17 @@ private struct DotFileSearch {
     private let delivery: Delivery
     private let recipient: DeliveryRecipient
     private let user: [UInt8]
-    private let home: Descriptor
     private let rules: LocalAgent.Rules
     private let localPart: [UInt8]
     private let domain: [UInt8]
     private let tag: [UInt8]
 
     init(
-        _ delivery: Delivery, _ recipient: DeliveryRecipient, _ user: [UInt8], _ home: Descriptor,
-        _ rules: LocalAgent.Rules
+        _ delivery: Delivery, _ recipient: DeliveryRecipient, _ user: [UInt8], _ rules: LocalAgent.Rules
     ) {
         self.delivery = delivery
         self.recipient = recipient
         self.user = user
-        self.home = home
         self.rules = rules
         switch recipient.forwardPath {
         case .address(let address):
@@ -85,14 +84,21 @@ private struct DotFileSearch {
         self.tag = DeliveryWords.tag(of: self.localPart, user: user.printableText)
     }
 
-    mutating func find() throws(SystemError) -> LocalPlan.Finding {
+    /// What may be there, the first before the others.
+    private var names: [String] {
+        self.rules.dotFiles == .qmail ? DotFile.qmailNames(extension: self.tag) : self.forwardNames
+    }
+
+    /// The one name without which the mail goes into the mailbox; nil if there are several, or none does.
+    var onlyName: String? { self.tag.isEmpty ? self.names.first : nil }
+
+    func find(in home: Descriptor) throws(SystemError) -> LocalPlan.Finding {
         let isQmail = self.rules.dotFiles == .qmail
-        let names = isQmail ? DotFile.qmailNames(extension: self.tag) : self.forwardNames
-        for name in names {
-            guard let file = try self.open(name) else { continue }
+        for name in self.names {
+            guard let file = try self.open(name, in: home) else { continue }
             defer { file.close() }
             let facts = try file.facts()
-            if let reason = self.distrust(try self.home.facts(), isHome: true) {
+            if let reason = self.distrust(try home.facts(), isHome: true) {
                 return .outcome(Self.wait("the home directory \(reason)"))
             }
             if let reason = self.distrust(facts, isHome: false) {
@@ -105,7 +111,7 @@ private struct DotFileSearch {
                     isQmail
                     ? try DotFile.qmail(octets, domain: self.domain, isForwardOnly: facts.mode & 0o100 != 0)
                     : try DotFile.forward(octets, user: self.user, domain: self.domain)
-                return dotFile.isEmpty ? .mailbox : try self.plan(dotFile, name)
+                return dotFile.isEmpty ? .mailbox : try self.plan(dotFile, name, in: home)
             } catch {
                 return .outcome(Self.wait("~/\(name):\(error.line): \(error.text)"))
             }
@@ -115,8 +121,8 @@ private struct DotFileSearch {
             LocalFate.outcome(.failed, EnhancedStatus(.permanent, 1, 1), "no mailbox here by that name"))
     }
 
-    private func open(_ name: String) throws(SystemError) -> Descriptor? {
-        do throws(SystemError) { return try self.home.openBeneath(name) } catch {
+    private func open(_ name: String, in home: Descriptor) throws(SystemError) -> Descriptor? {
+        do throws(SystemError) { return try home.openBeneath(name) } catch {
             throw SystemError("open", "~/\(name)", code: error.code)
         }
     }
@@ -147,9 +153,11 @@ private struct DotFileSearch {
 
     // MARK: Plans
 
-    private func plan(_ file: DotFile, _ name: String) throws(DotFile.Fault) -> LocalPlan.Finding {
+    private func plan(
+        _ file: DotFile, _ name: String, in home: Descriptor
+    ) throws(DotFile.Fault) -> LocalPlan.Finding {
         let isQmail = self.rules.dotFiles == .qmail
-        let reversePath = isQmail ? self.newSender : self.delivery.reversePath
+        let reversePath = isQmail ? self.newSender(home) : self.delivery.reversePath
         var instructions: [LocalInstruction] = []
         for instruction in file.instructions {
             switch instruction {
@@ -182,9 +190,9 @@ private struct DotFileSearch {
     }
 
     /// The list's owner, if the file of that name says that there is one; a report's sender stays null.
-    private var newSender: ReversePath {
+    private func newSender(_ home: Descriptor) -> ReversePath {
         let safe = DotFile.qmailNames(extension: self.tag).first ?? ".qmail"
-        guard self.delivery.reversePath != .null, (try? self.home.hasEntry(safe + "-owner")) == true,
+        guard self.delivery.reversePath != .null, (try? home.hasEntry(safe + "-owner")) == true,
             let owner = ReversePath(octets: self.localPart + Array("-owner@".utf8) + self.domain)
         else { return self.delivery.reversePath }
         return owner

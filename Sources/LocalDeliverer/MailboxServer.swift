@@ -28,8 +28,9 @@ struct MailboxServer {
             let isEnded = isReadable ? try self.read() : false
             // What we want is asked for before the long work.
             try self.answer()
-            self.agent.commit()
-            self.agent.advance(ThisProcess.uptime, clock: WallClock.now())
+            let now = ThisProcess.uptime
+            self.agent.commitIfDue(now)
+            self.agent.advance(now, clock: WallClock.now())
             try self.answer()
             guard isEnded else { return true }
         } catch {

@@ -220,6 +220,11 @@ extension Descriptor {
         return false
     }
 
+    /// Whether there is surely nothing by that path. False if it could not be looked at.
+    package static func isAbsent(_ path: String) -> Bool {
+        faccessat(AT_FDCWD, path, F_OK, AT_SYMLINK_NOFOLLOW) != 0 && errno == ENOENT
+    }
+
     /// The names in this directory, without `.` and `..`, handed out one by one.
     package func forEachName(_ body: (String) -> Void) throws(SystemError) {
         let copy = try self.open(".", O_RDONLY | O_DIRECTORY)

@@ -455,6 +455,35 @@ class Syncs(unittest.TestCase):
                 self.assertLess(written[-1].ended, file[-1].begun, "written after the sync")
                 self.assertTrue(folder and folder[0].ended < done.begun, f"{rename} {folder[:1]} {done}")
 
+    def test_files_that_come_together_are_all_synced_before_the_first_gets_its_name_and_share_the_sync_of_the_folder(self):
+        with Apus() as apus:
+            pid, = apus.pids("apus-local")
+            barrier = threading.Barrier(20)
+
+            def client(number):
+                with opened(apus.port) as session:
+                    for i in range(5):
+                        barrier.wait(60)
+                        if not submit(session, b"Subject: m\r\n\r\nx\r\n").startswith("250"):
+                            raise AssertionError("not taken")
+            with Trace(pid) as trace:
+                in_parallel(20, client)
+                apus.wait_delivered(100)
+                apus.wait_empty()
+            folders = trace.named(self.SYNCS, "/alice/new>")
+            files = [s for s in trace.named(self.SYNCS, "/alice/tmp/") if s.result == "0"]
+            renames = trace.named(("renameat",), "new/")
+            self.assertEqual((len(files), len(renames)), (100, 100))
+            figure("100 mails", f"{len(folders)} syncs of the folder")
+            self.assertLess(len(folders), 60)
+            begin = -1
+            for folder in folders:
+                names = [r for r in renames if begin < r.begun < folder.begun]
+                synced = [f for f in files if begin < f.begun < folder.begun]
+                self.assertEqual(len(names), len(synced))
+                self.assertLess(max(f.ended for f in synced), min(r.begun for r in names))
+                begin = folder.ended
+
 
 @unittest.skipUnless(os.geteuid() == 0, "needs root, for a small file system")
 class FullDisk(unittest.TestCase):

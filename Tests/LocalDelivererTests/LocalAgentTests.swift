@@ -114,7 +114,7 @@ private struct Queue {
                 case .exchange, .forward: Issue.record("an exchange")
                 }
             }
-            if answers.isEmpty { self.agent.commit() }
+            if answers.isEmpty { self.agent.commitIfDue(.zero) }
         }
     }
 }
@@ -238,6 +238,33 @@ struct MaildirDeliveryTests {
         #expect(home.names("tmp").count == 20)
         for channel in 1...20 as ClosedRange<UInt32> { try queue.send([.noted], channel: channel) }
         #expect(home.names("tmp") == [])
+    }
+
+    @Test("has a message wait a moment for one whose content is on its way, and no message that comes alone")
+    func patience() throws {
+        let home = try Home()
+        var queue = try Queue(home)
+        let isDone = { (queue: inout Queue) in try queue.answers().contains { $0.answer == .done } }
+        for channel in 1...3 as ClosedRange<UInt32> {
+            try queue.send(
+                try envelope(content, to: [("joe@example.org", nil)], id: 1_700_000_000_000_000 + UInt64(channel)),
+                channel: channel)
+        }
+        // The last octet of the second brings both; that of the third is late.
+        try queue.send([.data(content[...])], channel: 1)
+        queue.agent.commitIfDue(.seconds(9))
+        #expect(try !isDone(&queue))
+        try queue.send([.data(content[...])], channel: 2)
+        queue.agent.commitIfDue(.seconds(9) + LocalAgent.patience - .microseconds(1))
+        #expect(try !isDone(&queue))
+        #expect(home.names("new") == [])
+        queue.agent.commitIfDue(.seconds(9) + LocalAgent.patience)
+        #expect(try queue.answers().filter { $0.answer == .done }.map(\.channel) == [1, 2])
+        #expect(home.names("new").count == 2)
+        // Nothing is on its way behind the third.
+        try queue.send([.data(content[...])], channel: 3)
+        queue.agent.commitIfDue(.seconds(9))
+        #expect(try isDone(&queue))
     }
 
     @Test("puts each user's mail where the template says")
