@@ -41,6 +41,36 @@ package struct AccountLogin: Equatable, Sendable {
     }
 }
 
+/// What a user has sent through one of several processes, for the others to count as well.
+package struct UserExpense: Equatable, Sendable {
+    package var user: [UInt8]
+    package var messageCount: Int
+    package var recipientCount: Int
+
+    /// More is told in several frames.
+    package static let countMax = 1_000_000
+
+    package init(user: [UInt8], messageCount: Int = 0, recipientCount: Int = 0) {
+        self.user = user
+        self.messageCount = messageCount
+        self.recipientCount = recipientCount
+    }
+
+    fileprivate init(_ frame: Frame) throws(FrameFault) {
+        guard frame.channel == 0 else { throw FrameFault(.badChannel, frame.verb) }
+        try frame.expectFields(3)
+        guard (1...SASLLimits.userOctetCountMax).contains(frame[0].count) else { throw FrameFault(.badField, .spent) }
+        self.init(
+            user: Array(frame[0]), messageCount: Int(try frame.value(frame[1].decimal(limit: UInt64(Self.countMax)))),
+            recipientCount: Int(try frame.value(frame[2].decimal(limit: UInt64(Self.countMax)))))
+    }
+
+    fileprivate func append(to octets: inout [UInt8]) {
+        octets.appendFrame(
+            .spent, 0, [self.user, Array("\(self.messageCount)".utf8), Array("\(self.recipientCount)".utf8)])
+    }
+}
+
 /// From the one who speaks with the client, or with the server. A channel is one exchange.
 package enum VaultRequest: Equatable, Sendable {
     case begin(ExchangeBeginning)
@@ -49,6 +79,8 @@ package enum VaultRequest: Equatable, Sendable {
     case answer([UInt8])
     /// The exchange is given up; there is no answer.
     case cancel
+    /// On channel 0, without an answer: passed on to all others who ask.
+    case spent(UserExpense)
 
     package init(_ frame: Frame) throws(FrameFault) {
         switch frame.verb {
@@ -80,6 +112,7 @@ package enum VaultRequest: Equatable, Sendable {
         case .cancel:
             try frame.expectFields(0)
             self = .cancel
+        case .spent: self = .spent(try UserExpense(frame))
         default: throw FrameFault(.outOfPlace, frame.verb)
         }
     }
@@ -99,6 +132,7 @@ package enum VaultRequest: Equatable, Sendable {
             octets.appendFrame(.login, channel, [login.host, login.user, Array(mechanisms.utf8)])
         case .answer(let response): octets.appendFrame(.answer, channel, [response])
         case .cancel: octets.appendFrame(.cancel, channel)
+        case .spent(let expense): expense.append(to: &octets)
         }
     }
 }
@@ -107,6 +141,8 @@ package enum VaultRequest: Equatable, Sendable {
 package enum VaultAnswer: Equatable, Sendable {
     /// On channel 0, whenever it changes: what can be offered to clients, as far as their connections allow.
     case mechanisms([SASLMechanism])
+    /// On channel 0: another process of the asker's kind has told it.
+    case spent(UserExpense)
     /// For the client.
     case challenge([UInt8])
     /// For the server: the mechanism, and a response if it is our turn to speak. Only after the last one the server's
@@ -133,6 +169,7 @@ package enum VaultAnswer: Equatable, Sendable {
             }
             self = .mechanisms(mechanisms)
             return
+        case .spent: self = .spent(try UserExpense(frame))
         case .challenge:
             try frame.expectFields(1)
             self = .challenge(Array(frame[0]))
@@ -166,6 +203,7 @@ package enum VaultAnswer: Equatable, Sendable {
         switch self {
         case .mechanisms(let mechanisms):
             octets.appendFrame(.mechanisms, channel, mechanisms.map { Array($0.rawValue.utf8) })
+        case .spent(let expense): expense.append(to: &octets)
         case .challenge(let challenge): octets.appendFrame(.challenge, channel, [challenge])
         case .proof(let mechanism, let response, let isLast):
             var fields = [Array(mechanism.rawValue.utf8), Array((isLast ? "last" : "more").utf8)]

@@ -12,7 +12,7 @@ package enum Verb: String, Sendable, CaseIterable {
     // ask
     case check, resolve, owner, sender, local, remote, unknown, later, target, resolved
     // vault
-    case mechanisms, begin, login, answer, cancel, challenge, proof, denied
+    case mechanisms, begin, login, answer, cancel, challenge, proof, denied, spent
     // operate
     case count, list, show, flush, hold, release, remove, bounce, row, end, failed
     case filter, reroute, export, `import`, message, recipient, whole, gone, explain, step

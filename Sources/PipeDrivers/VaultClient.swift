@@ -29,6 +29,8 @@ package final class VaultClient: LinkReceiver {
     private var nextChannel: UInt32 = 1
     /// What can be offered, as the vault said last; while it is away, what it will be able to do again in a moment.
     package private(set) var mechanisms: [SASLMechanism] = []
+    /// Told of what users have sent through other processes.
+    package var othersSpent: ((UserExpense) -> Void)?
 
     /// - Parameter program: who asks.
     package init(program: String, eventLoop: any EventLoop) {
@@ -78,6 +80,12 @@ package final class VaultClient: LinkReceiver {
         entry.link.send { VaultRequest.cancel.append(to: &$0, channel: channel) }
     }
 
+    /// Tells the other processes what a user has sent through this one. While the vault is away nobody is told.
+    package func tell(_ expense: UserExpense) {
+        guard let link = self.link, link.isWritable else { return }
+        link.send { VaultRequest.spent(expense).append(to: &$0, channel: 0) }
+    }
+
     // MARK: LinkReceiver
 
     package func linkOpened(_ link: Link, hello: Hello) {}
@@ -96,6 +104,10 @@ package final class VaultClient: LinkReceiver {
             if link === self.link { self.mechanisms = mechanisms }
             return
         }
+        if case .spent(let expense) = answer {
+            if link === self.link { self.othersSpent?(expense) }
+            return
+        }
         guard let entry = self.entries[frame.channel] else {
             // An answer to what was given up meanwhile.
             guard frame.channel < self.nextChannel else { throw FrameFault(.badChannel, frame.verb) }
@@ -104,7 +116,7 @@ package final class VaultClient: LinkReceiver {
         guard entry.link === link, !entry.isClientsTurn else { throw FrameFault(.outOfPlace, frame.verb) }
         switch answer {
         case .challenge, .proof: self.entries[frame.channel]?.isClientsTurn = true
-        case .mechanisms, .granted, .denied, .later: self.entries[frame.channel] = nil
+        case .mechanisms, .spent, .granted, .denied, .later: self.entries[frame.channel] = nil
         }
         entry.carrier.vaultAnswered(answer)
     }

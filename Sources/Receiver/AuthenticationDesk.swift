@@ -2,6 +2,7 @@
 
 import MailTypes
 import NIOCore
+import PipeCore
 import PipeDrivers
 import SASLCore
 import SMTPCore
@@ -39,6 +40,7 @@ final class AuthenticationDesk {
         self.failures = AuthenticationFailures(
             clientCountMax: terms.failureCountPerClientMax, userCountMax: terms.failureCountPerUserMax,
             span: terms.failureSpan)
+        vault.othersSpent = { [weak self] expense in self?.count(expense) }
     }
 
     /// What was counted under other settings counts on.
@@ -65,7 +67,22 @@ final class AuthenticationDesk {
         return .tooManyHourlyRecipients(limit: limit)
     }
 
-    func noteMessage(of user: [UInt8]) { self.messages.add(to: user, now: ThisProcess.uptime) }
+    func noteMessage(of user: [UInt8], _ terms: Terms) {
+        if terms.messageCountPerHourMax != nil { self.spend(UserExpense(user: user, messageCount: 1)) }
+    }
 
-    func noteRecipient(of user: [UInt8]) { self.recipients.add(to: user, now: ThisProcess.uptime) }
+    func noteRecipient(of user: [UInt8], _ terms: Terms) {
+        if terms.recipientCountPerHourMax != nil { self.spend(UserExpense(user: user, recipientCount: 1)) }
+    }
+
+    private func spend(_ expense: UserExpense) {
+        self.count(expense)
+        self.vault.tell(expense)
+    }
+
+    private func count(_ expense: UserExpense) {
+        let now = ThisProcess.uptime
+        if expense.messageCount > 0 { self.messages.add(expense.messageCount, to: expense.user, now: now) }
+        if expense.recipientCount > 0 { self.recipients.add(expense.recipientCount, to: expense.user, now: now) }
+    }
 }

@@ -146,7 +146,7 @@ extension Reception: CredentialCarrier {
             self.question = nil
             self.logAuthentication(failure: text.printableText, user: [], mechanism)
             self.connection?.conclude(.refused(.authenticationUnavailable))
-        case .mechanisms, .proof, nil:
+        case .mechanisms, .spent, .proof, nil:
             self.question = nil
             self.vaultLost()
         }

@@ -275,7 +275,7 @@ final class Reception: ServerIntake, ServerConnectionHolder {
             if let refusal = self.desk.authentication.recipientRefusal(user, self.authenticationTerms) {
                 return self.refuse(path, refusal)
             }
-            self.desk.authentication.noteRecipient(of: user)
+            self.desk.authentication.noteRecipient(of: user, self.authenticationTerms)
         }
         if mail.submission == nil {
             mail.submission = self.desk.queue.begin(
@@ -459,7 +459,7 @@ extension Reception: Submitter {
         case .answered(.queued(let id)):
             if let mail = self.mail { self.logQueued(id, mail, octetCount) }
             self.messageCount += 1
-            if let user = self.user { self.desk.authentication.noteMessage(of: user) }
+            if let user = self.user { self.desk.authentication.noteMessage(of: user, self.authenticationTerms) }
             self.desk.totals.messageCount += 1
             self.mail = nil
             verdict = .accepted(.queued(id))

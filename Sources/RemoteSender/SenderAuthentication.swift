@@ -28,7 +28,7 @@ final class SenderAuthentication {
                 self.connection.prove(.response(mechanism, response, isLast: isLast))
             case .denied(let reason, _): self.refuse(reason.printableText)
             case .later(let text): self.refuse(text.printableText)
-            case .mechanisms, .challenge, .granted: self.refuse("apus-vault does not keep to the dialect")
+            case .mechanisms, .spent, .challenge, .granted: self.refuse("apus-vault does not keep to the dialect")
             case nil: self.refuse("apus-vault is away")
             }
         }

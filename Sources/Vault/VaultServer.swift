@@ -156,9 +156,17 @@ final class VaultServer: LoopProgram, LinkReceiver {
                 exchange.respond(response)
             case .cancel:
                 self.exchanges.removeValue(forKey: key)?.exchange.cancel()
+            case .spent(let expense): self.passOn(expense, from: link)
             }
         } catch {
             link.close(because: error)
+        }
+    }
+
+    /// Tells all others. Who does not read misses it: that costs a limit some sharpness, and this process no memory.
+    private func passOn(_ expense: UserExpense, from link: Link) {
+        for other in self.links.values where other !== link && other.hello != nil && other.isWritable {
+            other.send { VaultAnswer.spent(expense).append(to: &$0, channel: 0) }
         }
     }
 
@@ -210,7 +218,7 @@ final class VaultServer: LoopProgram, LinkReceiver {
             let isBlocked = !user.isEmpty && self.failures.isBlocked(client, user: user, now: now)
             self.failures.noteFailure(client, user: user.isEmpty ? nil : user, now: now)
             return isBlocked ? .denied(reason: VaultAnswer.blocked, user: user) : answer
-        case .challenge, .proof, .mechanisms, .later: return answer
+        case .challenge, .proof, .mechanisms, .spent, .later: return answer
         }
     }
 
@@ -221,7 +229,7 @@ final class VaultServer: LoopProgram, LinkReceiver {
 
     private func answer(_ answer: VaultAnswer, _ key: Key, _ link: Link) {
         switch answer {
-        case .challenge, .proof, .mechanisms: break
+        case .challenge, .proof, .mechanisms, .spent: break
         case .granted: self.grantedCount += 1
         case .denied: self.deniedCount += 1
         case .later(let text):
@@ -230,7 +238,7 @@ final class VaultServer: LoopProgram, LinkReceiver {
             line.write()
         }
         switch answer {
-        case .challenge, .proof: break
+        case .challenge, .proof, .spent: break
         case .mechanisms, .granted, .denied, .later: self.exchanges[key] = nil
         }
         link.send { answer.append(to: &$0, channel: key.channel) }

@@ -305,7 +305,7 @@ class Limits(Users):
 
 class SeveralProcesses(Users):
     auth = "failures-per-session-max = 10\nfailures-per-client-max = 6\nfailures-per-user-max = 4\nfailure-time = 6"
-    submission = "[smtp]\nworkers = 3\n"
+    submission = "messages-per-hour-max = 4\nrecipients-per-hour-max = 7\n[smtp]\nworkers = 3\n"
 
     def session(self, pid):
         """A session with that process of apus-smtpd: the others sleep until it has begun."""
@@ -326,10 +326,36 @@ class SeveralProcesses(Users):
             self.assertTrue(wait_for(lambda: b"AUTH" in smtp.ehlo()[1], 10))
             return smtp.docmd("AUTH", "PLAIN " + plain(user, password))[0]
 
-    def test_failures_with_one_process_count_with_all(self):
+    def all_processes(self):
         self.assertTrue(wait_for(lambda: len(self.apus.logged("apus-smtpd listen", f":{self.smtps}")) == 3, 20), self.apus.log())
         pids = self.apus.pids("apus-smtpd")
         self.assertEqual(len(pids), 3)
+        return pids
+
+    def logged_in(self, pid, user, password):
+        smtp = self.session(pid)
+        self.assertTrue(wait_for(lambda: b"AUTH" in smtp.ehlo()[1], 10))
+        smtp.login(user, password)
+        return smtp
+
+    def test_what_a_user_has_sent_through_one_process_counts_with_all(self):
+        pids = self.all_processes()
+        self.assertTrue(wait_for(lambda: self.attempt(pids[0], "bob", "hunter2") == 235, 20, 0.5))
+        for pid in pids[:2]:
+            with self.logged_in(pid, "bob", "hunter2") as smtp:
+                for _ in range(2):
+                    smtp.sendmail("bob@apus.test", ["a@elsewhere.test"], MESSAGE)
+        with self.logged_in(pids[2], "bob", "hunter2") as smtp:
+            self.assertTrue(wait_for(lambda: (smtp.rset(), smtp.mail("bob@apus.test"))[1][0] == 450, 10))
+        with self.logged_in(pids[0], "alice", "secret") as smtp:
+            smtp.mail("alice@apus.test")
+            self.assertEqual([smtp.rcpt(f"r{n}@elsewhere.test")[0] for n in range(4)], [250] * 4)
+        with self.logged_in(pids[1], "alice", "secret") as smtp:
+            smtp.mail("alice@apus.test")
+            self.assertEqual([smtp.rcpt(f"r{n}@elsewhere.test")[0] for n in range(4)], [250] * 3 + [450])
+
+    def test_failures_with_one_process_count_with_all(self):
+        pids = self.all_processes()
         # Two of each: none of them has seen as many as are too many.
         for number, pid in enumerate(pids):
             self.assertEqual([self.attempt(pid, f"ghost-{number}-{n}", "x") for n in range(2)], [535, 535])
