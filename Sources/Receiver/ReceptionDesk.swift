@@ -48,18 +48,15 @@ final class ReceptionDesk {
         let mayRelay = uid != nil || settings.mayRelay(client)
         let rules = settings.terms.rules
         if self.register.count >= settings.sessionCountMax {
-            self.logTurnedAway(client, "sessions-max")
-            return .turnedAway(rules.tooManySessions)
+            return self.turnAway(client, "sessions-max", rules.tooManySessions, tls)
         }
         // Our own machines may come as often as they like.
         if !mayRelay, self.register.count(of: client) >= settings.sessionCountPerClientMax {
-            self.logTurnedAway(client, "sessions-per-client-max")
-            return .turnedAway(rules.tooManySessionsOfClient)
+            return self.turnAway(client, "sessions-per-client-max", rules.tooManySessionsOfClient, tls)
         }
         guard let encryption = self.certificates.encryption(tls, listener) else {
             // It would be plain text where clients expect TLS.
-            self.logTurnedAway(client, "no certificate")
-            return .turnedAway(rules.shuttingDown)
+            return self.turnAway(client, "no certificate", rules.shuttingDown, tls)
         }
         let reception = Reception(
             desk: self, settings: settings, client: client, uid: uid, mayRelay: mayRelay,
@@ -68,11 +65,16 @@ final class ReceptionDesk {
         return .session(settings.terms(role: uid == nil ? role : "local"), encryption, reception)
     }
 
-    private func logTurnedAway(_ client: IPAddress, _ limit: String) {
+    private func turnAway(
+        _ client: IPAddress, _ limit: String, _ reply: Reply, _ tls: ListenerTLS
+    ) -> ServerListener.Welcome {
         var line = LogLine("turned-away")
         line.add("client", client.octets)
         line.add("limit", limit)
         line.write()
+        // Where TLS comes first, plain text is a broken handshake to the client; a handshake would cost us more than
+        // we want to spend on it.
+        return .turnedAway(tls == .implicit ? nil : reply)
     }
 
     /// A word for the log that two sessions share neither within a process nor among several: the time in

@@ -23,10 +23,10 @@ package final class ServerListener {
     }
 
     /// What a new connection gets: the terms of its session and what stands behind it, or a reply that turns
-    /// it away.
+    /// it away; nil: it is closed without a word, as the client would take one for a broken handshake.
     package enum Welcome {
         case session(ServerTerms, ServerEncryption, any ServerIntake & ServerConnectionHolder)
-        case turnedAway(Reply)
+        case turnedAway(Reply?)
     }
 
     /// Where it listens, for the log.
@@ -120,6 +120,7 @@ private struct Door {
             try channel.pipeline.syncOperations.addHandler(connection)
         case .turnedAway(let reply):
             self.register.noteTurnedAway()
+            guard let reply else { throw ChannelError.eof }
             try channel.pipeline.syncOperations.addHandler(TurnAway(reply))
         }
     }

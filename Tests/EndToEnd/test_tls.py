@@ -585,7 +585,7 @@ class AsRoot(unittest.TestCase):
 
 
 class ByHand(unittest.TestCase):
-    def test_a_server_that_is_run_by_hand_reads_its_certificate_itself(self):
+    def test_a_server_that_is_run_by_hand_reads_its_certificate_itself_and_turns_nobody_away_in_plain_text(self):
         made = authority(type(self))
         certificate, key = made.issue("mx", "mx.apus.test")
         both = made.path("both.pem")
@@ -594,7 +594,7 @@ class ByHand(unittest.TestCase):
         os.chmod(both, 0o644)
         port = free_port()
         words = [os.path.join(binaries(), "apus-smtpd"), "--setting", "hostname=mx.apus.test", "--setting",
-                 f"listen=127.0.0.1:{port} mx implicit", "--setting", f"certificate={both}"]
+                 f"listen=127.0.0.1:{port} mx implicit", "--setting", f"certificate={both}", "--setting", "sessions-max=1"]
         if os.geteuid() == 0:
             words += ["--user", "nobody"]
         process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -609,6 +609,14 @@ class ByHand(unittest.TestCase):
                 except ConnectionRefusedError:
                     return b""
             self.assertTrue(wait_for(greeting, 10).startswith(b"220 mx.apus.test"))
+            with socket.create_connection(("127.0.0.1", port), 5) as first:
+                with context.wrap_socket(first, server_hostname="mx.apus.test") as tls:
+                    self.assertTrue(tls.recv(100).startswith(b"220 "))
+                    with socket.create_connection(("127.0.0.1", port), 5) as second:
+                        try:
+                            self.assertEqual(second.recv(100), b"")
+                        except ConnectionResetError:
+                            pass
         finally:
             process.kill()
             process.communicate()
