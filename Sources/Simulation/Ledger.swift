@@ -11,6 +11,8 @@ package struct Ledger: Sendable {
     package var acknowledged: Set<RecipientKey> = []
     /// How often a recipient's mail reached the mailbox.
     package var deliveryCounts: [RecipientKey: Int] = [:]
+    /// How often a recipient's mail went on to others. It counts when its transaction is whole.
+    package var forwardCounts: [RecipientKey: Int] = [:]
     /// How often a report about a recipient came into the queue. A report counts when its transaction is whole.
     package var reportCounts: [RecipientKey: Int] = [:]
     /// Recipients that a peer or the queue's patience has failed.
@@ -58,6 +60,9 @@ package struct Ledger: Sendable {
     }
 
     package init() {}
+
+    /// Whether a recipient's mail has reached the mailbox, or gone on.
+    func hasArrived(_ key: RecipientKey) -> Bool { self.deliveryCounts[key] != nil || self.forwardCounts[key] != nil }
 
     /// A report about a recipient has come into the queue.
     mutating func noteReport(_ action: ReportAction?, of key: RecipientKey) {

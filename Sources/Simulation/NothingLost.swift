@@ -3,7 +3,7 @@
 import MailTypes
 package import QueueCore
 
-/// Every acknowledged recipient is queued, delivered, reported to its sender, not reported as he wished, dropped for want
+/// Every acknowledged recipient is queued, delivered, sent on, reported to its sender, not reported as he wished, dropped for want
 /// of a sender, or removed by the operator; and at rest nothing is queued that is not held.
 package struct NothingLost: Checker {
     package init() {}
@@ -14,7 +14,8 @@ package struct NothingLost: Checker {
         var faults: [String] = []
         for key in ledger.acknowledged.sorted() {
             let isEnded =
-                ledger.deliveryCounts[key] != nil || ledger.reportCounts[key] != nil || ledger.dropped.contains(key)
+                ledger.hasArrived(key) || ledger.reportCounts[key] != nil
+                || ledger.dropped.contains(key)
                 || ledger.removed.contains(key) || ledger.unreported.contains(key)
             let record = try store.message(key.message)?.recipients.first { $0.number == key.number }
             if record == nil, !isEnded { faults.append("\(key.message.text)/\(key.number) is lost") }

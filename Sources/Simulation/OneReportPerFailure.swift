@@ -18,7 +18,7 @@ package struct OneReportPerFailure: Checker {
         guard isAtRest else { return faults }
         for key in ledger.failed.sorted() where ledger.reportCounts[key] == nil {
             let isEnded =
-                ledger.deliveryCounts[key] != nil || ledger.removed.contains(key) || ledger.dropped.contains(key)
+                ledger.hasArrived(key) || ledger.removed.contains(key) || ledger.dropped.contains(key)
             let isQueued = try store.message(key.message)?.recipients.contains { $0.number == key.number } ?? false
             if !isEnded, !isQueued { faults.append("\(key.message.text)/\(key.number) failed and was not reported") }
         }

@@ -374,6 +374,9 @@ package enum Samples {
     package static let failure = DeliveryOutcome(
         .failed, code: 550, status: EnhancedStatus(.permanent, 1, 1), reporter: "mx.example", text: "no such user")
 
+    package static let delivery = DeliveryOutcome(
+        .delivered, code: 250, status: EnhancedStatus(.success, 0, 0), reporter: "mx", text: "ok")
+
     package static func route(_ domain: String) -> Route {
         .remote(NextHop(target: .domain(Array(domain.utf8)), port: nil))
     }

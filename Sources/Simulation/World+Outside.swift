@@ -89,6 +89,7 @@ extension World {
         let order = self.open.remove(at: index)
         if !self.isHealed, self.chance(self.rules.frameFaultWeight) { return try self.finishWrongly(order) }
         if order.route == .bounce { return try self.finishReport(order) }
+        if try self.finishForward(order) { return }
         let isHostDown = self.isHostDown(order)
         for recipient in order.recipients {
             guard !self.hasCrashed else { return }
@@ -180,8 +181,7 @@ extension World {
         let number = Int.random(in: 0..<100, using: &self.random)
         if number < self.rules.failedWeight { return Samples.failure }
         if !self.isHealed, number < self.rules.failedWeight + self.rules.deferredWeight { return Samples.deferral }
-        return DeliveryOutcome(
-            .delivered, code: 250, status: EnhancedStatus(.success, 0, 0), reporter: "mx", text: "ok")
+        return Samples.delivery
     }
 
     mutating func finishReport(_ order: DeliveryOrder) throws(StoreFault) {

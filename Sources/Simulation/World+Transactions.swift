@@ -84,6 +84,10 @@ extension World {
             for recipient in report.recipients {
                 self.ledger.acknowledged.insert(RecipientKey(message: report.record.id, number: recipient.number))
             }
+        case .forwarded(let forwards, let settlement):
+            self.record(.settled(settlement))
+            for forward in forwards { self.record(forward) }
+        case .halfForwarded(let forward): self.record(forward)
         case .operated(_, let verb, let keys):
             if verb == .remove { self.ledger.removed.formUnion(keys) }
             if verb == .bounce { self.noteReturned(keys) }
@@ -111,7 +115,8 @@ extension World {
             case .unreported: self.ledger.unreported.insert(key)
             case .delivered:
                 let isPassedOn = ending.outcome?.hasPassedOnDSN == true && ending.recipient.route.agentKind == .remote
-                if !isPassedOn { self.ledger.succeeded.insert(key) }
+                // With one address the wish has gone on as well.
+                if !isPassedOn, ending.outcome?.isForwarded != true { self.ledger.succeeded.insert(key) }
             case .deferred, .reported, .warned: break
             }
         }
@@ -130,6 +135,13 @@ extension World {
         case .exchanged(let report, let settlement):
             try self.tell(.settled(settlement.delivery))
             if !self.hasCrashed { try self.tell(.accepted(report.record, report.recipients)) }
+        case .forwarded(let forwards, let settlement):
+            try self.tell(.settled(settlement.delivery))
+            for forward in forwards where !self.hasCrashed {
+                try self.tell(.accepted(forward.message.record, forward.message.recipients))
+            }
+        case .halfForwarded(let forward):
+            try self.tell(.accepted(forward.message.record, forward.message.recipients))
         case .moved(let moves): try self.tell(.moved(moves))
         case .operated(let id, _, _): try self.tell(.orderCommitted(id))
         }

@@ -18,7 +18,7 @@ package struct World {
     package internal(set) var faults: [String] = []
     let checkers: [any Checker] = [
         NothingLost(), NothingInvented(), OneReportPerFailure(), NoReportForReport(), ReportsAsWished(),
-        DuplicateOnlyAfterCrash(),
+        DuplicateOnlyAfterCrash(), ForwardedOnce(),
         WindowRespected(), PaceRespected(), BoundedMemory(), StatesLegal(),
     ]
 
@@ -35,6 +35,8 @@ package struct World {
     var agents: [(id: AgentLinkID, kind: AgentKind)] = []
     /// Deliveries that agents have in hand.
     var open: [DeliveryOrder] = []
+    /// What is to go on when these deliveries are settled.
+    var forwards: [DeliveryID: [Forward]] = [:]
     /// Recipients whose delivery was begun and is not settled on the disk.
     var unsettled: Set<RecipientKey> = []
     var hasCrashed = false
@@ -58,6 +60,9 @@ package struct World {
         case exchanged(NewMessage, Settlement)
         /// Of a canary.
         case halfExchanged(NewMessage, Settlement)
+        case forwarded([Forward], Settlement)
+        /// Of a canary.
+        case halfForwarded(Forward)
         case moved([DueMove])
         case operated(MessageID, OperatorVerb, [RecipientKey])
     }
@@ -137,6 +142,7 @@ package struct World {
         self.pending = []
         self.agents = []
         self.open = []
+        self.forwards = [:]
         self.actions = []
         self.wakeTime = nil
         self.hasCrashed = false
@@ -199,6 +205,9 @@ package struct World {
         case .settle(let settlement):
             self.note(
                 "settle \(settlement.message.text) \(settlement.endings.map { ($0.recipient.number, $0.status) })")
+            if let forwards = self.forwards.removeValue(forKey: settlement.delivery) {
+                return self.write(forwards, settlement)
+            }
             self.pending.append((.settle(settlement.message, settlement.changes), .settled(settlement)))
         case .exchange(let settlement):
             let report = self.makeMessage(

@@ -22,6 +22,8 @@ package struct WorldRules: Sendable {
     /// Of a hundred answers of peers, so many are temporary and so many permanent failures.
     package var deferredWeight: Int
     package var failedWeight: Int
+    /// Of a hundred deliveries of local mail, so many go on to others.
+    package var forwardWeight: Int
     /// A crash exactly before this point; for the exhaustive mode.
     package var crashPoint: Int?
     /// The canary: the commit with this number claims success and does nothing.
@@ -47,6 +49,7 @@ package struct WorldRules: Sendable {
         self.commitErrorWeight = weight(1)
         self.deferredWeight = weight(40)
         self.failedWeight = weight(20)
+        self.forwardWeight = weight(40)
     }
 
     /// One message, no chance, no faults but a crash at `crashPoint`.
@@ -62,6 +65,7 @@ package struct WorldRules: Sendable {
         self.commitErrorWeight = 0
         self.deferredWeight = 30
         self.failedWeight = 40
+        self.forwardWeight = 40
         self.crashPoint = crashPoint
         self.firstMessageRecipientCount = recipientCount
     }
@@ -79,6 +83,8 @@ package enum Canary: String, Sendable, CaseIterable {
     case reportedReport = "NoReportForReport"
     /// The queue forgets what the sender wished about reports.
     case lostWish = "ReportsAsWished"
+    /// The mail that goes on and the settlement of its recipient are two transactions.
+    case halvedForward = "ForwardedOnce"
     /// A delivery is handed to two agents.
     case doubledDispatch = "DuplicateOnlyAfterCrash"
     /// The scheduler believes in wider windows than it was given.

@@ -23,7 +23,10 @@ import Testing
             151_130_419_000_010
         ] as [UInt64])
     func found(seed: UInt64) {
-        var world = World(WorldRules(seed: seed))
+        var rules = WorldRules(seed: seed)
+        // What a seed makes has changed since; without it, it makes the world that it made then.
+        rules.forwardWeight = 0
+        var world = World(rules)
         let faults = world.run()
         #expect(faults.isEmpty, "\(faults.prefix(3))\n\(world.trace.suffix(40).joined(separator: "\n"))")
     }
@@ -69,6 +72,7 @@ import Testing
             rules.canary = canary
             rules.crashWeight = 3
             rules.failedWeight = 20
+            rules.forwardWeight = 40
             var world = World(rules)
             faults = world.run()
             if faults.contains(where: { $0.hasPrefix("\(canary.checkerName): ") }) { return }

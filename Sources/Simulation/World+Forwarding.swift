@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Mail of local recipients that goes on to others: each copy is a message of its own, in the transaction that settles the
+// recipient whose it was.
+
+import MailTypes
+import QueueCore
+
+extension World {
+    /// A message that goes on, and whose it was.
+    struct Forward {
+        let key: RecipientKey
+        let message: NewMessage
+    }
+
+    /// Ends a delivery of local mail for which the recipients have wished that it goes on; false if they have not.
+    mutating func finishForward(_ order: DeliveryOrder) throws(StoreFault) -> Bool {
+        guard order.route.agentKind == .local, self.chance(self.rules.forwardWeight) else { return false }
+        // Not every recipient of a delivery need have such a file.
+        let recipients = order.recipients.filter { _ in self.chance(70) }
+        guard !recipients.isEmpty else { return false }
+        self.forwards[order.id] = recipients.map { recipient in
+            let copy = self.makeMessage(
+                reversePath: order.message.reversePath, recipientCount: Int.random(in: 1...2, using: &self.random),
+                domain: Int.random(in: 0...5, using: &self.random))
+            return Forward(key: RecipientKey(message: order.message.id, number: recipient.number), message: copy)
+        }
+        for recipient in order.recipients where !self.hasCrashed {
+            var outcome = Samples.deferral
+            if let forward = self.forwards[order.id]?.first(where: { $0.key.number == recipient.number }) {
+                outcome = Samples.delivery
+                outcome.isForwarded = forward.message.recipients.count == 1
+            }
+            try self.tell(.outcomeReceived(order.id, number: recipient.number, outcome))
+            if !self.hasCrashed, self.point() { return true }
+        }
+        if !self.hasCrashed { try self.tell(.doneReceived(order.id)) }
+        return true
+    }
+
+    /// What the transaction of a settlement with forwards consists of.
+    mutating func write(_ forwards: [Forward], _ settlement: Settlement) {
+        guard self.rules.canary != .halvedForward else {
+            for forward in forwards { self.pending.append((.accept(forward.message), .halfForwarded(forward))) }
+            self.pending.append((.settle(settlement.message, settlement.changes), .settled(settlement)))
+            return
+        }
+        self.pending.append(
+            (
+                .exchange(forwards.map(\.message), for: settlement.message, settlement.changes),
+                .forwarded(forwards, settlement)
+            ))
+    }
+
+    /// A copy is on the disk.
+    mutating func record(_ forward: Forward) {
+        self.ledger.forwardCounts[forward.key, default: 0] += 1
+        self.offer(forward.message)
+        for recipient in forward.message.recipients {
+            self.ledger.acknowledged.insert(RecipientKey(message: forward.message.record.id, number: recipient.number))
+        }
+    }
+}
