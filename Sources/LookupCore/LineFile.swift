@@ -51,7 +51,7 @@ enum LineFile {
 
     /// Hands out the items one by one, as a file may be large. Lines of an entry are joined by a space.
     ///
-    /// - Parameter isBlank: what counts as one. Where a CR does not, that of a line's end is taken off.
+    /// - Parameter isBlank: what counts as one. A CR before the LF of a line belongs to its end.
     static func forEachItem(_ octets: [UInt8], isBlank: (UInt8) -> Bool, _ body: (Item) -> Void) {
         var gathered: [UInt8] = []
         var gatheredLine = 0
@@ -62,7 +62,7 @@ enum LineFile {
             let end = octets[start...].firstIndex(of: ASCII.lineFeed) ?? octets.count
             var text = octets[start..<end]
             start = end + 1
-            if text.last == ASCII.carriageReturn, !isBlank(ASCII.carriageReturn) { text.removeLast() }
+            if text.last == ASCII.carriageReturn { text.removeLast() }
             guard let first = text.first(where: { !isBlank($0) }), first != 0x23 else { continue }
             guard text.first.map(isBlank) == true else {
                 if gatheredLine > 0 { body(.entry(gathered, line: gatheredLine)) }
