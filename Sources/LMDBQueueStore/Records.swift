@@ -53,7 +53,7 @@ extension Array where Element == UInt8 {
         self.append(field: record.prefix)
         self.append(record.dsn.returned?.rawValue ?? 0)
         self.append(field: record.dsn.envelopeID)
-        self.append(record.isVERP ? 1 : 0)
+        self.append(record.verp?.rawValue ?? 0)
     }
 
     package mutating func append(_ record: RecipientRecord) {
@@ -165,12 +165,13 @@ extension MessageRecord {
         let prefix = Array(try reader.field())
         let dsn = reader.isOld ? MessageDSN() : try Self.dsn(&reader)
         let mark = reader.isOld ? 0 : try reader.number(1)
-        guard mark <= 1 else { throw RecordFault() }
+        let verp = VERPDelimiter(rawValue: UInt8(truncatingIfNeeded: mark))
+        guard mark == 0 || verp != nil else { throw RecordFault() }
         try reader.end()
         self.init(
             id: id, reversePath: reversePath, bodyType: body == 1 ? .eightBitMIME : .sevenBit, arrival: arrival,
             expiry: expiry, prefix: prefix, contentOctetCount: count, trace: trace, dsn: dsn,
-            isVERP: mark == 1)
+            verp: verp)
     }
 
     private static func dsn(_ reader: inout RecordReader) throws(RecordFault) -> MessageDSN {

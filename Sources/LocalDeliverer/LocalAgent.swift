@@ -154,8 +154,7 @@ package struct LocalAgent {
 
     private func standardPlan(_ job: LocalJob, _ recipient: DeliveryRecipient) -> LocalPlan {
         LocalPlan(
-            recipient: recipient, instructions: [job.instruction], forwardCounts: [0],
-            reversePath: job.delivery.reversePath)
+            recipient: recipient, instructions: [job.instruction], forwardCounts: [0])
     }
 
     // MARK: Writing
@@ -399,8 +398,8 @@ package struct LocalAgent {
         for channel in self.runs.keys.sorted() {
             guard var run = self.runs.removeValue(forKey: channel), var job = self.jobs[channel] else { continue }
             for settled in run.advance(&surroundings) {
-                for path in settled.forwards {
-                    DeliverAnswer.forward(number: settled.recipient.number, settled.plan.reversePath, path).append(
+                for forward in settled.forwards {
+                    DeliverAnswer.forward(number: settled.recipient.number, forward).append(
                         to: &self.answers, channel: channel)
                 }
                 self.answer(channel, settled.recipient, settled.outcome)

@@ -13,11 +13,9 @@ struct LocalPlan {
     /// Up to the first that does not succeed.
     var instructions: [LocalInstruction]
     /// Where the mail goes on to when they are done.
-    var forwards: [ForwardPath] = []
+    var forwards: [Forward] = []
     /// How many of `forwards` count if an instruction is the last.
     var forwardCounts: [Int] = []
-    /// Of the mail that goes on.
-    var reversePath: ReversePath
 }
 
 /// Which files are looked for.
@@ -157,7 +155,7 @@ private struct DotFileSearch {
         _ file: DotFile, _ name: String, in home: Descriptor
     ) throws(DotFile.Fault) -> LocalPlan.Finding {
         let isQmail = self.rules.dotFiles == .qmail
-        let reversePath = isQmail ? self.newSender(home) : self.delivery.reversePath
+        let (reversePath, isVERP) = isQmail ? self.newSender(home) : (self.delivery.reversePath, false)
         var instructions: [LocalInstruction] = []
         for instruction in file.instructions {
             switch instruction {
@@ -178,8 +176,9 @@ private struct DotFileSearch {
         }
         return .plan(
             LocalPlan(
-                recipient: self.recipient, instructions: instructions, forwards: file.forwards,
-                forwardCounts: file.forwardCounts, reversePath: reversePath))
+                recipient: self.recipient, instructions: instructions,
+                forwards: file.forwards.map { Forward(reversePath, $0, isVERP: isVERP) },
+                forwardCounts: file.forwardCounts))
     }
 
     private func place(_ path: String) -> MailboxPlace {
@@ -189,13 +188,14 @@ private struct DotFileSearch {
             base: isInHome ? self.rules.home : "/", components: isInHome ? Array(components.dropFirst()) : components)
     }
 
-    /// The list's owner, if the file of that name says that there is one; a report's sender stays null.
-    private func newSender(_ home: Descriptor) -> ReversePath {
-        let safe = DotFile.qmailNames(extension: self.tag).first ?? ".qmail"
-        guard self.delivery.reversePath != .null, (try? home.hasEntry(safe + "-owner")) == true,
-            let owner = ReversePath(octets: self.localPart + Array("-owner@".utf8) + self.domain)
-        else { return self.delivery.reversePath }
-        return owner
+    /// The list's owner, if the file of that name says that there is one, and whether each address gets its mail from an
+    /// address of its own, as a second file says; a report's sender stays null.
+    private func newSender(_ home: Descriptor) -> (ReversePath, isVERP: Bool) {
+        let owner = (DotFile.qmailNames(extension: self.tag).first ?? ".qmail") + "-owner"
+        guard self.delivery.reversePath != .null, (try? home.hasEntry(owner)) == true,
+            let path = ReversePath(octets: self.localPart + Array("-owner@".utf8) + self.domain)
+        else { return (self.delivery.reversePath, false) }
+        return (path, (try? home.hasEntry(owner + "-default")) == true)
     }
 
     /// As qmail-command(8) lists it, besides what every program is told.

@@ -45,7 +45,7 @@ struct LocalRun {
         let plan: LocalPlan
         let outcome: DeliveryOutcome
         /// Where the mail goes on to.
-        var forwards: [ForwardPath] = []
+        var forwards: [Forward] = []
         /// To be removed when that is noted.
         var witnesses: [Witness] = []
 
@@ -99,7 +99,7 @@ struct LocalRun {
     }
 
     private mutating func settle(
-        _ plan: LocalPlan, _ outcome: DeliveryOutcome, _ forwards: [ForwardPath]
+        _ plan: LocalPlan, _ outcome: DeliveryOutcome, _ forwards: [Forward]
     ) -> Settled {
         var result = Settled(plan: plan, outcome: outcome)
         if outcome.kind == .delivered, !forwards.isEmpty {

@@ -113,12 +113,13 @@ extension LocalSwitch {
             job.wantedCount = octetCount
         case .outcome(let number, _):
             guard job.recipients.remove(number) != nil else { throw FrameFault(.badField, frame.verb) }
-        case .forward(let number, let reversePath, _):
+        case .forward(let number, let forward):
+            let sender = SwitchJob.Sender(reversePath: forward.reversePath, isVERP: forward.isVERP)
             // Why here as well: what the queue would close the link for must not come from one user's process.
             guard job.recipients.contains(number), job.forwardCount < LocalAgent.forwardCountMax,
-                job.reversePaths[number, default: reversePath] == reversePath
+                job.senders[number, default: sender] == sender
             else { throw FrameFault(.badField, frame.verb) }
-            job.reversePaths[number] = reversePath
+            job.senders[number] = sender
             job.forwardCount += 1
         case .done:
             job.phase = .ended(worker.pid)

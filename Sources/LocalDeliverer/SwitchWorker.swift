@@ -25,12 +25,18 @@ struct SwitchJob {
     var envelope: [UInt8] = []
     /// Numbers of the recipients who have no outcome.
     var recipients: Set<UInt32> = []
-    /// With which reverse-path the mail of recipients goes on, and to how many addresses in all.
-    var reversePaths: [UInt32: ReversePath] = [:]
+    /// In whose name the mail of recipients goes on, and to how many addresses in all.
+    var senders: [UInt32: Sender] = [:]
     var forwardCount = 0
     /// Octets that the worker wants and has not been sent.
     var wantedCount = 0
     var phase = Phase.envelope
+
+    /// What must be the same for all addresses that a recipient's mail goes on to.
+    struct Sender: Equatable {
+        let reversePath: ReversePath
+        let isVERP: Bool
+    }
 
     /// - Parameter owner: that of the route.
     init(_ delivery: Delivery, owner: [UInt8]) {

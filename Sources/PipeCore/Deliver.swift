@@ -179,19 +179,34 @@ package enum DeliverRequest: Equatable, Sendable {
     }
 }
 
+/// An address that a recipient's mail goes on to (pipes.md §3, "Forwarding").
+package struct Forward: Equatable, Sendable {
+    package let reversePath: ReversePath
+    package let forwardPath: ForwardPath
+    /// Whether each copy has a reverse-path of its own, `LOCAL-joe=example.net@…` (VERP).
+    package let isVERP: Bool
+
+    package init(_ reversePath: ReversePath, _ forwardPath: ForwardPath, isVERP: Bool = false) {
+        self.reversePath = reversePath
+        self.forwardPath = forwardPath
+        self.isVERP = isVERP
+    }
+}
+
 /// A frame from an agent to the queue.
 package enum DeliverAnswer: Equatable, Sendable {
     case want(offset: UInt64, octetCount: Int)
     case outcome(number: UInt32, DeliveryOutcome)
-    /// This recipient's mail goes on to that address, with that reverse-path; once for each address, before the outcome
-    /// `delivered` of the recipient, with which it is done or not done (pipes.md §3, "Forwarding").
-    case forward(number: UInt32, ReversePath, ForwardPath)
+    /// This recipient's mail goes on to that address; once for each address, before the outcome `delivered` of the
+    /// recipient, with which it is done or not done (pipes.md §3, "Forwarding").
+    case forward(number: UInt32, Forward)
     case done
     /// A report that is to take the place of the recipients of this delivery (pipes.md §3, "The exchange").
     case exchange(SubmitRequest)
 
     /// The field of an outcome that says that the next server has taken over the sender's wishes about reports.
     private static let passedOn = Array("dsn".utf8)
+    private static let verp = Array("verp".utf8)
 
     package init(_ frame: Frame) throws(FrameFault) {
         switch frame.verb {
@@ -211,10 +226,15 @@ package enum DeliverAnswer: Equatable, Sendable {
             self = .outcome(
                 number: UInt32(truncatingIfNeeded: try frame.number(0, limit: UInt64(UInt32.max))), outcome)
         case .forward:
-            try frame.expectFields(3)
+            try frame.expectFields(3...4)
+            guard frame.fieldCount < 4 || frame[3].elementsEqual(Self.verp) else {
+                throw FrameFault(.badField, .forward)
+            }
             self = .forward(
                 number: UInt32(truncatingIfNeeded: try frame.number(0, limit: UInt64(UInt32.max))),
-                try frame.value(ReversePath(octets: frame[1])), try frame.value(ForwardPath(octets: frame[2])))
+                Forward(
+                    try frame.value(ReversePath(octets: frame[1])), try frame.value(ForwardPath(octets: frame[2])),
+                    isVERP: frame.fieldCount > 3))
         case .done:
             try frame.expectFields(0)
             self = .done
@@ -237,11 +257,12 @@ package enum DeliverAnswer: Equatable, Sendable {
             octets.append(outcomeFields: outcome)
             if outcome.hasPassedOnDSN { octets.appendField(Self.passedOn) }
             octets.endFrame(start)
-        case .forward(let number, let reversePath, let forwardPath):
+        case .forward(let number, let forward):
             let start = octets.beginFrame(.forward, channel)
             octets.appendField(number: number)
-            octets.appendField(reversePath.octets)
-            octets.appendField(forwardPath.octets)
+            octets.appendField(forward.reversePath.octets)
+            octets.appendField(forward.forwardPath.octets)
+            if forward.isVERP { octets.appendField(Self.verp) }
             octets.endFrame(start)
         case .done: octets.appendFrame(.done, channel)
         case .exchange(let request): request.append(to: &octets, channel: channel)

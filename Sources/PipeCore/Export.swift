@@ -10,7 +10,7 @@ package enum ExportFormat {
     /// Another one cannot be read.
     package static let major: UInt64 = 1
     /// A higher one has fields that are not known here.
-    package static let minor: UInt64 = 1
+    package static let minor: UInt64 = 2
 }
 
 /// What is wrong with an export, in words for the operator.

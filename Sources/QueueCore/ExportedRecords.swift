@@ -25,8 +25,16 @@ extension MessageRecord {
         ]
         if let returned = self.dsn.returned { fields.append(NamedOctets("ret", returned.octets)) }
         if !self.dsn.envelopeID.isEmpty { fields.append(NamedOctets("envid", self.dsn.envelopeID)) }
-        if self.isVERP { fields.append(NamedOctets("verp", Array("true".utf8))) }
+        if let verp = self.verp { fields.append(NamedOctets("verp", Self.exportWord(verp))) }
         return fields
+    }
+
+    /// The value of the field `verp`.
+    fileprivate static func exportWord(_ verp: VERPDelimiter) -> [UInt8] {
+        switch verp {
+        case .plus: Array("true".utf8)
+        case .hyphen: Array("hyphen".utf8)
+        }
     }
 }
 
@@ -42,7 +50,7 @@ struct ImportedEnvelope {
     private var trace: [UInt8]?
     private var returned: ReturnedContent?
     private var envelopeID: [UInt8]?
-    private var isVERP: Bool?
+    private var verp: VERPDelimiter?
 
     /// The prefix is a header field or two.
     private static let prefixOctetCountMax: UInt64 = 65_535
@@ -68,7 +76,9 @@ struct ImportedEnvelope {
             case "envid":
                 let id = MessageDSN.isEnvelopeID(field.value) ? field.value : nil
                 (isNew, isGood) = Self.set(&self.envelopeID, id)
-            case "verp": (isNew, isGood) = Self.set(&self.isVERP, field.value.elementsEqual("true".utf8) ? true : nil)
+            case "verp":
+                let verp = VERPDelimiter.allCases.first { MessageRecord.exportWord($0) == field.value }
+                (isNew, isGood) = Self.set(&self.verp, verp)
             default: throw ImportFault("the envelope has a field \"\(field.name.printableText)\", which is not known")
             }
             try field.check(isNew, isGood)
@@ -90,7 +100,7 @@ struct ImportedEnvelope {
             id: self.id, reversePath: reversePath, bodyType: bodyType, arrival: arrival, expiry: expiry,
             prefix: prefix, contentOctetCount: contentOctetCount, trace: trace,
             dsn: MessageDSN(returned: self.returned, envelopeID: self.envelopeID ?? []),
-            isVERP: self.isVERP ?? false)
+            verp: self.verp)
     }
 }
 

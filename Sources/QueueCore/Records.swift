@@ -38,15 +38,15 @@ package struct MessageRecord: Hashable, Sendable {
     package let trace: [UInt8]
     /// What the sender wishes about reports.
     package let dsn: MessageDSN
-    /// Whether each recipient's copy has a reverse-path of its own (`ReversePath.variable`).
-    package let isVERP: Bool
+    /// Set if each recipient's copy has a reverse-path of its own (`ReversePath.variable`).
+    package let verp: VERPDelimiter?
 
     package init(
         id: MessageID, reversePath: ReversePath, bodyType: BodyType, arrival: Timestamp, expiry: Timestamp,
         prefix: [UInt8], contentOctetCount: UInt64, trace: [UInt8], dsn: MessageDSN = MessageDSN(),
-        isVERP: Bool = false
+        verp: VERPDelimiter? = nil
     ) {
-        self.isVERP = isVERP
+        self.verp = verp
         self.dsn = dsn
         self.id = id
         self.reversePath = reversePath

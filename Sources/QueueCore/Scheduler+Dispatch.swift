@@ -193,7 +193,7 @@ extension Scheduler {
         var rest = job.numbers[...]
         let id = self.makeDeliveryID()
         // Copies with reverse-paths of their own go one by one, and are reported so.
-        let most = record.isVERP ? 1 : self.limits.recipientCountPerDeliveryMax
+        let most = record.verp != nil ? 1 : self.limits.recipientCountPerDeliveryMax
         while recipients.count < most, let number = rest.popFirst() {
             // An operator may have taken it away since, and a number may stand in the line twice.
             guard let index = self.messages[job.message]?.index(of: number),

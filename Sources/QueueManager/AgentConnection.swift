@@ -19,6 +19,8 @@ final class AgentConnection: LinkReceiver, SubmissionHome {
 
     private struct OpenDelivery {
         let order: DeliveryOrder
+        /// The reverse-path that the agent was told.
+        let reversePath: ReversePath
         var message: MessageID { self.order.message.id }
         var isReport: Bool { self.order.route == .bounce }
         /// `done` or the report's commit has come; only the queue speaks now.
@@ -48,15 +50,15 @@ final class AgentConnection: LinkReceiver, SubmissionHome {
     func deliver(_ order: DeliveryOrder) {
         guard let link = self.link else { return }
         let channel = order.id.rawValue
-        self.channels[channel] = OpenDelivery(order: order)
         let message = order.message
         var reversePath = message.reversePath
-        if message.isVERP, let recipient = order.recipients.first {
-            reversePath = reversePath.variable(for: recipient.originalPath ?? recipient.forwardPath)
+        if let verp = message.verp, let recipient = order.recipients.first {
+            reversePath = reversePath.variable(for: recipient.originalPath ?? recipient.forwardPath, verp)
         }
         if case .remote(let nextHop) = order.route, !nextHop.isLMTP {
             reversePath = self.manager.rewritten(reversePath, of: message, to: order.recipients)
         }
+        self.channels[channel] = OpenDelivery(order: order, reversePath: reversePath)
         link.send { octets in
             DeliverRequest.deliver(
                 Delivery(
@@ -124,11 +126,11 @@ final class AgentConnection: LinkReceiver, SubmissionHome {
             self.channels[channel]?.isDone = true
             let wishes = open.wishes.values.filter { $0.outcome != nil }
             guard !wishes.isEmpty else { return self.manager.tell(.doneReceived(DeliveryID(channel))) }
-            let forwarding = Forwarding(DeliveryID(channel), open.order.message, self.manager)
+            let forwarding = Forwarding(
+                DeliveryID(channel), open.order.message, reversePath: open.reversePath, self.manager)
             self.channels[channel]?.forwarding = forwarding
             forwarding.begin(wishes.sorted { $0.recipient.number < $1.recipient.number })
-        case .forward(let number, let reversePath, let forwardPath):
-            try self.forward(number, reversePath, forwardPath, channel, open)
+        case .forward(let number, let forward): try self.forward(number, forward, channel, open)
         case .exchange(let request):
             guard open.isReport else { throw FrameFault(.outOfPlace, .mail) }
             try self.exchange(request, channel, open)
@@ -136,17 +138,18 @@ final class AgentConnection: LinkReceiver, SubmissionHome {
     }
 
     private func forward(
-        _ number: UInt32, _ reversePath: ReversePath, _ forwardPath: ForwardPath, _ channel: UInt32,
-        _ open: OpenDelivery
+        _ number: UInt32, _ forward: Forward, _ channel: UInt32, _ open: OpenDelivery
     ) throws(FrameFault) {
         guard self.kind == .local, let recipient = open.order.recipients.first(where: { $0.number == number }),
             open.wishes.values.reduce(0, { $0 + $1.forwardPaths.count }) < Self.forwardPathCountMax
         else { throw FrameFault(.outOfPlace, .forward) }
         var wish =
             open.wishes[number]
-            ?? Forwarding.Wish(recipient: recipient, reversePath: reversePath, forwardPaths: [])
-        guard wish.outcome == nil, wish.reversePath == reversePath else { throw FrameFault(.badField, .forward) }
-        wish.forwardPaths.append(forwardPath)
+            ?? Forwarding.Wish(recipient: recipient, reversePath: forward.reversePath, isVERP: forward.isVERP)
+        guard wish.outcome == nil, wish.reversePath == forward.reversePath, wish.isVERP == forward.isVERP else {
+            throw FrameFault(.badField, .forward)
+        }
+        wish.forwardPaths.append(forward.forwardPath)
         self.channels[channel]?.wishes[number] = wish
     }
 

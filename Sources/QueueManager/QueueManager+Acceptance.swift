@@ -84,7 +84,7 @@ extension QueueManager {
                 id: id, reversePath: submission.mail.reversePath, bodyType: submission.mail.bodyType, arrival: now,
                 expiry: now.advanced(by: self.settings.lifetime), prefix: prefix,
                 contentOctetCount: submission.octetCount, trace: submission.mail.trace, dsn: submission.mail.dsn,
-                isVERP: self.settings.isVERP(submission.mail)),
+                verp: submission.verp ?? (self.settings.isVERP(submission.mail) ? .plus : nil)),
             recipients: records, content: submission.takeRest(), contentOffset: offset)
         if submission.isForward {
             // It is committed with the delivery that it stands for, when all of its copies are there.

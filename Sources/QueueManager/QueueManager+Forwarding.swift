@@ -14,7 +14,9 @@ final class Forwarding: SubmissionHome {
     struct Wish {
         let recipient: RecipientRecord
         let reversePath: ReversePath
-        var forwardPaths: [ForwardPath]
+        /// Whether each copy has a reverse-path of its own.
+        let isVERP: Bool
+        var forwardPaths: [ForwardPath] = []
         /// What the agent says of the recipient, to be told when the copies are complete.
         var outcome: DeliveryOutcome?
     }
@@ -30,6 +32,8 @@ final class Forwarding: SubmissionHome {
 
     private let delivery: DeliveryID
     private let source: MessageRecord
+    /// The reverse-path that the agent was told.
+    private let reversePath: ReversePath
     private unowned let manager: QueueManager
     private var list: [Copy] = []
     /// Those that have come to nothing.
@@ -41,11 +45,15 @@ final class Forwarding: SubmissionHome {
     /// So much of the content is handed on at once.
     private static let partOctetCount = 131_072
 
-    init(_ delivery: DeliveryID, _ source: MessageRecord, _ manager: QueueManager) {
+    init(_ delivery: DeliveryID, _ source: MessageRecord, reversePath: ReversePath, _ manager: QueueManager) {
+        self.reversePath = reversePath
         self.delivery = delivery
         self.source = source
         self.manager = manager
     }
+
+    /// Whether it is a list that sends in its own name (RFC 3461 §5.2.7.3): what the sender wishes about reports ends there.
+    private func isList(_ wish: Wish) -> Bool { wish.reversePath != self.reversePath }
 
     /// The messages that are complete, and their submissions.
     var messages: [NewMessage] { self.list.compactMap(\.message) }
@@ -60,9 +68,10 @@ final class Forwarding: SubmissionHome {
             // Why no size: it has been taken once, and the field in front may make it larger than the limit by a little.
             let mail = MailRequest(
                 reversePath: wish.reversePath, bodyType: self.source.bodyType, declaredSize: 0,
-                trace: Self.traceMark + self.source.id.octets, dsn: self.source.dsn)
+                trace: Self.traceMark + self.source.id.octets, dsn: self.isList(wish) ? MessageDSN() : self.source.dsn)
             let submission = Submission(
-                channel: 0, mail: mail, reported: self.delivery, isForward: true, credit: Int.max, home: self)
+                channel: 0, mail: mail, reported: self.delivery, isForward: true,
+                verp: wish.isVERP ? .hyphen : nil, credit: Int.max, home: self)
             self.list.append(Copy(wish: wish, outcome: outcome, submission: submission))
         }
         for submission in self.list.map(\.submission) { self.fill(submission) }
@@ -73,7 +82,8 @@ final class Forwarding: SubmissionHome {
         guard let place = self.place(of: submission) else { return }
         let wish = self.list[place].wish
         self.manager.begin(submission)
-        let dsn = wish.forwardPaths.count > 1 ? wish.recipient.dsn.ofExpansion : wish.recipient.dsn
+        let wishes = wish.forwardPaths.count > 1 ? wish.recipient.dsn.ofExpansion : wish.recipient.dsn
+        let dsn = self.isList(wish) ? RecipientDSN() : wishes
         for path in wish.forwardPaths { self.manager.add(path, dsn, to: submission) }
         guard !submission.isEnded else { return }
         var line = Array("Delivered-To: ".utf8)
@@ -139,7 +149,7 @@ final class Forwarding: SubmissionHome {
         for copy in self.list {
             var outcome = copy.outcome
             // With one address, the sender's wishes about reports have gone on as well (RFC 3461 §5.2.7).
-            outcome.isForwarded = copy.wish.forwardPaths.count == 1
+            outcome.isForwarded = copy.wish.forwardPaths.count == 1 && !self.isList(copy.wish)
             outcomes.append((copy.wish.recipient.number, outcome))
         }
         self.manager.forwarded(self, self.delivery, outcomes)

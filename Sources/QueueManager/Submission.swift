@@ -26,6 +26,8 @@ final class Submission {
     /// The delivery that this report is about, or whose mail is forwarded; nil for ordinary mail.
     let reported: DeliveryID?
     let isForward: Bool
+    /// Set if each recipient's copy of it has a reverse-path of its own, whatever the settings say.
+    let verp: VERPDelimiter?
     weak var home: (any SubmissionHome)?
 
     struct Recipient {
@@ -51,9 +53,10 @@ final class Submission {
     var isEnded = false
 
     init(
-        channel: UInt32, mail: MailRequest, reported: DeliveryID?, isForward: Bool = false, credit: Int,
-        home: any SubmissionHome
+        channel: UInt32, mail: MailRequest, reported: DeliveryID?, isForward: Bool = false, verp: VERPDelimiter? = nil,
+        credit: Int, home: any SubmissionHome
     ) {
+        self.verp = verp
         self.isForward = isForward
         self.channel = channel
         self.mail = mail

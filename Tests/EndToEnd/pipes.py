@@ -137,6 +137,7 @@ class Deliveries:
                 job["outcomes"][int(fields[0])] = [f.decode() for f in fields[1:]]
             elif verb == b"forward":
                 job.setdefault("forwards", {}).setdefault(int(fields[0]), []).append((fields[1].decode(), fields[2].decode()))
+                job.setdefault("marks", {}).setdefault(int(fields[0]), []).append([f.decode() for f in fields[3:]])
             elif verb == b"done":
                 if noted:
                     self.part.send("noted", channel)

@@ -160,6 +160,26 @@ class Qmail(DotFiles):
         self.assertEqual(self.deliver(part, "-list")[2], [(f"{self.user}-list-owner@example.org", "bob@b.example")])
         self.assertEqual(self.deliver(part, "-list", sender=b"")[2], [("", "bob@b.example")])
 
+    def test_a_second_file_of_the_owner_gives_each_address_a_sender_of_its_own(self):
+        part = self.part(**QMAIL)
+        owner = f"{self.user}-list-owner@example.org"
+        for about, names, sender, expected, marks in (
+                ("both", [".qmail-list-owner", ".qmail-list-owner-default"], b"alice@a.example", owner, ["verp"]),
+                ("a report", [".qmail-list-owner", ".qmail-list-owner-default"], b"", "", []),
+                ("no owner, so none of his", [".qmail-list-owner-default"], b"alice@a.example", "alice@a.example", [])):
+            with self.subTest(about):
+                self.clean()
+                self.put(".qmail-list", "&bob@b.example\ncarol\n|echo \"$NEWSENDER\" > sender\n")
+                for name in names:
+                    self.put(name, "")
+                deliveries = Deliveries(part)
+                deliveries.channel = self.number = self.number + 1
+                deliveries.begin(message_id(self.number), f"local:{self.user}", CONTENT, [f"{self.user}-list@example.org"], sender=sender)
+                job = deliveries.run()[self.number + 1]
+                self.assertEqual(job["forwards"][0], [(expected, "bob@b.example"), (expected, "carol@example.org")])
+                self.assertEqual(job["marks"][0], [marks, marks])
+                self.assertEqual(slurp(f"{self.home}/sender").decode().strip(), expected)
+
     def test_files_that_are_not_to_be_believed_defer(self):
         part = self.part(**QMAIL)
         for about, prepare in (
@@ -397,6 +417,30 @@ class ForwardedMail(unittest.TestCase):
         said = " ".join(sink.commands)
         for wish in ("ENVID=E1", "RET=HDRS", "NOTIFY=SUCCESS,FAILURE", "ORCPT=rfc822;o@apus.test"):
             self.assertIn(wish, said)
+
+    def test_what_comes_back_about_a_member_of_a_verp_list_says_of_whom_it_is(self):
+        sink = Sink(rules={"RCPT": lambda line: "550 5.1.1 gone" if "two@d.example" in line else None})
+        self.addCleanup(sink.close)
+        apus = self.apus(smarthost=f"[127.0.0.1]:{sink.port}")
+        apus.write_settings(local='dot-files = "qmail"')
+        apus.start()
+        home, uid = f"{self.homes}/{self.alice}", pwd.getpwnam(self.alice).pw_uid
+        files = {".qmail-list": "&one@c.example\n&two@d.example\n", ".qmail-list-owner": "./owner/\n", ".qmail-list-owner-default": "./bounces/\n"}
+        for name, text in files.items():
+            with open(f"{home}/{name}", "w") as f:
+                f.write(text)
+            os.chown(f"{home}/{name}", uid, -1)
+            self.addCleanup(os.unlink, f"{home}/{name}")
+        with smtplib.SMTP("127.0.0.1", apus.port, timeout=60) as client:
+            client.sendmail("a@b.example", [f"{self.alice}+list@apus.test"], "Subject: list\r\n\r\nx\r\n", mail_options=["ENVID=E1"])
+        apus.wait_empty(60)
+        self.assertEqual([(sender, to) for sender, to, _ in sink.messages],
+                         [(f"{self.alice}+list-owner-one=c.example@apus.test", ["one@c.example"])])
+        bounces = list(mailbox.Maildir(f"{home}/bounces", create=False))
+        self.assertEqual([b["Delivered-To"] for b in bounces], [f"{self.alice}+list-owner-two=d.example@apus.test"])
+        self.assertIn("two@d.example", bounces[0].as_string())
+        self.assertFalse(os.path.exists(f"{home}/owner"))
+        self.assertNotIn("ENVID", " ".join(sink.commands))
 
     def test_kills_in_the_middle_neither_lose_nor_double_what_goes_on(self):
         sink = self.sink()

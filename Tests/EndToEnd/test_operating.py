@@ -169,7 +169,7 @@ def read_export(octets):
         verb, _, *fields = netstrings(frame)
         pairs = {name.decode(): value for name, value in zip(fields[1::2], fields[2::2])}
         if verb == b"export":
-            assert fields[:3] == [b"apus-queue", b"1", b"1"]
+            assert fields[:3] == [b"apus-queue", b"1", b"2"]
         elif verb == b"message":
             message = message or {"id": fields[0].decode(), "recipients": {}, "data": b""}
             message.update(pairs)
@@ -272,8 +272,8 @@ class Exports(unittest.TestCase):
         whole = self.run_tool(apus, "queue", "export").stdout
         for octets, word in (
                 (b"", b"no export"), (b"From alice\n", b"no export"), (b"12:3:row,1:0,1:a,,", b"no export"),
-                (whole.replace(b"1:1,1:1,4:apus", b"1:1,1:7,4:apus", 1), b"format 1.7"),
-                (whole.replace(b"1:1,1:1,4:apus", b"1:2,1:1,4:apus", 1), b"format 2.1"),
+                (whole.replace(b"1:1,1:2,4:apus", b"1:1,1:7,4:apus", 1), b"format 1.7"),
+                (whole.replace(b"1:1,1:2,4:apus", b"1:2,1:1,4:apus", 1), b"format 2.1"),
                 (whole.replace(b"6:client,", b"6:colour,", 1), b"colour"),
                 (whole.replace(b"4:7bit,", b"4:9bit,", 1), b"9bit"),
                 (whole.replace(b"9:local:bob,", b"9:bounce:bo,", 1), b"route")):

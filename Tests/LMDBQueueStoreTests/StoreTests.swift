@@ -157,7 +157,7 @@ import Testing
         let message = MessageRecord(
             id: plain.id, reversePath: plain.reversePath, bodyType: plain.bodyType, arrival: plain.arrival,
             expiry: plain.expiry, prefix: plain.prefix, contentOctetCount: plain.contentOctetCount, trace: plain.trace,
-            dsn: MessageDSN(returned: .headers, envelopeID: Array("a+2Bb".utf8)), isVERP: true)
+            dsn: MessageDSN(returned: .headers, envelopeID: Array("a+2Bb".utf8)), verp: .hyphen)
         for record in [plain, message] {
             var octets: [UInt8] = []
             octets.append(record)

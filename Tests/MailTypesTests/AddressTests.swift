@@ -262,5 +262,7 @@ import Testing
         let path = try #require(ReversePath(octets: Array(sender.utf8)))
         let to = try #require(ForwardPath(octets: Array(recipient.utf8)))
         #expect(path.variable(for: to).octets.printableText == expected)
+        let hyphened = expected.replacing("list+", with: "list-")
+        #expect(path.variable(for: to, .hyphen).octets.printableText == hyphened)
     }
 }

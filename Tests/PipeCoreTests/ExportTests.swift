@@ -74,7 +74,7 @@ import Testing
         #expect(throws: ExportFault.self) { try Self.read([.gone]) }
     }
 
-    @Test("another major or a higher minor version is told clearly", arguments: [(0, 0), (1, 2), (2, 0), (1, 99)])
+    @Test("another major or a higher minor version is told clearly", arguments: [(0, 0), (1, 3), (2, 0), (1, 99)])
     func version(_ major: UInt64, _ minor: UInt64) throws {
         let header = ExportPart.header(
             major: major, minor: minor, program: [], time: Timestamp(microseconds: 1))

@@ -74,7 +74,8 @@ private func everyFrame() throws -> [UInt8] {
     passedOn.hasPassedOnDSN = true
     for answer: DeliverAnswer in [
         .want(offset: 1 << 40, octetCount: 65_536), .outcome(number: 1, outcome), .outcome(number: 2, passedOn),
-        .forward(number: 3, .null, .postmaster), .done,
+        .forward(number: 3, Forward(.null, .postmaster)),
+        .forward(number: 5, Forward(.null, .postmaster, isVERP: true)), .done,
     ] {
         answer.append(to: &octets, channel: 12)
     }
@@ -92,7 +93,7 @@ private func everyFrame() throws -> [UInt8] {
     func everyCut() throws {
         let octets = try everyFrame()
         let whole = decode([octets[...]])
-        #expect(whole.fault == nil && !whole.isCut && whole.frames.count == 35)
+        #expect(whole.fault == nil && !whole.isCut && whole.frames.count == 36)
         let singly = decode(octets.indices.map { octets[$0...$0] })
         #expect(singly.frames == whole.frames)
         for cut in octets.indices {
