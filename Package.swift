@@ -90,7 +90,7 @@ let package = Package(
             "RemoteSender",
             ["MailTypes", "SMTPCore", "DNSCore", "PipeCore", "Unix", "TLSEngine", "PipeDrivers", "SMTPDrivers"]
                 + nio),
-        room("LocalDeliverer", ["MailTypes", "MessageCore", "PipeCore", "Unix"]),
+        room("LocalDeliverer", ["MailTypes", "MessageCore", "PipeCore", "LookupCore", "Unix"]),
         room("Bouncer", ["MailTypes", "MessageCore", "PipeCore", "Unix"]),
         room("LocalSubmitter", ["MailTypes", "SMTPCore", "MessageCore", "Unix"]),
         room(
@@ -145,7 +145,7 @@ let package = Package(
         tests("LookupCoreTests", ["LookupCore", "MailTypes"]),
         tests("SASLCoreTests", ["SASLCore", "Cryptography", "MailTypes"]),
         tests("LocalSubmitterTests", ["LocalSubmitter", "MailTypes"]),
-        tests("LocalDelivererTests", ["LocalDeliverer", "MailTypes", "PipeCore", "Unix"]),
+        tests("LocalDelivererTests", ["LocalDeliverer", "LookupCore", "MailTypes", "PipeCore", "Unix"]),
         tests("BouncerTests", ["Bouncer", "MailTypes", "MessageCore", "PipeCore", "Unix"]),
         tests("TLSEngineTests", ["TLSEngine", "MailTypes", "Unix"]),
         tests("UnixTests", ["Unix", "PipeCore", "MailTypes"]),

@@ -17,7 +17,7 @@ enum AliasesBody {
     }
 
     static func run(_ octets: [UInt8]) throws(Breach) {
-        let file = AliasFile(octets: octets)
+        let file = AliasFile(octets: octets, AliasFile.Terms(includes: true, programs: true, files: true))
         try hold(file.faults.count <= AliasFile.faultCountMax, "\(file.faults.count) faults")
         let host = Array("mx.example.org".utf8)
         let resolver = RecipientResolver(

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The agent of the dialect `deliver` for routes `local:` and `mailbox:` (pipes.md §3), in the process that writes the mailbox.
+// The agent of the dialect `deliver` for routes `local:`, `mailbox:` and `alias:` (pipes.md §3), in the process that writes the mailbox.
 // Frames go in, files are written, octets for the other side come out. What it must never do: say `delivered` before
 // the file and its name are on stable storage.
 
-import MailTypes
+package import MailTypes
 import MessageCore
 package import PipeCore
 import Unix
@@ -39,6 +39,7 @@ package struct LocalAgent {
     /// The mailboxes that were opened since the last `commit`.
     private var mailboxes: [MailboxPlace: OpenMaildir] = [:]
     private let shelf = MaildirShelf()
+    private let aliases = AliasShelf()
 
     package init(rules: Rules) { self.rules = rules }
 
@@ -53,9 +54,9 @@ package struct LocalAgent {
         let channel = frame.channel
         if case .deliver(let delivery) = request {
             guard self.jobs[channel] == nil, self.jobs.count < Self.capacity,
-                let instruction = self.rules.instruction(for: delivery.route)
+                self.rules.takes(delivery.route)
             else { throw FrameFault(.outOfPlace, frame.verb) }
-            self.jobs[channel] = LocalJob(delivery, instruction)
+            self.jobs[channel] = LocalJob(delivery, self.rules.instruction(for: delivery.route))
             return
         }
         guard var job = self.jobs.removeValue(forKey: channel) else { throw FrameFault(.outOfPlace, frame.verb) }
@@ -128,12 +129,12 @@ package struct LocalAgent {
     /// Looks for users' own files. Recipients whose mail goes nowhere now are answered for; only if there is a file are
     /// there plans.
     private mutating func plan(_ job: inout LocalJob, _ channel: UInt32) {
-        guard self.rules.dotFiles != .none else { return }
+        if case .alias = job.delivery.route {} else if self.rules.dotFiles == .none { return }
         var plans: [LocalPlan] = []
         var hasFile = false
         var forwardCount = 0
         for recipient in job.recipients {
-            switch LocalPlan.find(job.delivery, recipient, self.rules) {
+            switch self.finding(job.delivery, recipient) {
             case .mailbox: plans.append(self.standardPlan(job, recipient))
             case .plan(let plan):
                 forwardCount += plan.forwards.count
@@ -152,9 +153,15 @@ package struct LocalAgent {
         if hasFile { job.plans = plans }
     }
 
+    private func finding(_ delivery: Delivery, _ recipient: DeliveryRecipient) -> LocalPlan.Finding {
+        guard case .alias(let name) = delivery.route else { return LocalPlan.find(delivery, recipient, self.rules) }
+        return LocalPlan.find(alias: name, delivery, recipient, self.rules, self.aliases)
+    }
+
     private func standardPlan(_ job: LocalJob, _ recipient: DeliveryRecipient) -> LocalPlan {
         LocalPlan(
-            recipient: recipient, instructions: [job.instruction], forwardCounts: [0])
+            recipient: recipient, instructions: job.instruction.map { [$0] } ?? [], forwardCounts: [0],
+            sender: job.delivery.reversePath)
     }
 
     // MARK: Writing
@@ -176,7 +183,7 @@ package struct LocalAgent {
         job.phase = .body
         guard !job.copies.isEmpty else { return self.finish(&job, channel) }
         do throws(SystemError) {
-            guard case .maildir(let place) = job.instruction, job.plans == nil else {
+            guard case .maildir(let place)? = job.instruction, job.plans == nil else {
                 let content = try ContentFile()
                 job.content = content
                 try content.append(content: job.head[...])
@@ -389,7 +396,7 @@ package struct LocalAgent {
     // MARK: Runs
 
     /// Goes on with what does not end at once, as far as that is possible without waiting.
-    mutating func advance(_ now: Duration, clock: Timestamp) {
+    package mutating func advance(_ now: Duration, clock: Timestamp) {
         guard !self.runs.isEmpty else { return }
         let runningCount = self.runs.values.count { $0.program != nil }
         var surroundings = LocalRun.Surroundings(

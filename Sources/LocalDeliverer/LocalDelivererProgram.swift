@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import Glibc
+import LookupCore
 import MailTypes
 package import PipeCore
 import Unix
@@ -19,6 +21,9 @@ package enum LocalDelivererProgram {
         package let programs: ProgramTerms
         package let dotFiles: DotFileKind
         package let hasDotPrograms: Bool
+        /// Who does what aliases say.
+        package let aliasUser: [UInt8]
+        package let aliases: LocalAgent.AliasRules
         package let quota: MailboxLimit?
         package let isOverQuotaFailure: Bool
         package let hostname: String
@@ -45,6 +50,12 @@ package enum LocalDelivererProgram {
             }
             self.dotFiles = dotFiles
             self.hasDotPrograms = try table.boolean("dot-programs", default: false)
+            let aliasUser = table.text("alias-user", default: "nobody")
+            guard Route.isUserName(Array(aliasUser.utf8)) else {
+                throw SettingsFault("alias-user", "must be the name of a user")
+            }
+            self.aliasUser = Array(aliasUser.utf8)
+            self.aliases = try Self.aliases(table)
             self.quota = try Self.quota(table)
             let overQuota = table.text("over-quota", default: "defer")
             guard ["defer", "fail"].contains(overQuota) else {
@@ -59,8 +70,17 @@ package enum LocalDelivererProgram {
             self.workersMax = try table.integer("workers-max", in: 1...1_000, default: 20)
             let silence = try table.duration("worker-silence", in: 5...3_600, default: .seconds(300))
             // A worker that waits for a program is silent with reason.
-            let hasPrograms = self.program != nil || self.hasDotPrograms
+            let hasPrograms = self.program != nil || self.hasDotPrograms || self.aliases.terms.programs
             self.workerSilence = hasPrograms ? max(silence, self.programs.time + .seconds(30)) : silence
+        }
+
+        private static func aliases(_ table: SettingsTable) throws(SettingsFault) -> LocalAgent.AliasRules {
+            var rules = LocalAgent.AliasRules()
+            rules.path = table.text("aliases")
+            rules.terms.includes = try table.boolean("alias-includes", default: false)
+            rules.terms.programs = try table.boolean("alias-programs", default: false)
+            rules.terms.files = try table.boolean("alias-files", default: false)
+            return rules
         }
 
         private static func quota(_ table: SettingsTable) throws(SettingsFault) -> MailboxLimit? {
@@ -97,6 +117,9 @@ package enum LocalDelivererProgram {
             // Without root, all mail is one user's: his file would be everybody's.
             rules.dotFiles = user == nil ? .none : self.dotFiles
             rules.hasDotPrograms = self.hasDotPrograms
+            if user == nil || user == self.aliasUser { rules.aliases = self.aliases }
+            // Who started everything without root is the administrator.
+            if user == nil { rules.aliases?.owners.insert(geteuid()) }
             rules.quota = self.quota
             rules.isOverQuotaFailure = self.isOverQuotaFailure
             return rules
@@ -157,7 +180,7 @@ private struct SingleUserDeliverer {
     }
 
     private static func rules(_ settings: LocalDelivererProgram.Settings) -> LocalAgent.Rules {
-        settings.rules(user: nil, home: ThisProcess.home() ?? "/nonexistent")
+        settings.rules(user: nil, home: ThisProcess.user()?.home ?? "/nonexistent")
     }
 
     mutating func run() -> Never {

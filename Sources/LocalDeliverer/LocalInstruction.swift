@@ -51,8 +51,8 @@ struct DeliveryWords {
     private let user: String
     private let home: String
 
-    init(_ delivery: Delivery, _ recipient: DeliveryRecipient, user: String, home: String) {
-        self.sender = Self.tame(delivery.reversePath.octets)
+    init(_ recipient: DeliveryRecipient, from sender: ReversePath, route: Route, user: String, home: String) {
+        self.sender = Self.tame(sender.octets)
         self.recipient = Self.tame(recipient.forwardPath.octets)
         self.original = Self.tame((recipient.originalForwardPath ?? recipient.forwardPath).octets)
         self.user = user
@@ -62,12 +62,17 @@ struct DeliveryWords {
             let local = address.unquotedLocalPart
             self.localPart = Self.tame(local)
             self.domain = Self.tame(Array(address.domain))
-            self.extension = Self.tame(Self.tag(of: local, user: user))
+            self.extension = Self.tame(Self.tag(of: local, user: Self.name(route, user)))
         case .postmaster:
             self.localPart = Array("postmaster".utf8)
             self.domain = []
             self.extension = []
         }
+    }
+
+    /// The name behind which a tag can stand.
+    private static func name(_ route: Route, _ user: String) -> String {
+        if case .alias(let name) = route { name.printableText } else { user }
     }
 
     /// What stands behind the user's name and the character that parts them; empty if the name is another one.

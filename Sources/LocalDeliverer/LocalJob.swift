@@ -31,8 +31,8 @@ struct LocalJob {
     }
 
     let delivery: Delivery
-    /// What is done with it, for every recipient.
-    let instruction: LocalInstruction
+    /// What is done with it, for every recipient; nil: what the alias says to which it goes.
+    let instruction: LocalInstruction?
     var recipients: [DeliveryRecipient] = []
     var phase = Phase.envelope
     /// The beginning of the content, until the file is begun.
@@ -59,7 +59,7 @@ struct LocalJob {
     /// Names of files whose witnesses are to be removed when the outcomes are committed.
     var witnesses: [String] = []
 
-    init(_ delivery: Delivery, _ instruction: LocalInstruction) {
+    init(_ delivery: Delivery, _ instruction: LocalInstruction?) {
         self.delivery = delivery
         self.instruction = instruction
     }
@@ -85,10 +85,12 @@ struct LocalJob {
 
 extension Delivery {
     /// The fields that final delivery puts in front (RFC 5321 §4.4), with LF line ends.
-    func lines(for recipient: DeliveryRecipient) -> [UInt8] {
+    ///
+    /// - Parameter sender: nil: as the delivery says.
+    func lines(for recipient: DeliveryRecipient, from sender: ReversePath? = nil) -> [UInt8] {
         var lines: [UInt8] = []
         lines.append(text: "Return-Path: <")
-        lines += self.reversePath.octets
+        lines += (sender ?? self.reversePath).octets
         lines.append(text: ">\n")
         if let original = recipient.originalForwardPath {
             lines.append(text: "X-Original-To: ")
@@ -168,7 +170,7 @@ enum LocalFate {
     private static func log(_ error: SystemError, _ job: LocalJob) {
         var line = LogLine("mailbox-fault")
         line.add("id", job.delivery.id)
-        if case .maildir(let place) = job.instruction { line.add("mailbox", place.path) }
+        if case .maildir(let place)? = job.instruction { line.add("mailbox", place.path) }
         line.add("reason", error.text)
         line.write()
     }

@@ -16,6 +16,8 @@ struct LocalPlan {
     var forwards: [Forward] = []
     /// How many of `forwards` count if an instruction is the last.
     var forwardCounts: [Int] = []
+    /// What files and programs are told of the sender.
+    var sender: ReversePath
 }
 
 /// Which files are looked for.
@@ -178,7 +180,7 @@ private struct DotFileSearch {
             LocalPlan(
                 recipient: self.recipient, instructions: instructions,
                 forwards: file.forwards.map { Forward(reversePath, $0, isVERP: isVERP) },
-                forwardCounts: file.forwardCounts))
+                forwardCounts: file.forwardCounts, sender: self.delivery.reversePath))
     }
 
     private func place(_ path: String) -> MailboxPlace {

@@ -1,10 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 
+package import LookupCore
 import MailTypes
 import PipeCore
 import Unix
 
 extension LocalAgent {
+    /// What the settings say of the file of aliases.
+    package struct AliasRules: Hashable, Sendable {
+        /// Nil: there is none.
+        package var path: String?
+        package var terms = AliasFile.Terms()
+        /// Users whose file is believed.
+        package var owners: Set<UInt32> = [0]
+
+        package init() {}
+    }
+
     /// What the settings say, and for whom the agent works.
     package struct Rules: Hashable, Sendable {
         package var mailbox: MailboxTemplate
@@ -20,6 +32,8 @@ extension LocalAgent {
         package var quota: MailboxLimit?
         /// Whether mail for a full mailbox is returned, and not kept.
         package var isOverQuotaFailure = false
+        /// What is done for routes `alias:`; nil: another process does it.
+        package var aliases: AliasRules?
         /// For the names of files.
         package var hostname: [UInt8]
         /// The only user whose mail is taken; nil: all mail is delivered as the user of this process.
@@ -46,14 +60,19 @@ extension LocalAgent {
             return self.mailbox.instruction(user: user.printableText, home: self.home)
         }
 
-        /// What is done with the mail for a route; nil if it is none of this agent's.
+        /// Whether mail for a route is taken.
+        func takes(_ route: Route) -> Bool {
+            if case .alias = route { self.aliases != nil } else { self.instruction(for: route) != nil }
+        }
+
+        /// What is done with the mail for a route; nil if it is none of this agent's, or what it says is not the same for all.
         func instruction(for route: Route) -> LocalInstruction? {
             guard let owner = route.owner, self.user == nil || self.user == owner else { return nil }
             switch route {
             case .local(let user): return self.instruction(for: user)
             case .mailbox(_, let name):
                 return self.virtualMailbox.map { .maildir($0.place(of: name, home: self.home)) }
-            case .remote, .bounce: return nil
+            case .alias, .remote, .bounce: return nil
             }
         }
 
@@ -70,8 +89,16 @@ extension LocalAgent {
         }
 
         func userName(for delivery: Delivery) -> String {
-            guard case .local(let user) = delivery.route else { return "" }
-            return user.printableText
+            switch delivery.route {
+            case .local(let user): user.printableText
+            case .alias: self.user?.printableText ?? ThisProcess.user()?.name ?? ""
+            case .mailbox, .remote, .bounce: ""
+            }
+        }
+
+        /// Where programs are run. Who does aliases need not have a home.
+        func programDirectory(for delivery: Delivery) -> String {
+            if case .alias = delivery.route { "/" } else { self.home }
         }
     }
 }

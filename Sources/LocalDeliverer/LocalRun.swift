@@ -118,12 +118,11 @@ struct LocalRun {
 
     /// What came of the next instruction; nil if it is still under way.
     private mutating func step(_ plan: LocalPlan, _ surroundings: inout Surroundings) -> ProgramRun.Verdict? {
-        let recipient = plan.recipient
         do throws(SystemError) {
             switch plan.instructions[self.doneCount] {
-            case .mbox(let place): return try self.append(recipient, to: place, surroundings)
-            case .program(let command): return try self.run(command, recipient, &surroundings)
-            case .maildir(let place): return try self.put(recipient, into: place, surroundings)
+            case .mbox(let place): return try self.append(plan, to: place, surroundings)
+            case .program(let command): return try self.run(command, plan, &surroundings)
+            case .maildir(let place): return try self.put(plan, into: place, surroundings)
             case .discard: return ProgramRun.Verdict(outcome: LocalFate.discarded)
             }
         } catch {
@@ -139,11 +138,12 @@ struct LocalRun {
 
     /// One message alone, with all its steps; the agent's batches are for users without a file of their own.
     private mutating func put(
-        _ recipient: DeliveryRecipient, into place: MailboxPlace, _ surroundings: Surroundings
+        _ plan: LocalPlan, into place: MailboxPlace, _ surroundings: Surroundings
     ) throws(SystemError) -> ProgramRun.Verdict {
         let mailbox = try surroundings.shelf.open(place)
         let name = MaildirName.name(
-            self.delivery.id, recipient: recipient.number, step: self.doneCount, hostname: surroundings.rules.hostname)
+            self.delivery.id, recipient: plan.recipient.number, step: self.doneCount,
+            hostname: surroundings.rules.hostname)
         var isEarlier = true
         if case .file(var file) = try MaildirFile.begin(name, in: mailbox.maildir) {
             isEarlier = false
@@ -153,7 +153,8 @@ struct LocalRun {
                 file.discard()
                 return ProgramRun.Verdict(outcome: rules.overQuota)
             }
-            try mailbox.put(&file, behind: self.delivery.lines(for: recipient)) { file throws(SystemError) in
+            let lines = self.delivery.lines(for: plan.recipient, from: plan.sender)
+            try mailbox.put(&file, behind: lines) { file throws(SystemError) in
                 try self.content.forEachPart { part throws(SystemError) in try file.append(converted: Array(part)) }
             }
         }
@@ -168,7 +169,7 @@ struct LocalRun {
     // MARK: mbox
 
     private mutating func append(
-        _ recipient: DeliveryRecipient, to place: MailboxPlace, _ surroundings: Surroundings
+        _ plan: LocalPlan, to place: MailboxPlace, _ surroundings: Surroundings
     ) throws(SystemError) -> ProgramRun.Verdict? {
         if case .locking(let retry, _) = self.activity, surroundings.now < retry { return nil }
         guard let mailbox = try MboxFile.open(place, now: surroundings.clock) else {
@@ -184,7 +185,8 @@ struct LocalRun {
         }
         defer { mailbox.close() }
         let heading =
-            MboxFile.fromLine(self.delivery.reversePath, surroundings.clock) + self.delivery.lines(for: recipient)
+            MboxFile.fromLine(plan.sender, surroundings.clock)
+            + self.delivery.lines(for: plan.recipient, from: plan.sender)
         do throws(SystemError) {
             try mailbox.append(heading, self.content)
         } catch {
@@ -200,7 +202,7 @@ struct LocalRun {
     // MARK: Programs
 
     private mutating func run(
-        _ command: ProgramCommand, _ recipient: DeliveryRecipient, _ surroundings: inout Surroundings
+        _ command: ProgramCommand, _ plan: LocalPlan, _ surroundings: inout Surroundings
     ) throws(SystemError) -> ProgramRun.Verdict? {
         if case .program(var run) = self.activity {
             let verdict = run.advance(surroundings.now)
@@ -209,13 +211,16 @@ struct LocalRun {
         }
         guard surroundings.programRoom > 0 else { return nil }
         let rules = surroundings.rules
-        let words = DeliveryWords(self.delivery, recipient, user: rules.userName(for: self.delivery), home: rules.home)
-        let lines = command.dialect == .qmail ? [] : self.delivery.lines(for: recipient)
+        let words = DeliveryWords(
+            plan.recipient, from: plan.sender, route: self.delivery.route, user: rules.userName(for: self.delivery),
+            home: rules.home)
+        let lines = command.dialect == .qmail ? [] : self.delivery.lines(for: plan.recipient, from: plan.sender)
         let message = try self.content.copy(behind: lines)
         defer { message.close() }
         self.activity = .program(
             try ProgramRun.start(
-                command, message, words, home: rules.home, terms: rules.programs, now: surroundings.now))
+                command, message, words, directory: rules.programDirectory(for: self.delivery),
+                terms: rules.programs, now: surroundings.now))
         surroundings.programRoom -= 1
         return nil
     }

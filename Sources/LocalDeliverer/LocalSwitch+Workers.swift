@@ -13,10 +13,6 @@ extension LocalSwitch {
     /// At most so many times `workers-max` processes are there, with those that are stuck.
     private static let stuckFactor = 4
 
-    private static let wrongOwner = LocalFate.outcome(
-        .deferred, EnhancedStatus(.transient, 3, 5),
-        "the owner of virtual users' mailboxes is nobody as whom mail can be written")
-
     /// Finds a worker for a delivery, starts one, or lets the delivery wait for one that leaves.
     mutating func assign(_ channel: UInt32) {
         guard let job = self.jobs[channel], job.phase == .waiting else { return }
@@ -34,9 +30,9 @@ extension LocalSwitch {
                 self.workers[worker.pid] = worker
                 self.give(channel, to: worker.pid)
             case .failure(let fault):
-                // Why: a virtual user is there, whatever is wrong with the owner that the settings name.
-                let isOwnerWrong = job.isVirtual && fault.outcome.kind == .failed
-                self.end(channel, isOwnerWrong ? Self.wrongOwner : fault.outcome)
+                // Why: the recipient is there, whatever is wrong with the user that the settings name.
+                let isForEver = fault.outcome.kind == .failed
+                self.end(channel, isForEver ? job.wrongUser ?? fault.outcome : fault.outcome)
             }
         } else {
             self.waiting.append(channel)

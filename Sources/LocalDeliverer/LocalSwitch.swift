@@ -134,9 +134,9 @@ struct LocalSwitch {
         let channel = frame.channel
         if case .deliver(let delivery) = request {
             guard self.jobs[channel] == nil, self.jobs.count < LocalAgent.capacity,
-                let owner = delivery.route.owner
+                let user = self.user(for: delivery.route)
             else { throw FrameFault(.outOfPlace, frame.verb) }
-            var job = SwitchJob(delivery, owner: owner)
+            var job = SwitchJob(delivery, user: user)
             request.append(to: &job.envelope, channel: channel)
             self.jobs[channel] = job
             return
@@ -176,6 +176,11 @@ struct LocalSwitch {
         default: throw FrameFault(.outOfPlace, frame.verb)
         }
         self.jobs[channel] = job
+    }
+
+    /// As whom a delivery of that route is done; nil if it is none of ours.
+    private func user(for route: Route) -> [UInt8]? {
+        if case .alias = route { self.settings.aliasUser } else { route.owner }
     }
 
     /// Ends a delivery without a worker: every recipient who has no outcome gets this one.

@@ -35,17 +35,17 @@ struct ProgramRun {
     /// - Parameters:
     ///   - message: is at its beginning; the caller closes it.
     static func start(
-        _ command: ProgramCommand, _ message: Descriptor, _ words: DeliveryWords, home: String, terms: ProgramTerms,
-        now: Duration
+        _ command: ProgramCommand, _ message: Descriptor, _ words: DeliveryWords, directory: String,
+        terms: ProgramTerms, now: Duration
     ) throws(SystemError) -> ProgramRun {
         // Why: a home that is not there is told as such, and not as a program that cannot be started.
-        try Descriptor.openDirectory(home).close()
+        try Descriptor.openDirectory(directory).close()
         let (output, theirs) = try Descriptor.pipe()
         defer { theirs.close() }
         var spawn = Spawn(path: command.arguments[0], arguments: command.arguments.map { words.filled($0) })
         spawn.arguments[0] = command.arguments[0]
         spawn.environment = words.environment + command.environment
-        spawn.directory = home
+        spawn.directory = directory
         spawn.descriptors = [message, theirs, theirs]
         spawn.isOwnSession = true
         spawn.diesWithParent = true

@@ -18,8 +18,8 @@ struct SwitchJob {
 
     /// As whom it is delivered.
     let user: [UInt8]
-    /// Whether the mailbox is that of a virtual user, whom the settings have given to `user`.
-    let isVirtual: Bool
+    /// What to tell if `user`, whom the settings name and not the recipient, is nobody as whom mail can be delivered.
+    let wrongUser: DeliveryOutcome?
     let octetCount: UInt64
     /// The frames of the envelope, until a worker has them.
     var envelope: [UInt8] = []
@@ -38,12 +38,24 @@ struct SwitchJob {
         let isVERP: Bool
     }
 
-    /// - Parameter owner: that of the route.
-    init(_ delivery: Delivery, owner: [UInt8]) {
-        self.user = owner
-        self.isVirtual = if case .mailbox = delivery.route { true } else { false }
+    init(_ delivery: Delivery, user: [UInt8]) {
+        self.user = user
+        self.wrongUser =
+            switch delivery.route {
+            case .mailbox: Self.wrongOwner
+            case .alias: Self.wrongAliasUser
+            case .local, .remote, .bounce: nil
+            }
         self.octetCount = delivery.octetCount
     }
+
+    private static let wrongOwner = LocalFate.outcome(
+        .deferred, EnhancedStatus(.transient, 3, 5),
+        "the owner of virtual users' mailboxes is nobody as whom mail can be written")
+
+    private static let wrongAliasUser = LocalFate.outcome(
+        .deferred, EnhancedStatus(.transient, 3, 5),
+        "local.alias-user is nobody as whom mail can be delivered")
 }
 
 /// A worker as the switch sees it.

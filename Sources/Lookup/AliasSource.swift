@@ -7,13 +7,13 @@ import Unix
 /// The aliases as the file has them now; changes are seen without a restart.
 package struct AliasSource {
     private var watched: WatchedFile?
-    private let allowsIncludes: Bool
+    private let terms: AliasFile.Terms
     /// What was read last.
     package private(set) var file: AliasFile
 
     /// Reads the file. If that fails, nobody is unknown until it succeeds.
-    package init(path: String?, allowingIncludes: Bool) {
-        self.allowsIncludes = allowingIncludes
+    package init(path: String?, _ terms: AliasFile.Terms) {
+        self.terms = terms
         self.watched = path.map { WatchedFile(path: $0) }
         self.file = path == nil ? AliasFile() : .unreadable
     }
@@ -24,7 +24,7 @@ package struct AliasSource {
     /// - Returns: whether `file` is another now.
     package mutating func refresh(uptime: Duration, now: Timestamp) -> Bool {
         switch self.watched?.news(uptime: uptime, now: now, octetCountMax: AliasFile.octetCountMax) {
-        case .changed(let octets): return self.take(AliasFile(octets: octets, allowingIncludes: self.allowsIncludes))
+        case .changed(let octets): return self.take(AliasFile(octets: octets, self.terms))
         case .unreadable(let reason):
             self.watched?.log("aliases-unreadable", reason: reason)
             return false

@@ -61,7 +61,7 @@ private final class LookupServer: LoopProgram, LinkReceiver {
         self.program = program
         self.settings = settings
         self.eventLoop = eventLoop
-        self.aliases = AliasSource(path: settings.aliasesPath, allowingIncludes: settings.allowsIncludes)
+        self.aliases = AliasSource(path: settings.aliasesPath, settings.aliasTerms)
         self.directory = LookupDirectory(
             users: SystemUsers(listed: settings.users), tables: settings.openTables(on: eventLoop))
         self.senders = SenderSource(path: settings.sendersPath)
@@ -84,8 +84,10 @@ private final class LookupServer: LoopProgram, LinkReceiver {
         case .settings(let table):
             do throws(SettingsFault) {
                 let settings = try LookupSettings(table)
-                if settings.aliasesPath != self.settings.aliasesPath {
-                    self.aliases = AliasSource(path: settings.aliasesPath, allowingIncludes: settings.allowsIncludes)
+                if settings.aliasesPath != self.settings.aliasesPath
+                    || settings.aliasTerms != self.settings.aliasTerms
+                {
+                    self.aliases = AliasSource(path: settings.aliasesPath, settings.aliasTerms)
                 }
                 if settings.sendersPath != self.settings.sendersPath {
                     self.senders = SenderSource(path: settings.sendersPath)
@@ -186,8 +188,8 @@ private final class LookupServer: LoopProgram, LinkReceiver {
                 case .later(let text): self.later(path, text)
                 }
             answer.append(to: &octets, channel: channel)
-        case .resolve(let path):
-            self.answer(self.resolution(of: path), path, channel, &octets)
+        case .resolve(let path, let meaning):
+            self.answer(self.resolution(of: path, meaning), path, channel, &octets)
         case .sender(let path, let user): self.sender(path, user).append(to: &octets, channel: channel)
         case .owner(let path, let uid): self.owner(path, uid).append(to: &octets, channel: channel)
         case .explain(let path):
@@ -218,9 +220,9 @@ private final class LookupServer: LoopProgram, LinkReceiver {
         return .address(.address(original))
     }
 
-    private func resolution(of path: ForwardPath) -> RecipientResolver.Resolution {
-        switch self.rewritten(path) {
-        case nil: self.resolver.resolve(path, in: &self.directory)
+    private func resolution(of path: ForwardPath, _ meaning: PathMeaning) -> RecipientResolver.Resolution {
+        switch meaning == .address ? self.rewritten(path) : nil {
+        case nil: self.resolver.resolve(path, meaning, in: &self.directory)
         case .address(let original): self.resolver.resolve(original, in: &self.directory)
         case .unknown(let text): .unknown(EnhancedStatus(.permanent, 1, 1), text: text)
         }

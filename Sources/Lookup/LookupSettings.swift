@@ -13,7 +13,7 @@ package import PipeCore
 /// | `hostname` | required |
 /// | `local-domain` | a domain or an address literal in brackets; any number |
 /// | `aliases` | the path of a file; none without it |
-/// | `alias-includes` | whether an alias may include a file: `true`, `false` |
+/// | `alias-includes`, `alias-programs`, `alias-files` | whether an alias may include files, name programs, files: `true`, `false` |
 /// | `smarthost` | a next hop |
 /// | `lmtp` | a socket or a host in brackets: who takes the mail of users, instead of apus-local |
 /// | `recipient-delimiter` | characters, each of which is one; nothing: no sub-addressing; `+` without it |
@@ -31,7 +31,7 @@ package import PipeCore
 package struct LookupSettings: Sendable {
     package let rules: RecipientResolver.Rules
     package let aliasesPath: String?
-    package let allowsIncludes: Bool
+    package let aliasTerms: AliasFile.Terms
     /// In lower case; nil: the users of the system.
     package let users: Set<[UInt8]>?
     package let trustedUsers: [String]
@@ -68,11 +68,18 @@ package struct LookupSettings: Sendable {
         rules.virtual = try Self.virtualRules(table, hasDomainTables: self.tables[.virtualDomains] != nil)
         self.rules = rules
         self.aliasesPath = table.text("aliases")
-        self.allowsIncludes = try table.boolean("alias-includes", default: false)
+        self.aliasTerms = try Self.aliasTerms(table)
         let users = try table.values("user", "the name of a user", Self.user)
         self.users = users.isEmpty ? nil : Set(users)
         self.sendersPath = table.text("senders")
         self.trustedUsers = table.texts("trusted-user")
+    }
+
+    private static func aliasTerms(_ table: SettingsTable) throws(SettingsFault) -> AliasFile.Terms {
+        AliasFile.Terms(
+            includes: try table.boolean("alias-includes", default: false),
+            programs: try table.boolean("alias-programs", default: false),
+            files: try table.boolean("alias-files", default: false))
     }
 
     private static func mailboxServer(_ name: String, _ table: SettingsTable) throws(SettingsFault) -> NextHop? {

@@ -7,27 +7,29 @@ package import MailTypes
 
 extension RecipientResolver {
     /// Where does it go, aliases followed to the end?
-    package func resolve(_ path: ForwardPath, in users: inout some RecipientDirectory) -> Resolution {
-        var expansion = Expansion(resolver: self, domain: self.domain(of: path))
-        return expansion.run(path, in: &users)
+    package func resolve(
+        _ path: ForwardPath, _ meaning: PathMeaning = .address, in users: inout some RecipientDirectory
+    ) -> Resolution {
+        var expansion = Expansion(resolver: self, domain: self.domain(of: path, meaning))
+        return expansion.run(path, meaning, in: &users)
     }
 
     /// The same, with every step of the way; the steps of a very large alias are cut.
     package func explain(
         _ path: ForwardPath, in users: inout some RecipientDirectory
     ) -> (steps: [ResolutionStep], resolution: Resolution) {
-        var expansion = Expansion(resolver: self, domain: self.domain(of: path))
+        var expansion = Expansion(resolver: self, domain: self.domain(of: path, .address))
         expansion.trace = []
-        let resolution = expansion.run(path, in: &users)
+        let resolution = expansion.run(path, .address, in: &users)
         return (expansion.trace ?? [], resolution)
     }
 
     /// The domain that local names get which an alias leads to.
-    private func domain(of path: ForwardPath) -> [UInt8] {
+    private func domain(of path: ForwardPath, _ meaning: PathMeaning) -> [UInt8] {
         switch path {
         case .postmaster: self.rules.hostname
         case .address(let address):
-            self.localName(of: address) == nil ? self.rules.hostname : Array(address.domain)
+            meaning == .address && self.localName(of: address) == nil ? self.rules.hostname : Array(address.domain)
         }
     }
 
@@ -40,6 +42,7 @@ extension RecipientResolver {
             .filter { name, entry in
                 guard !entry.isBroken else { return false }
                 var expansion = Expansion(resolver: self, domain: self.rules.hostname)
+                expansion.opensAll = true
                 expansion.open(name, entry)
                 while expansion.targets.isEmpty, let step = expansion.steps.popLast() {
                     if expansion.take(step, in: &users) != nil { return false }
@@ -75,6 +78,8 @@ struct Expansion {
     private var opened: Set<[UInt8]> = []
     /// Whether the default for the postmaster has been used: it may lead back to the postmaster.
     private var isPostmasterDefaulted = false
+    /// Whether aliases are followed that apus-local does.
+    var opensAll = false
     /// Whether the recipient is the postmaster, whose mail is always accepted (RFC 5321 §4.5.1).
     private var isForPostmaster = false
 
@@ -88,8 +93,10 @@ struct Expansion {
         self.domain = domain
     }
 
-    mutating func run(_ path: ForwardPath, in users: inout some RecipientDirectory) -> RecipientResolver.Resolution {
-        if let failure = self.begin(path, in: &users) { return failure }
+    mutating func run(
+        _ path: ForwardPath, _ meaning: PathMeaning, in users: inout some RecipientDirectory
+    ) -> RecipientResolver.Resolution {
+        if let failure = self.begin(path, meaning, in: &users) { return failure }
         while let step = self.steps.popLast() {
             if let failure = self.take(step, in: &users) { return failure }
         }
@@ -119,12 +126,21 @@ struct Expansion {
     }
 
     /// The recipient itself. Unlike a target of an alias it may turn out to be unknown.
-    mutating func begin(_ path: ForwardPath, in users: inout some RecipientDirectory) -> RecipientResolver.Resolution? {
+    mutating func begin(
+        _ path: ForwardPath, _ meaning: PathMeaning, in users: inout some RecipientDirectory
+    ) -> RecipientResolver.Resolution? {
         guard case .address(let address) = path else {
             self.isForPostmaster = true
             return self.follow(RecipientResolver.postmaster, in: &users)
         }
-        guard let name = self.localName(of: address) else { return self.beginVirtual(address, in: &users) }
+        let name: [UInt8]
+        switch meaning {
+        case .address:
+            guard let local = self.localName(of: address) else { return self.beginVirtual(address, in: &users) }
+            name = local
+        case .name: name = address.unquotedLocalPart.lowercasedOctets
+        case .user: return self.beginUser(path, address.unquotedLocalPart.lowercasedOctets, in: &users)
+        }
         if RecipientResolver.roles.contains(name) {
             self.isForPostmaster = true
             return self.follow(name, in: &users)
@@ -132,8 +148,7 @@ struct Expansion {
         switch self.look(for: name, in: &users) {
         case .alias(let alias, let entry):
             guard !entry.isBroken else { return .later(text: "the alias is not in order") }
-            self.open(alias, entry)
-            return nil
+            return self.enter(alias, entry, path)
         case .user(let user):
             self.add(path, user: user)
             return nil
@@ -144,6 +159,63 @@ struct Expansion {
                 : .unknown(EnhancedStatus(.permanent, 1, 1), text: RecipientResolver.noSuchUser)
         case .unknownNow: return .later(text: "the users cannot be looked up now")
         }
+    }
+
+    /// The user of that name, whatever the aliases say.
+    private mutating func beginUser(
+        _ path: ForwardPath, _ name: [UInt8], in users: inout some RecipientDirectory
+    ) -> RecipientResolver.Resolution? {
+        switch RecipientResolver.findUser(name, in: &users) {
+        case .user(let user):
+            self.add(path, user: user)
+            return nil
+        case .superuser: return self.followPostmaster(in: &users)
+        case .unknownNow: return .later(text: "the users cannot be looked up now")
+        case .alias, .absent, nil: break
+        }
+        guard RecipientResolver.roles.contains(name) else {
+            return .unknown(EnhancedStatus(.permanent, 1, 1), text: RecipientResolver.noSuchUser)
+        }
+        self.isForPostmaster = true
+        self.opened.insert(RecipientResolver.postmaster)
+        return self.followPostmaster(in: &users)
+    }
+
+    /// Follows an alias, or leaves it to apus-local, which does what it says. The user behind it, if it names itself, gets the
+    /// mail from here: what apus-local sends on has been at this address, and would look like a loop.
+    ///
+    /// - Parameter path: as what it was asked for; nil if that cannot be written.
+    private mutating func enter(
+        _ alias: [UInt8], _ entry: AliasFile.Entry, _ path: ForwardPath?
+    ) -> RecipientResolver.Resolution? {
+        guard !self.opensAll, self.resolver.aliases.isDelivered(alias, entry) else {
+            self.open(alias, entry)
+            return nil
+        }
+        guard let path else { return Self.unwritable(alias) }
+        let domain = if case .address(let address) = path { Array(address.domain) } else { self.domain }
+        func isSelf(_ target: AliasFile.Target) -> Bool { AliasFile.isSelf(target, of: alias, at: domain) }
+        if self.opened.insert(alias).inserted {
+            self.steps += entry.targets.filter(isSelf).map { Step(target: $0, owner: alias) }
+        }
+        guard !entry.targets.allSatisfy(isSelf) else { return nil }
+        self.note { $0.deliverySteps(alias) }
+        self.add(path, alias: alias)
+        return nil
+    }
+
+    private mutating func add(_ path: ForwardPath, alias: [UInt8]) {
+        // No name of a user begins with NUL.
+        guard self.known.insert([0] + alias).inserted else { return }
+        self.targets.append(RecipientResolver.Target(path, .alias(name: alias)))
+    }
+
+    private func path(_ name: [UInt8]) -> ForwardPath? {
+        Self.address(name, domain: self.domain).map { .address($0) }
+    }
+
+    private static func unwritable(_ name: [UInt8]) -> RecipientResolver.Resolution {
+        .later(text: "the alias leads to \(name.printableText), which cannot be written as an address")
     }
 
     /// Puts the targets of an alias where they are followed in the order of the file.
@@ -240,6 +312,10 @@ struct Expansion {
             return self.follow(name, owner: step.owner, in: &users)
         case .name(let name): return self.follow(name.lowercasedOctets, owner: step.owner, in: &users)
         case .list(let path): return self.open(list: path, owner: step.owner, in: &users)
+        case .program, .file:
+            guard let path = self.path(step.owner) else { return Self.unwritable(step.owner) }
+            self.add(path, alias: step.owner)
+            return nil
         }
     }
 
@@ -270,8 +346,7 @@ struct Expansion {
         switch self.look(for: name, in: &users) {
         case .alias(let alias, let entry):
             guard !entry.isBroken else { return .later(text: "the alias \(alias.printableText) is not in order") }
-            self.open(alias, entry)
-            return nil
+            return self.enter(alias, entry, self.path(name))
         case .user(let user): return self.add(localName: name, user: user)
         case .superuser: return self.followPostmaster(in: &users)
         case .unknownNow: return .later(text: "the users cannot be looked up now")
@@ -294,8 +369,7 @@ struct Expansion {
             !self.opened.contains(RecipientResolver.postmaster)
         {
             self.note { $0.steps(RecipientResolver.postmaster, .alias(RecipientResolver.postmaster, entry)) }
-            self.open(RecipientResolver.postmaster, entry)
-            return nil
+            return self.enter(RecipientResolver.postmaster, entry, self.path(RecipientResolver.postmaster))
         }
         // Others of the alias may still be followed, or have been.
         guard !self.isPostmasterDefaulted else { return self.nobodyReads() }
@@ -308,8 +382,7 @@ struct Expansion {
         }
         if let entry = self.resolver.aliases.entries[RecipientResolver.superuser], !entry.isBroken {
             self.note { $0.steps(RecipientResolver.superuser, .alias(RecipientResolver.superuser, entry)) }
-            self.open(RecipientResolver.superuser, entry)
-            return nil
+            return self.enter(RecipientResolver.superuser, entry, self.path(RecipientResolver.superuser))
         }
         if let user = rules.singleUser {
             self.note { _ in Self.postmasterStep("has its mail read by the user of everything, ", user, .nothing) }
@@ -338,10 +411,8 @@ struct Expansion {
     // MARK: Targets
 
     private mutating func add(localName: [UInt8], user: [UInt8]) -> RecipientResolver.Resolution? {
-        guard let address = Self.address(localName, domain: self.domain) else {
-            return .later(text: "the alias leads to \(localName.printableText), which cannot be written as an address")
-        }
-        self.add(.address(address), user: user)
+        guard let path = self.path(localName) else { return Self.unwritable(localName) }
+        self.add(path, user: user)
         return nil
     }
 

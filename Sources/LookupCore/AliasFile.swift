@@ -7,8 +7,8 @@ package import MailTypes
 /// `name: target, target`. A line that begins with white space continues the one before; empty lines and lines whose
 /// first character is `#` are passed over, also between a line and its continuation. Names have no domain and are
 /// compared without regard to case. A target is a local name, an address, or `\name` for the system user of that name;
-/// quotes hold what would otherwise be special. `:include:/path` stands for the targets in a file, if that is allowed;
-/// `|program` and `/file` are not supported.
+/// quotes hold what would otherwise be special. If that is allowed, `:include:/path` stands for the targets in a file,
+/// `|command` for a program that takes the mail, and `/path` for a file that it is written into.
 ///
 /// A mistake never makes mail bounce: an entry with a target that is not understood is kept as broken, and its mail
 /// waits; if the name of an entry cannot be read, any name that is not found might be that one (`hasUnreadableLine`).
@@ -22,6 +22,48 @@ package struct AliasFile: Hashable, Sendable {
         case address(MailAddress)
         /// Those in the file of that absolute path.
         case list(path: String)
+        /// For /bin/sh.
+        case program(command: String)
+        /// An absolute path; with a slash at the end, that of a Maildir.
+        case file(path: String)
+    }
+
+    /// What may be a target besides names and addresses.
+    package struct Terms: Hashable, Sendable {
+        package var includes = false
+        package var programs = false
+        package var files = false
+
+        package init(includes: Bool = false, programs: Bool = false, files: Bool = false) {
+            self.includes = includes
+            self.programs = programs
+            self.files = files
+        }
+    }
+
+    /// Where a list of targets stands.
+    enum Place {
+        case aliases(Terms)
+        /// A file that an alias includes: who may write it is not the administrator.
+        case included
+        case virtualTable
+
+        var terms: Terms {
+            switch self {
+            case .aliases(let terms): terms
+            case .included: Terms(includes: true)
+            case .virtualTable: Terms()
+            }
+        }
+
+        /// Why a kind of target is not allowed here.
+        func refusal(_ kind: String, setting: String) -> String {
+            switch self {
+            case .aliases: "\(kind) are not allowed (\(setting))"
+            case .included: "\(kind) are not possible in a file that is included"
+            case .virtualTable: "\(kind) are not possible in a table"
+            }
+        }
     }
 
     /// What stands behind one name.
@@ -31,6 +73,20 @@ package struct AliasFile: Hashable, Sendable {
         package let targets: [Target]
         /// A target was not understood, or there is none: mail for this name has to wait for the administrator.
         package let isBroken: Bool
+        /// Whether a program or a file is among the targets.
+        package let hasActions: Bool
+
+        init(line: Int, targets: [Target], isBroken: Bool) {
+            self.line = line
+            self.targets = targets
+            self.isBroken = isBroken
+            self.hasActions = targets.contains { target in
+                switch target {
+                case .program, .file: true
+                case .name, .user, .address, .list: false
+                }
+            }
+        }
     }
 
     /// By name in lower case.
@@ -52,7 +108,7 @@ package struct AliasFile: Hashable, Sendable {
     package var faults: [LineFault] { self.noted.list }
 
     /// No aliases at all.
-    package init() { self.allowsIncludes = false }
+    package init() { self.terms = Terms() }
 
     /// What stands for a file that could not be read: any name might be in it.
     package static var unreadable: AliasFile {
@@ -61,13 +117,11 @@ package struct AliasFile: Hashable, Sendable {
         return file
     }
 
-    private let allowsIncludes: Bool
+    private let terms: Terms
 
-    /// Reads a file of at most `octetCountMax` octets; the rest of a longer one is a fault.
-    ///
-    /// - Parameter allowingIncludes: whether `:include:` is a target.
-    package init(octets: [UInt8], allowingIncludes: Bool = false) {
-        self.allowsIncludes = allowingIncludes
+    /// Reads a file of at most `octetCountMax` octets; a longer one is a fault.
+    package init(octets: [UInt8], _ terms: Terms = Terms()) {
+        self.terms = terms
         guard octets.count <= Self.octetCountMax else {
             self.hasUnreadableLine = true
             self.noted.note(1, "the file is larger than \(Self.octetCountMax) octets; nothing of it was read")
@@ -98,7 +152,7 @@ package struct AliasFile: Hashable, Sendable {
             self.noted.note(line, "\"\(shown)\" is no name: it has no domain, and blanks only inside quotes")
             return
         }
-        let (targets, reasons) = Self.targets(text[(colon + 1)...], allowingIncludes: self.allowsIncludes)
+        let (targets, reasons) = Self.targets(text[(colon + 1)...], in: .aliases(self.terms))
         for reason in reasons { self.noted.note(line, "\(name.printableText): \(reason.text)") }
         let isBroken = !reasons.isEmpty
         let key = name.lowercasedOctets
@@ -113,9 +167,7 @@ package struct AliasFile: Hashable, Sendable {
     struct Reason: Error { let text: String }
 
     /// The targets of a list, and why others in it are none. One of both is not empty.
-    static func targets(
-        _ list: ArraySlice<UInt8>, allowingIncludes: Bool
-    ) -> (targets: [Target], reasons: [Reason]) {
+    static func targets(_ list: ArraySlice<UInt8>, in place: Place) -> (targets: [Target], reasons: [Reason]) {
         var targets: [Target] = []
         var reasons: [Reason] = []
         var rest = list
@@ -123,7 +175,7 @@ package struct AliasFile: Hashable, Sendable {
             let end = LineFile.end(of: rest, where: { $0 == 0x2C }) ?? rest.endIndex
             let word = Self.trimmed(rest[..<end])
             if !word.isEmpty {
-                switch Self.target(word, allowingIncludes) {
+                switch Self.target(word, place) {
                 case .success(let target): targets.append(target)
                 case .failure(let reason): if reasons.count < Self.faultCountMax { reasons.append(reason) }
                 }
@@ -151,26 +203,13 @@ package struct AliasFile: Hashable, Sendable {
             return .success([.address(other)])
         }
         guard !word.isEmpty else { return .failure(Reason(text: "no target")) }
-        let (targets, reasons) = Self.targets(word, allowingIncludes: false)
+        let (targets, reasons) = Self.targets(word, in: .virtualTable)
         return reasons.first.map { .failure($0) } ?? .success(targets)
     }
 
-    private static func target(_ word: ArraySlice<UInt8>, _ allowsIncludes: Bool) -> Result<Target, Reason> {
+    private static func target(_ word: ArraySlice<UInt8>, _ place: Place) -> Result<Target, Reason> {
+        if let special = Self.specialTarget(word, place) { return special }
         let shown = word.prefix(60).printableText
-        let words = Self.unquoted(word) ?? Array(word)
-        switch words.first {
-        case 0x7C: return .failure(Reason(text: "\"\(shown)\": programs (|) are not supported"))
-        case 0x2F: return .failure(Reason(text: "\"\(shown)\": files are not supported"))
-        case ASCII.colon:
-            guard let path = Self.includedPath(words) else {
-                return .failure(Reason(text: "\"\(shown)\" is neither a target nor :include:/path"))
-            }
-            guard allowsIncludes else {
-                return .failure(Reason(text: "\"\(shown)\": :include: is not allowed (local.alias-includes)"))
-            }
-            return .success(.list(path: path))
-        default: break
-        }
         if let open = word.lastIndex(of: ASCII.less), word.last == ASCII.greater {
             guard let address = MailAddress(octets: word[(open + 1)..<(word.endIndex - 1)]) else {
                 return .failure(Reason(text: "\"\(shown)\" has no mail address between < and >"))
@@ -191,25 +230,15 @@ package struct AliasFile: Hashable, Sendable {
         return .success(.name(name))
     }
 
-    /// The path behind `:include:`; nil if there is no absolute one.
-    private static func includedPath(_ words: [UInt8]) -> String? {
-        let mark = Array(":include:".utf8)
-        let path = Self.trimmed(words.dropFirst(mark.count))
-        guard words.prefix(mark.count).equalsIgnoringCase(mark), path.first == 0x2F,
-            path.allSatisfy({ $0 >= ASCII.space && $0 != 0x7F })
-        else { return nil }
-        return String(validating: path, as: UTF8.self)
-    }
-
     // MARK: Words
 
-    private static func trimmed(_ text: ArraySlice<UInt8>) -> ArraySlice<UInt8> {
+    static func trimmed(_ text: ArraySlice<UInt8>) -> ArraySlice<UInt8> {
         LineFile.trimmed(text, isBlank: \.isBlank)
     }
 
     /// What a word means: the inside of a quoted one, an unquoted one as it is; nil if its quotes are not one pair
     /// around the whole.
-    private static func unquoted(_ word: ArraySlice<UInt8>) -> [UInt8]? {
+    static func unquoted(_ word: ArraySlice<UInt8>) -> [UInt8]? {
         guard word.first == ASCII.quote else {
             return word.contains { $0 == ASCII.quote || $0.isBlank } ? nil : Array(word)
         }

@@ -3,6 +3,7 @@
 import MailTypes
 
 /// A file that an alias includes (`:include:/path`): targets as in a file of aliases, in lines or separated by commas.
+/// Programs and files are none.
 ///
 /// Empty lines and lines whose first character is `#` are passed over. A target may be another `:include:`.
 package struct AliasList: Hashable, Sendable {
@@ -24,7 +25,7 @@ package struct AliasList: Hashable, Sendable {
             guard let first = text.first(where: { $0 != ASCII.space && $0 != ASCII.tab }), first != 0x23 else {
                 continue
             }
-            let (targets, reasons) = AliasFile.targets(text, allowingIncludes: true)
+            let (targets, reasons) = AliasFile.targets(text, in: .included)
             for reason in reasons { self.note(index + 1, reason.text) }
             guard self.targets.count + targets.count <= AliasFile.targetCountMax else {
                 self.note(index + 1, "more than \(AliasFile.targetCountMax) targets")

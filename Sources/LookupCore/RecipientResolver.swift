@@ -144,8 +144,10 @@ package struct RecipientResolver: Sendable {
         case .address(let address):
             let local = address.unquotedLocalPart.lowercasedOctets
             let domain = address.domain.lowercasedOctets
+            // Owners of lists send from there, if the mail for the list came by another domain.
             let isOurs =
-                self.rules.localDomains.contains(domain) || domain == self.rules.hostname && Self.roles.contains(local)
+                self.rules.localDomains.contains(domain)
+                || domain == self.rules.hostname && (Self.roles.contains(local) || self.aliases.isOwner(local))
             return isOurs ? .local(local) : .remote(address)
         }
     }

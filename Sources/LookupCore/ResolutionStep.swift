@@ -92,6 +92,15 @@ extension RecipientResolver {
         [ResolutionStep(.alias, alias, Array("includes ".utf8) + Self.listed(targets), .table(path))]
     }
 
+    /// Why apus-local does what an alias says.
+    func deliverySteps(_ alias: [UInt8]) -> [ResolutionStep] {
+        if let owner = self.aliases.owner(of: alias), let entry = self.aliases.entries[owner] {
+            let text = Array("is done by apus-local, and sends to others as ".utf8) + owner
+            return [ResolutionStep(.alias, alias, text, .aliasLine(entry.line))]
+        }
+        return [ResolutionStep(.alias, alias, "is done by apus-local, as it names programs or files")]
+    }
+
     private static func listed(_ targets: [AliasFile.Target]) -> [UInt8] {
         let more = targets.count > 20 ? Array(" and \(targets.count - 20) more".utf8) : []
         return Array(targets.prefix(20).map(\.octets).joined(separator: Array(", ".utf8))) + more
@@ -144,6 +153,8 @@ extension AliasFile.Target {
         case .user(let user): [ASCII.backslash] + user
         case .address(let address): address.octets
         case .list(let path): Array(":include:\(path)".utf8)
+        case .program(let command): Array("\"|\(command)\"".utf8)
+        case .file(let path): Array(path.utf8)
         }
     }
 }

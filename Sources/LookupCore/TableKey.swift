@@ -35,7 +35,7 @@ package enum TableKey {
     }
 
     /// A local part as it is written in an address, in quotes where it needs them.
-    static func written(_ localPart: [UInt8]) -> [UInt8] {
+    package static func written(_ localPart: [UInt8]) -> [UInt8] {
         if MailAddress.localPartEnd(localPart) == localPart.count, localPart.first != ASCII.quote { return localPart }
         var quoted: [UInt8] = [ASCII.quote]
         for octet in localPart {

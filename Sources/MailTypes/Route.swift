@@ -2,13 +2,15 @@
 
 /// Which program delivers a recipient, and where to. Recipients of one route are one destination of the scheduler.
 ///
-/// Written `local:USER`, `mailbox:OWNER:DOMAIN/LOCAL`, `remote:NEXTHOP` or `bounce:`. Apus-lookup makes routes from the
-/// settings; a route in a queue record says *where*, never *what to run*.
+/// Written `local:USER`, `mailbox:OWNER:DOMAIN/LOCAL`, `alias:NAME`, `remote:NEXTHOP` or `bounce:`. Apus-lookup makes routes
+/// from the settings; a route in a queue record says *where*, never *what to run*.
 package enum Route: Hashable, Sendable {
     /// A system user's mailbox.
     case local(user: [UInt8])
     /// The mailbox of a virtual user, among those that a system user owns.
     case mailbox(owner: [UInt8], MailboxName)
+    /// What the file of aliases says behind that name, as it is there when the mail is delivered: programs, files, a list.
+    case alias(name: [UInt8])
     /// A domain whose MX hosts are looked up, or a host given directly (RFC 5321 §5.1).
     case remote(NextHop)
     /// A report to the sender is due; apus-bounce writes it.
@@ -31,6 +33,9 @@ package enum Route: Hashable, Sendable {
                 let name = MailboxName(octets: rest[(end + 1)...])
             else { return nil }
             self = .mailbox(owner: Array(rest[..<end]), name)
+        } else if kind.elementsEqual("alias".utf8) {
+            guard Self.isAliasName(rest) else { return nil }
+            self = .alias(name: rest)
         } else if kind.elementsEqual("remote".utf8) {
             guard let nextHop = NextHop(octets: rest) else { return nil }
             self = .remote(nextHop)
@@ -53,6 +58,9 @@ package enum Route: Hashable, Sendable {
             octets += owner
             octets.append(ASCII.colon)
             octets += name.octets
+        case .alias(let name):
+            octets.append(text: "alias:" as StaticString)
+            octets += name
         case .remote(let nextHop):
             octets.append(text: "remote:" as StaticString)
             nextHop.append(to: &octets)
@@ -61,13 +69,20 @@ package enum Route: Hashable, Sendable {
         return octets
     }
 
-    /// The system user as whom it is delivered; nil: it is not put into a mailbox of this system.
+    /// The system user as whom it is delivered, as the route says; nil: it is not put into a mailbox of this system, or the
+    /// settings say as whom.
     package var owner: [UInt8]? {
         switch self {
         case .local(let user): user
         case .mailbox(let owner, _): owner
-        case .remote, .bounce: nil
+        case .alias, .remote, .bounce: nil
         }
+    }
+
+    /// Whether the octets can be the name of an alias in a route: what a local part can mean, but for an `@`; in lower case.
+    package static func isAliasName(_ octets: [UInt8]) -> Bool {
+        !octets.isEmpty && octets.count <= MailAddress.localPartOctetCountMax
+            && octets.allSatisfy { $0.isPrintable && $0 != ASCII.at && $0.lowercased == $0 }
     }
 
     /// What useradd(8) accepts, and a little more: no slash, no dot or hyphen in front.

@@ -141,8 +141,8 @@ package enum StatusRegister {
             "the system is short of memory or files; mail goes on to more addresses than at once"),
         RegisteredStatus(
             "apus-local", .transient, 3, 5, 0,
-            "nobody reads the postmaster's mail, the user's `.forward` or `.qmail` is not to be believed or understood, or "
-                + "`virtual.owner` is no user"),
+            "nobody reads the postmaster's mail; the user's `.forward` or `.qmail`, or the file of aliases, is not to be believed "
+                + "or understood; `virtual.owner` or `local.alias-user` is no user"),
         RegisteredStatus(
             "apus-local", .permanent, 1, 1, 0, "no such user, or a program says so (exit status EX_NOUSER)"),
         RegisteredStatus("apus-local", .permanent, 1, 2, 0, "a program: EX_NOHOST"),

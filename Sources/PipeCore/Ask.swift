@@ -9,7 +9,7 @@ package enum AskQuestion: Equatable, Sendable {
     /// Is it ours, and does it exist?
     case check(ForwardPath)
     /// Where does it go, aliases followed to the end?
-    case resolve(ForwardPath)
+    case resolve(ForwardPath, PathMeaning)
     /// The same, with the steps of the way.
     case explain(ForwardPath)
     /// May the user of this number send as this address?
@@ -21,7 +21,11 @@ package enum AskQuestion: Equatable, Sendable {
         guard [.check, .resolve, .explain, .owner, .sender].contains(frame.verb) else {
             throw FrameFault(.outOfPlace, frame.verb)
         }
-        try frame.expectFields(frame.verb == .owner || frame.verb == .sender ? 2 : 1)
+        switch frame.verb {
+        case .owner, .sender: try frame.expectFields(2)
+        case .resolve: try frame.expectFields(1...2)
+        default: try frame.expectFields(1)
+        }
         let path = try frame.value(ForwardPath(octets: frame[0]))
         switch frame.verb {
         case .check: self = .check(path)
@@ -33,7 +37,9 @@ package enum AskQuestion: Equatable, Sendable {
             self = .sender(path, user: Array(frame[1]))
         case .owner:
             self = .owner(path, uid: UInt32(truncatingIfNeeded: try frame.number(1, limit: UInt64(UInt32.max))))
-        default: self = .resolve(path)
+        default:
+            let meaning = frame.fieldCount > 1 ? try frame.value(PathMeaning(octets: frame[1])) : .address
+            self = .resolve(path, meaning)
         }
     }
 
@@ -42,7 +48,7 @@ package enum AskQuestion: Equatable, Sendable {
         let path: ForwardPath
         switch self {
         case .check(let asked): (verb, path) = (.check, asked)
-        case .resolve(let asked): (verb, path) = (.resolve, asked)
+        case .resolve(let asked, _): (verb, path) = (.resolve, asked)
         case .explain(let asked): (verb, path) = (.explain, asked)
         case .owner(let asked, _): (verb, path) = (.owner, asked)
         case .sender(let asked, _): (verb, path) = (.sender, asked)
@@ -51,6 +57,7 @@ package enum AskQuestion: Equatable, Sendable {
         octets.appendField(path.octets)
         if case .owner(_, let uid) = self { octets.appendField(number: uid) }
         if case .sender(_, let user) = self { octets.appendField(user) }
+        if case .resolve(_, let meaning) = self, meaning != .address { octets.appendField(meaning.octets) }
         octets.endFrame(start)
     }
 }

@@ -183,12 +183,16 @@ package enum DeliverRequest: Equatable, Sendable {
 package struct Forward: Equatable, Sendable {
     package let reversePath: ReversePath
     package let forwardPath: ForwardPath
+    package let meaning: PathMeaning
     /// Whether each copy has a reverse-path of its own, `LOCAL-joe=example.net@…` (VERP).
     package let isVERP: Bool
 
-    package init(_ reversePath: ReversePath, _ forwardPath: ForwardPath, isVERP: Bool = false) {
+    package init(
+        _ reversePath: ReversePath, _ forwardPath: ForwardPath, _ meaning: PathMeaning = .address, isVERP: Bool = false
+    ) {
         self.reversePath = reversePath
         self.forwardPath = forwardPath
+        self.meaning = meaning
         self.isVERP = isVERP
     }
 }
@@ -226,15 +230,16 @@ package enum DeliverAnswer: Equatable, Sendable {
             self = .outcome(
                 number: UInt32(truncatingIfNeeded: try frame.number(0, limit: UInt64(UInt32.max))), outcome)
         case .forward:
-            try frame.expectFields(3...4)
-            guard frame.fieldCount < 4 || frame[3].elementsEqual(Self.verp) else {
+            try frame.expectFields(3...5)
+            let meaning = frame.fieldCount > 3 ? try frame.value(PathMeaning(octets: frame[3])) : .address
+            guard frame.fieldCount < 5 || frame[4].elementsEqual(Self.verp) else {
                 throw FrameFault(.badField, .forward)
             }
             self = .forward(
                 number: UInt32(truncatingIfNeeded: try frame.number(0, limit: UInt64(UInt32.max))),
                 Forward(
                     try frame.value(ReversePath(octets: frame[1])), try frame.value(ForwardPath(octets: frame[2])),
-                    isVERP: frame.fieldCount > 3))
+                    meaning, isVERP: frame.fieldCount > 4))
         case .done:
             try frame.expectFields(0)
             self = .done
@@ -262,6 +267,7 @@ package enum DeliverAnswer: Equatable, Sendable {
             octets.appendField(number: number)
             octets.appendField(forward.reversePath.octets)
             octets.appendField(forward.forwardPath.octets)
+            if forward.meaning != .address || forward.isVERP { octets.appendField(forward.meaning.octets) }
             if forward.isVERP { octets.appendField(Self.verp) }
             octets.endFrame(start)
         case .done: octets.appendFrame(.done, channel)

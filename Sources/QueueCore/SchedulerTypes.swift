@@ -23,7 +23,7 @@ extension Route {
     package var agentKind: AgentKind {
         switch self {
         case .remote: .remote
-        case .local, .mailbox: .local
+        case .local, .mailbox, .alias: .local
         case .bounce: .bounce
         }
     }

@@ -141,7 +141,7 @@ final class AgentConnection: LinkReceiver, SubmissionHome {
         _ number: UInt32, _ forward: Forward, _ channel: UInt32, _ open: OpenDelivery
     ) throws(FrameFault) {
         guard self.kind == .local, let recipient = open.order.recipients.first(where: { $0.number == number }),
-            open.wishes.values.reduce(0, { $0 + $1.forwardPaths.count }) < Self.forwardPathCountMax
+            open.wishes.values.reduce(0, { $0 + $1.paths.count }) < Self.forwardPathCountMax
         else { throw FrameFault(.outOfPlace, .forward) }
         var wish =
             open.wishes[number]
@@ -149,7 +149,7 @@ final class AgentConnection: LinkReceiver, SubmissionHome {
         guard wish.outcome == nil, wish.reversePath == forward.reversePath, wish.isVERP == forward.isVERP else {
             throw FrameFault(.badField, .forward)
         }
-        wish.forwardPaths.append(forward.forwardPath)
+        wish.paths.append((forward.forwardPath, forward.meaning))
         self.channels[channel]?.wishes[number] = wish
     }
 

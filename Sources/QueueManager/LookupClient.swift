@@ -38,7 +38,7 @@ struct Explanation {
 /// Asks apus-lookup for routes, one question for each recipient, and remembers answers for a moment.
 final class LookupClient: LinkReceiver {
     private struct Question {
-        let path: ForwardPath
+        let subject: Subject
         var targets: [Resolution.Target] = []
         /// Who wants to know the way, too; nobody else waits for this question.
         var explained: ((Explanation) -> Void)?
@@ -48,13 +48,19 @@ final class LookupClient: LinkReceiver {
         var timeout: Scheduled<Void>?
     }
 
+    /// What is asked about.
+    private struct Subject: Hashable {
+        let path: ForwardPath
+        let meaning: PathMeaning
+    }
+
     private let eventLoop: any EventLoop
     /// The present link; a new one takes its place when the program was restarted.
     private var link: Link?
     private var questions: [UInt32: Question] = [:]
     /// Who waits for the answer about a path; each path is asked once at a time.
-    private var waiting: [ForwardPath: [(Resolution) -> Void]] = [:]
-    private var cache: [ForwardPath: (resolution: Resolution, until: NIODeadline)] = [:]
+    private var waiting: [Subject: [(Resolution) -> Void]] = [:]
+    private var cache: [Subject: (resolution: Resolution, until: NIODeadline)] = [:]
     private var lastChannel: UInt32 = 0
     /// Answers are not kept longer, so that a changed alias is soon seen.
     private static let cacheTime = TimeAmount.seconds(2)
@@ -75,25 +81,26 @@ final class LookupClient: LinkReceiver {
     func forget() { self.cache.removeAll() }
 
     /// Answers at once, or later.
-    func resolve(_ path: ForwardPath, _ answer: @escaping (Resolution) -> Void) {
-        if let known = self.cache[path] {
+    func resolve(_ path: ForwardPath, _ meaning: PathMeaning, _ answer: @escaping (Resolution) -> Void) {
+        let subject = Subject(path: path, meaning: meaning)
+        if let known = self.cache[subject] {
             if known.until > .now() { return answer(known.resolution) }
-            self.cache[path] = nil
+            self.cache[subject] = nil
         }
-        if self.waiting[path] != nil {
-            self.waiting[path]?.append(answer)
+        if self.waiting[subject] != nil {
+            self.waiting[subject]?.append(answer)
             return
         }
         guard let link = self.link, !link.isClosed else { return answer(.later) }
         repeat { self.lastChannel &+= 1 } while self.lastChannel == 0 || self.questions[self.lastChannel] != nil
         let channel = self.lastChannel
-        self.waiting[path] = [answer]
-        var question = Question(path: path)
+        self.waiting[subject] = [answer]
+        var question = Question(subject: subject)
         question.timeout = self.eventLoop.assumeIsolated().scheduleTask(in: Self.timeLimit) {
             self.settle(channel, .later)
         }
         self.questions[channel] = question
-        link.send { AskQuestion.resolve(path).append(to: &$0, channel: channel) }
+        link.send { AskQuestion.resolve(path, meaning).append(to: &$0, channel: channel) }
     }
 
     /// Answers with the steps of the way, at once or later.
@@ -103,7 +110,7 @@ final class LookupClient: LinkReceiver {
         }
         repeat { self.lastChannel &+= 1 } while self.lastChannel == 0 || self.questions[self.lastChannel] != nil
         let channel = self.lastChannel
-        var question = Question(path: path)
+        var question = Question(subject: Subject(path: path, meaning: .address))
         question.explained = answer
         question.timeout = self.eventLoop.assumeIsolated().scheduleTask(in: Self.timeLimit) {
             self.settle(channel, .later)
@@ -121,10 +128,10 @@ final class LookupClient: LinkReceiver {
         switch resolution {
         case .targets:
             if self.cache.count >= Self.cacheCountMax { self.cache.removeAll(keepingCapacity: true) }
-            self.cache[question.path] = (resolution, .now() + Self.cacheTime)
+            self.cache[question.subject] = (resolution, .now() + Self.cacheTime)
         case .unknown, .later: break
         }
-        for answer in self.waiting.removeValue(forKey: question.path) ?? [] { answer(resolution) }
+        for answer in self.waiting.removeValue(forKey: question.subject) ?? [] { answer(resolution) }
     }
 
     // MARK: - The link

@@ -22,13 +22,15 @@ extension QueueManager {
         }
     }
 
-    func add(_ path: ForwardPath, _ dsn: RecipientDSN, to submission: Submission) {
+    func add(
+        _ path: ForwardPath, as meaning: PathMeaning = .address, _ dsn: RecipientDSN, to submission: Submission
+    ) {
         guard !submission.isEnded else { return }
         guard submission.recipients.count < self.settings.recipientCountMax else {
             return self.refuse(submission, Refusals.tooManyRecipients)
         }
         let place = submission.add(path, dsn)
-        self.lookup.resolve(path) { resolution in
+        self.lookup.resolve(path, meaning) { resolution in
             guard !submission.isEnded else { return }
             submission.resolved(place, resolution)
             if submission.commit != nil { self.commitAsked(submission) }

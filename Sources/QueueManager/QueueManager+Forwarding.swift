@@ -16,7 +16,7 @@ final class Forwarding: SubmissionHome {
         let reversePath: ReversePath
         /// Whether each copy has a reverse-path of its own.
         let isVERP: Bool
-        var forwardPaths: [ForwardPath] = []
+        var paths: [(path: ForwardPath, meaning: PathMeaning)] = []
         /// What the agent says of the recipient, to be told when the copies are complete.
         var outcome: DeliveryOutcome?
     }
@@ -82,9 +82,9 @@ final class Forwarding: SubmissionHome {
         guard let place = self.place(of: submission) else { return }
         let wish = self.list[place].wish
         self.manager.begin(submission)
-        let wishes = wish.forwardPaths.count > 1 ? wish.recipient.dsn.ofExpansion : wish.recipient.dsn
+        let wishes = wish.paths.count > 1 ? wish.recipient.dsn.ofExpansion : wish.recipient.dsn
         let dsn = self.isList(wish) ? RecipientDSN() : wishes
-        for path in wish.forwardPaths { self.manager.add(path, dsn, to: submission) }
+        for (path, meaning) in wish.paths { self.manager.add(path, as: meaning, dsn, to: submission) }
         guard !submission.isEnded else { return }
         var line = Array("Delivered-To: ".utf8)
         line += wish.recipient.forwardPath.octets
@@ -149,7 +149,7 @@ final class Forwarding: SubmissionHome {
         for copy in self.list {
             var outcome = copy.outcome
             // With one address, the sender's wishes about reports have gone on as well (RFC 3461 §5.2.7).
-            outcome.isForwarded = copy.wish.forwardPaths.count == 1 && !self.isList(copy.wish)
+            outcome.isForwarded = copy.wish.paths.count == 1 && !self.isList(copy.wish)
             outcomes.append((copy.wish.recipient.number, outcome))
         }
         self.manager.forwarded(self, self.delivery, outcomes)

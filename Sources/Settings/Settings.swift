@@ -42,8 +42,7 @@ package struct Settings: Equatable, Sendable {
     package struct File: Sendable {
         enum Form {
             case other
-            case aliases
-            case aliasesWithIncludes
+            case aliases(AliasFile.Terms)
             case table(TablePlace)
         }
 
@@ -147,15 +146,23 @@ package struct Settings: Equatable, Sendable {
         return certificates
     }
 
+    private static func aliasTerms(_ reader: SettingsReader) -> AliasFile.Terms {
+        func isOn(_ key: String) -> Bool { reader.values[key]?.first?.text == "true" }
+        return AliasFile.Terms(
+            includes: isOn("local.alias-includes"), programs: isOn("local.alias-programs"),
+            files: isOn("local.alias-files"))
+    }
+
     private static func file(
         _ key: SettingKey, _ value: SettingsReader.Value, _ program: ProgramName, _ reader: SettingsReader
     ) -> File? {
-        let hasIncludes = reader.values["local.alias-includes"]?.first?.text == "true"
+        // Apus-local reads the aliases as another user; `Surroundings` looks at that for itself.
+        guard program != .local else { return nil }
         return switch key.kind {
         case .file:
             File(
                 path: value.text, line: value.line, program: program,
-                form: key.path != "local.aliases" ? .other : hasIncludes ? .aliasesWithIncludes : .aliases)
+                form: key.path == "local.aliases" ? .aliases(Self.aliasTerms(reader)) : .other)
         case .table:
             TablePlace(value.text).flatMap { place in
                 place.path.map { File(path: $0, line: value.line, program: program, form: .table(place)) }

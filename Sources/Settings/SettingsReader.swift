@@ -302,6 +302,10 @@ struct SettingsReader {
         if let owner = self.values["virtual.owner"]?.first, owner.text == "root" {
             self.remark(owner.line, "virtual.owner: mail is never written as root", hint: "make a user for it: vmail")
         }
+        if let user = self.values["local.alias-user"]?.first, user.text == "root" {
+            self.remark(
+                user.line, "local.alias-user: nothing that an alias says is done as root", hint: "leave it out: nobody")
+        }
         if let mailboxes = self.values["virtual.mailboxes"]?.first, self.values["virtual.owner"] == nil,
             self.values["virtual.lmtp"] == nil, !self.unread.contains("virtual.owner"),
             !self.unread.contains("virtual.lmtp")

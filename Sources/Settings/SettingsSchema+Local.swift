@@ -22,12 +22,25 @@ extension SettingsSchema {
             "The server that takes the mail of users instead of apus-local, by LMTP: `/run/dovecot/lmtp` or "
                 + "`[127.0.0.1]:24`. It is told the recipient's address, and says for each whether it has it."),
         SettingKey(
-            "local.aliases", .file, for: [(.lookup, "aliases")], default: "none",
+            "local.aliases", .file, for: [(.lookup, "aliases"), (.local, "aliases")], default: "none",
             "The aliases, in the form of aliases(5). Apus notices by itself when the file changes."),
         SettingKey(
-            "local.alias-includes", .boolean, for: [(.lookup, "alias-includes")], default: "false",
+            "local.alias-includes", .boolean, for: [(.lookup, "alias-includes"), (.local, "alias-includes")],
+            default: "false",
             "Whether an alias may include a file of targets, `:include:/path`. Whoever can change such a file decides where the "
                 + "mail for the alias goes."),
+        SettingKey(
+            "local.alias-programs", .boolean, for: [(.lookup, "alias-programs"), (.local, "alias-programs")],
+            default: "false",
+            "Whether an alias may name programs. They run as `alias-user`, within the limits below, by `/bin/sh`."),
+        SettingKey(
+            "local.alias-files", .boolean, for: [(.lookup, "alias-files"), (.local, "alias-files")], default: "false",
+            "Whether an alias may name files, `/path` (an mbox) and `/path/` (a Maildir). They are written as "
+                + "`alias-user`."),
+        SettingKey(
+            "local.alias-user", .user, for: [(.local, "alias-user")], default: "`nobody`",
+            "The user who does what aliases say that is more than addresses: programs, files, lists with an owner. As root only, "
+                + "and never root."),
         SettingKey(
             "local.users", .user, .list, for: [(.lookup, "user")], default: "the users of the system",
             "The users who get mail. With it, the users of the system are not looked at."),

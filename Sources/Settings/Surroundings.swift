@@ -31,6 +31,7 @@ package struct Surroundings {
             remarks += certificate.remarks(file: settings.file, now: WallClock.now(), isStarting: self.isStarting)
         }
         self.checkUsers(settings, &remarks)
+        self.checkAliasUser(settings, &remarks)
         self.checkAddresses(settings, &remarks)
         return remarks.sorted {
             ($0.file == settings.file ? 0 : 1, $0.line) < ($1.file == settings.file ? 0 : 1, $1.line)
@@ -102,11 +103,10 @@ package struct Surroundings {
             remarks.append(Remark(.advice, file: path, line: line, text))
         }
         switch file.form {
-        case .aliases, .aliasesWithIncludes:
-            let hasIncludes = if case .aliasesWithIncludes = file.form { true } else { false }
+        case .aliases(let terms):
             let octets = try? Descriptor.readFile(file.path, octetCountMax: AliasFile.octetCountMax)
             guard let octets else { return }
-            let aliases = AliasFile(octets: octets, allowingIncludes: hasIncludes)
+            let aliases = AliasFile(octets: octets, terms)
             for fault in aliases.faults { add(file.path, fault.line, fault.text) }
             for entry in aliases.entries.values.sorted(by: { $0.line < $1.line }) {
                 for case .list(let path) in entry.targets {
@@ -212,15 +212,18 @@ package struct Surroundings {
     private func unreadable(
         _ path: String, _ status: stat, by program: ProgramName, _ file: String, _ line: Int
     ) -> Remark? {
-        guard Privileges.isRoot, let account = try? UserAccount.named(program.rawValue) else {
-            return nil
-        }
-        let mask: mode_t =
-            status.st_uid == account.uid ? S_IRUSR : account.groups.contains(status.st_gid) ? S_IRGRP : S_IROTH
-        guard status.st_mode & mask == 0 else { return nil }
+        guard Privileges.isRoot, let account = try? UserAccount.named(program.rawValue) else { return nil }
+        guard !Self.canRead(status, account) else { return nil }
         return Remark(
             file: file, line: line, "\(path) cannot be read by the user \(account.name)",
             hint: "chgrp \(account.name) \(path); chmod g+r \(path)")
+    }
+
+    /// Whether the bits of a file's mode allow a user to read it.
+    static func canRead(_ status: stat, _ account: UserAccount) -> Bool {
+        let mask: mode_t =
+            status.st_uid == account.uid ? S_IRUSR : account.groups.contains(status.st_gid) ? S_IRGRP : S_IROTH
+        return status.st_mode & mask != 0
     }
 
     // MARK: Addresses

@@ -79,8 +79,8 @@ package enum ThisProcess {
 
     package static func setUmask(_ bits: UInt32) { _ = umask(bits) }
 
-    /// The home directory of the user of this process; nil if the user has no entry.
-    package static func home() -> String? {
+    /// The user of this process, and the home directory; nil if the user has no entry.
+    package static func user() -> (name: String, home: String)? {
         var capacity = 4_096
         while capacity <= 1 << 20 {
             var entry = passwd()
@@ -93,8 +93,8 @@ package enum ThisProcess {
                 capacity *= 4
                 continue
             }
-            guard code == 0, found != nil, let home = entry.pw_dir else { return nil }
-            return String(cString: home)
+            guard code == 0, found != nil, let name = entry.pw_name, let home = entry.pw_dir else { return nil }
+            return (String(cString: name), String(cString: home))
         }
         return nil
     }

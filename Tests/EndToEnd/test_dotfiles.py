@@ -164,7 +164,7 @@ class Qmail(DotFiles):
         part = self.part(**QMAIL)
         owner = f"{self.user}-list-owner@example.org"
         for about, names, sender, expected, marks in (
-                ("both", [".qmail-list-owner", ".qmail-list-owner-default"], b"alice@a.example", owner, ["verp"]),
+                ("both", [".qmail-list-owner", ".qmail-list-owner-default"], b"alice@a.example", owner, ["address", "verp"]),
                 ("a report", [".qmail-list-owner", ".qmail-list-owner-default"], b"", "", []),
                 ("no owner, so none of his", [".qmail-list-owner-default"], b"alice@a.example", "alice@a.example", [])):
             with self.subTest(about):

@@ -23,7 +23,7 @@ SAMPLES = {"local.recipient-delimiter": '"+-"', "virtual.domains": '["v.example"
            "destination.messages-per-connection-max": "9", "destination.messages-per-minute-max": "600",
            "sendmail.origin": '"apus.test"', "sendmail.senders": '"any"', "sendmail.trusted-users": '["nobody"]',
            "domains.relay-certificates": '["' + "AB:" * 31 + 'AB"]', "remote.ca-file": '"/etc/ssl/certs/ca-certificates.crt"',
-           "remote.tls": '"verify"', "destination.tls": '"require"', "submission.bare-line-feed": '"repair"', "submission.from": '"own"', "local.over-quota": '"fail"', "local.dot-files": '"qmail"', "local.program": '["/bin/cat", "%{user}"]', "local.lmtp": '"[127.0.0.1]:24"', "destination.user": '"shop@example.org"',
+           "remote.tls": '"verify"', "destination.tls": '"require"', "submission.bare-line-feed": '"repair"', "submission.from": '"own"', "local.over-quota": '"fail"', "local.alias-user": '"nobody"', "local.dot-files": '"qmail"', "local.program": '["/bin/cat", "%{user}"]', "local.lmtp": '"[127.0.0.1]:24"', "destination.user": '"shop@example.org"',
            "auth.dovecot": '"/nonexistent/auth-client"', "auth.mechanisms": '["PLAIN", "SCRAM-SHA-256"]',
            "submission.messages-per-hour-max": "100", "submission.recipients-per-hour-max": "1000",
            "queue.high-priority-senders": '["pager@example.org", "<>"]', "queue.low-priority-senders": '["@news.example.org"]'}

@@ -43,7 +43,7 @@ struct VirtualMailboxTests {
         "are delivered to by their owner's agent alone",
         arguments: [
             ("mailbox:vmail:example.org/joe", true), ("mailbox:other:example.org/joe", false), ("local:vmail", true),
-            ("local:other", false), ("remote:example.org", false),
+            ("local:other", false), ("remote:example.org", false), ("alias:vmail", false),
         ])
     func owners(route: String, isTaken: Bool) throws {
         var agent = LocalAgent(

@@ -14,6 +14,8 @@ private func listing(_ file: AliasFile) -> [String] {
                 case .user(let user): "\\" + user.printableText
                 case .address(let address): "<\(address.text)>"
                 case .list(let path): "[\(path)]"
+                case .program(let command): "|\(command)|"
+                case .file(let path): "{\(path)}"
                 }
             }
             return "\(name.printableText) -> \(targets.joined(separator: " "))\(entry.isBroken ? "!" : "")"
@@ -77,6 +79,45 @@ struct AliasFileTests {
         #expect(file.faults.first?.text.contains(word) == true)
     }
 
+    /// Text, entries where programs and files are allowed, whether that is a fault.
+    static let special: [(String, String, Bool)] = [
+        ("a: |/bin/prog", "a -> |/bin/prog|", false),
+        ("a: | prog -x 'y z'", "a -> |prog -x 'y z'|", false),
+        ("a: \"|/bin/prog -x, y\", b", "a -> |/bin/prog -x, y| b", false),
+        ("a: |\"/bin/prog -x, y\", b", "a -> |/bin/prog -x, y| b", false),
+        ("a: |echo \"x, y\" z", "a -> |echo \"x, y\" z|", false),
+        ("a: \"|echo \\\"x\\\"\"", "a -> |echo \"x\"|", false),
+        ("a: /var/mail/a, /srv/dir/", "a -> {/var/mail/a} {/srv/dir/}", false),
+        ("a: \"/srv/a, b\"", "a -> {/srv/a, b}", false),
+        ("a: /dev/null", "a -> {/dev/null}", false),
+        ("a: |", "a -> !", true), ("a: \"| \"", "a -> !", true), ("a: |\"\"", "a -> !", true),
+        ("a: |\u{1}", "a -> !", true), ("a: |" + String(repeating: "x", count: 5_000), "a -> !", true),
+        ("a: /", "a -> !", true), ("a: //", "a -> !", true), ("a: /srv/../etc/x", "a -> !", true),
+        ("a: /srv/./x", "a -> !", true), ("a: /srv/..", "a -> !", true),
+    ]
+
+    @Test("has programs and files where the settings allow them", arguments: special)
+    func programsAndFiles(text: String, wanted: String, isFaulty: Bool) {
+        let octets = Array(text.utf8)
+        let file = AliasFile(octets: octets, AliasFile.Terms(programs: true, files: true))
+        #expect(listing(file) == [wanted])
+        #expect(file.faults.isEmpty != isFaulty)
+        let entry = file.entries[Array("a".utf8)]
+        #expect(entry?.hasActions != isFaulty)
+        let refused = AliasFile(octets: octets)
+        #expect(refused.entries[Array("a".utf8)]?.isBroken == true)
+        #expect(refused.faults.first?.text.contains(text.contains("|") ? "alias-programs" : "alias-files") == true)
+    }
+
+    @Test("names the owner of a list, but none of an owner")
+    func owners() {
+        let file = file("list: a\nowner-list: b\nowner-owner-list: c\nowner-: d\nother: e\nowner-owner: f\n")
+        func owner(_ name: String) -> String? { file.owner(of: Array(name.utf8))?.printableText }
+        #expect(owner("list") == "owner-list")
+        for name in ["owner-list", "other", "owner-", "owner-owner", "nobody"] { #expect(owner(name) == nil) }
+        #expect(owner("owner") == "owner-owner")
+    }
+
     @Test("is never read beyond its limits, and never traps")
     func limits() {
         let many = "a: " + (0...AliasFile.targetCountMax).map { "u\($0)" }.joined(separator: ",")
@@ -92,7 +133,7 @@ struct AliasFileTests {
         let alphabet = Array("ab:,\"\\<>@|/# \n\r\t\u{0}é".utf8)
         for _ in 0..<2_000 {
             let octets = (0..<40).map { _ in alphabet[Int.random(in: 0..<alphabet.count, using: &generator)] }
-            let file = AliasFile(octets: octets)
+            let file = AliasFile(octets: octets, AliasFile.Terms(includes: true, programs: true, files: true))
             for fault in file.faults { #expect(fault.text.utf8.allSatisfy { $0.isPrintable }) }
         }
     }

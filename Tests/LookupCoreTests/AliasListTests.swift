@@ -60,7 +60,7 @@ struct AliasListTests {
     func notAllowed() {
         let text = octets("list: :include:/list\nother: \":include:/with blank\"\nwrong: :include:list\n")
         #expect(AliasFile(octets: text).faults.map(\.line) == [1, 2, 3])
-        let file = AliasFile(octets: text, allowingIncludes: true)
+        let file = AliasFile(octets: text, AliasFile.Terms(includes: true))
         #expect(file.faults.map(\.line) == [3])
         #expect(file.entries[octets("list")]?.targets == [.list(path: "/list")])
         #expect(file.entries[octets("other")]?.targets == [.list(path: "/with blank")])
@@ -99,7 +99,7 @@ struct AliasListTests {
         ])
         let resolver = RecipientResolver(
             rules: RecipientResolver.Rules(localDomains: [octets("l.example")], hostname: octets("mx.l.example")),
-            aliases: AliasFile(octets: octets(aliases), allowingIncludes: true))
+            aliases: AliasFile(octets: octets(aliases), AliasFile.Terms(includes: true)))
         #expect(resolver.circles().isEmpty)
         let path = try #require(ForwardPath(octets: octets("\(name)@l.example")))
         let found: String =

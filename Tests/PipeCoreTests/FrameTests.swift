@@ -74,12 +74,14 @@ private func everyFrame() throws -> [UInt8] {
     passedOn.hasPassedOnDSN = true
     for answer: DeliverAnswer in [
         .want(offset: 1 << 40, octetCount: 65_536), .outcome(number: 1, outcome), .outcome(number: 2, passedOn),
-        .forward(number: 3, Forward(.null, .postmaster)),
-        .forward(number: 5, Forward(.null, .postmaster, isVERP: true)), .done,
+        .forward(number: 3, Forward(.null, .postmaster)), .forward(number: 4, Forward(.null, .postmaster, .name)),
+        .forward(number: 5, Forward(.null, .postmaster, .address, isVERP: true)), .done,
     ] {
         answer.append(to: &octets, channel: 12)
     }
-    for question: AskQuestion in [.check(to), .resolve(.postmaster)] { question.append(to: &octets, channel: 1) }
+    for question: AskQuestion in [.check(to), .resolve(.postmaster, .address), .resolve(to, .user)] {
+        question.append(to: &octets, channel: 1)
+    }
     for answer: AskAnswer in [
         .local, .remote, .unknown(EnhancedStatus(.permanent, 1, 1), text: Array("no".utf8)),
         .later(text: Array("busy".utf8)),
@@ -93,7 +95,7 @@ private func everyFrame() throws -> [UInt8] {
     func everyCut() throws {
         let octets = try everyFrame()
         let whole = decode([octets[...]])
-        #expect(whole.fault == nil && !whole.isCut && whole.frames.count == 36)
+        #expect(whole.fault == nil && !whole.isCut && whole.frames.count == 38)
         let singly = decode(octets.indices.map { octets[$0...$0] })
         #expect(singly.frames == whole.frames)
         for cut in octets.indices {
