@@ -50,6 +50,7 @@ let package = Package(
         .systemLibrary(
             name: "CCryptography", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev", "libcrypt-dev"])]),
         .systemLibrary(name: "CLMDB", pkgConfig: "lmdb", providers: [.apt(["liblmdb-dev"])]),
+        .systemLibrary(name: "CIDN", pkgConfig: "libidn2", providers: [.apt(["libidn2-dev"])]),
 
         // Floor 1: values.
         room("MailTypes", [], pure),
@@ -66,8 +67,9 @@ let package = Package(
         // Floor 3: hands.
         room("Unix", ["CUnix", "MailTypes", "PipeCore"]),
         room("TLSEngine", ["COpenSSL", "MailTypes"]),
-        room("Settings", ["MailTypes", "MessageCore", "LookupCore", "PipeCore", "Unix", "TLSEngine"]),
+        room("Settings", ["MailTypes", "MessageCore", "LookupCore", "PipeCore", "Unix", "TLSEngine", "IDN"]),
         room("LMDB", ["CLMDB"]),
+        room("IDN", ["CIDN", "MailTypes"]),
         room("Cryptography", ["CCryptography", "MailTypes", "SASLCore", "PipeCore"]),
 
         // Floor 4: drivers.
@@ -80,7 +82,8 @@ let package = Package(
         room(
             "Receiver",
             [
-                "MailTypes", "SASLCore", "SMTPCore", "MessageCore", "PipeCore", "Unix", "TLSEngine", "PipeDrivers",
+                "MailTypes", "SASLCore", "SMTPCore", "MessageCore", "PipeCore", "Unix", "TLSEngine", "IDN",
+                "PipeDrivers",
                 "SMTPDrivers",
             ] + nio),
         room(
@@ -90,18 +93,19 @@ let package = Package(
             "RemoteSender",
             ["MailTypes", "SMTPCore", "DNSCore", "PipeCore", "Unix", "TLSEngine", "PipeDrivers", "SMTPDrivers"]
                 + nio),
-        room("LocalDeliverer", ["MailTypes", "MessageCore", "PipeCore", "LookupCore", "Unix"]),
+        room("LocalDeliverer", ["MailTypes", "MessageCore", "PipeCore", "LookupCore", "Unix", "IDN"]),
         room("Bouncer", ["MailTypes", "MessageCore", "PipeCore", "Unix"]),
         room("LocalSubmitter", ["MailTypes", "SMTPCore", "MessageCore", "Unix"]),
         room(
-            "Lookup", ["MailTypes", "LookupCore", "PipeCore", "Unix", "LMDB", "Cryptography", "PipeDrivers"] + nio),
+            "Lookup",
+            ["MailTypes", "LookupCore", "PipeCore", "Unix", "LMDB", "IDN", "Cryptography", "PipeDrivers"] + nio),
         room(
             "Vault", ["CUnix", "MailTypes", "SASLCore", "PipeCore", "Unix", "Cryptography", "PipeDrivers"] + nio),
         room(
             "Operator",
             [
                 "MailTypes", "SASLCore", "PipeCore", "Unix", "Settings", "Cryptography", "LookupCore", "LMDB",
-                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                "IDN", .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ]),
 
         // Floor 6: executables; main and nothing else.
@@ -148,6 +152,7 @@ let package = Package(
         tests("LocalDelivererTests", ["LocalDeliverer", "LookupCore", "MailTypes", "PipeCore", "Unix"]),
         tests("BouncerTests", ["Bouncer", "MailTypes", "MessageCore", "PipeCore", "Unix"]),
         tests("TLSEngineTests", ["TLSEngine", "MailTypes", "Unix"]),
+        tests("IDNTests", ["IDN", "MailTypes"]),
         tests("UnixTests", ["Unix", "PipeCore", "MailTypes"]),
         tests("SettingsTests", ["Settings", "PipeCore", "Unix"]),
         tests("SupervisorTests", ["Supervisor", "Settings", "PipeCore"]),

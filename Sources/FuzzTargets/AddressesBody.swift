@@ -14,6 +14,20 @@ enum AddressesBody {
             _ = address.unquotedLocalPart
             _ = address.text
         }
+        for alphabet in [AddressAlphabet.unicodeLocalPart, .unicode] {
+            guard let address = MailAddress(octets: octets, alphabet: alphabet) else { continue }
+            try hold(MailAddress(octets: address.octets, alphabet: alphabet) == address, "an address is lost")
+            try hold(address.octets.allSatisfy { $0.isPrintable || $0 >= 0x80 }, "an address has control characters")
+            try hold(alphabet == .unicode || address.domain.isASCII, "a domain that is not ASCII")
+            let isPlain = MailAddress(octets: octets) != nil
+            try hold(address.isInternational != isPlain, "an address is of two alphabets")
+            // As good a mapping as any: what matters is what is made of it.
+            let mapped = address.mapped(DomainMapping { $0.map { $0 < 0x80 ? $0 : 0x78 } })
+            try hold(mapped?.domain.isASCII ?? true, "a domain that was not mapped")
+        }
+        if let coded = Xtext.decodeUnicode(octets) {
+            try hold(Xtext.decodeUnicode(Xtext.encodeUnicode(coded)) == coded, "an address is lost in its coding")
+        }
         if let path = ReversePath(octets: octets) {
             try hold(ReversePath(octets: path.octets) == path, "a reverse-path is lost")
         }

@@ -111,25 +111,52 @@ package struct RecipientDSN: Hashable, Sendable {
     }
 
     /// Whether the octets are an ORCPT: a type of letters, digits and hyphens, and an address in its coding.
-    package static func isOriginalRecipient(_ octets: some Collection<UInt8>) -> Bool {
+    ///
+    /// - Parameter allowsUnicode: whether an address of the type `utf-8` may be UTF-8 itself (RFC 6533 §3,
+    ///   utf-8-addr-unitext): with SMTPUTF8 alone, and never between our programs (`asciiOriginalRecipient`).
+    package static func isOriginalRecipient(_ octets: some Collection<UInt8>, allowsUnicode: Bool = false) -> Bool {
         guard octets.count <= Self.originalRecipientOctetCountMax, let parts = Self.parts(octets) else { return false }
-        if parts.type.equalsIgnoringCase(Self.unicodeType) { return Xtext.isUnicodeXtext(parts.address) }
+        if parts.type.equalsIgnoringCase(Self.unicodeType) {
+            return Xtext.isUnicodeXtext(parts.address, allowsUnicode: allowsUnicode)
+        }
         guard let decoded = Xtext.decode(parts.address) else { return false }
         return !decoded.isEmpty && decoded.allSatisfy(\.isPrintable)
     }
 
-    /// The original recipient as a report names it (RFC 3464 §2.3.1): the type, and the address without its coding. That
-    /// of an internationalised address stays, as RFC 6533 §3 wants it in a part that is ASCII. Nil: there is none.
-    package var reportedOriginal: [UInt8]? {
+    /// The original recipient as a report names it (RFC 3464 §2.3.1): the type, and the address without its coding. Nil:
+    /// there is none.
+    ///
+    /// - Parameter isCoded: whether that of an internationalised address stays, as RFC 6533 §3 wants it in a part that is
+    ///   ASCII.
+    package func reportedOriginal(isCoded: Bool) -> [UInt8]? {
         guard let parts = Self.parts(self.originalRecipient) else { return nil }
-        let isUnicode = parts.type.equalsIgnoringCase(Self.unicodeType)
-        guard let address = isUnicode ? parts.address : Xtext.decode(parts.address) else { return nil }
-        return parts.type + Array("; ".utf8) + Array(printable: address[...])
+        guard parts.type.equalsIgnoringCase(Self.unicodeType) else {
+            guard let address = Xtext.decode(parts.address) else { return nil }
+            return parts.type + Array("; ".utf8) + Array(printable: address[...])
+        }
+        let address = isCoded ? parts.address : Xtext.decodeUnicode(parts.address)
+        return address.map { parts.type + Array("; ".utf8) + $0 }
     }
 
-    /// The ORCPT of an address that was given without one.
+    /// In the form for a part that is ASCII.
+    package var reportedOriginal: [UInt8]? { self.reportedOriginal(isCoded: true) }
+
+    /// The same ORCPT in ASCII, whose octets are kept and passed on; nil if that is too long.
+    package static func asciiOriginalRecipient(_ octets: [UInt8]) -> [UInt8]? {
+        if octets.isASCII { return octets }
+        var coded: [UInt8] = []
+        for scalar in String(decoding: octets, as: UTF8.self).unicodeScalars {
+            if scalar.isASCII { coded.append(UInt8(scalar.value)) } else { Xtext.append(scalar, to: &coded) }
+        }
+        return coded.count <= Self.originalRecipientOctetCountMax ? coded : nil
+    }
+
+    /// The ORCPT of an address that was given without one; empty if it is too long.
     package static func originalRecipient(of path: ForwardPath) -> [UInt8] {
-        let coded = Array("rfc822;".utf8) + Xtext.encode(path.octets)
+        let coded =
+            path.isInternational
+            ? Self.unicodeType + [0x3B] + Xtext.encodeUnicode(path.octets)
+            : Array("rfc822;".utf8) + Xtext.encode(path.octets)
         return coded.count <= Self.originalRecipientOctetCountMax ? coded : []
     }
 
@@ -141,75 +168,6 @@ package struct RecipientDSN: Hashable, Sendable {
         let type = Array(octets[..<place])
         guard type.allSatisfy({ $0.isLetterOrDigit || $0 == ASCII.hyphen }) else { return nil }
         return (type, Array(octets[(place + 1)...]))
-    }
-}
-
-/// The coding of values that stand behind `=` in a command (RFC 3461 §4): what is no printable character, or is `+` or
-/// `=`, is written as `+` and two hexadecimal digits.
-package enum Xtext {
-    private static let digits = Array("0123456789ABCDEF".utf8)
-
-    package static func encode(_ octets: some Collection<UInt8>) -> [UInt8] {
-        var coded: [UInt8] = []
-        for octet in octets {
-            if (0x21...0x7E).contains(octet), octet != 0x2B, octet != ASCII.equals {
-                coded.append(octet)
-            } else {
-                coded += [0x2B, Self.digits[Int(octet >> 4)], Self.digits[Int(octet & 15)]]
-            }
-        }
-        return coded
-    }
-
-    /// Nil if the octets are no xtext.
-    package static func decode(_ octets: some Collection<UInt8>) -> [UInt8]? {
-        var decoded: [UInt8] = []
-        var rest = Array(octets)[...]
-        while let octet = rest.popFirst() {
-            guard (0x21...0x7E).contains(octet), octet != ASCII.equals else { return nil }
-            guard octet == 0x2B else {
-                decoded.append(octet)
-                continue
-            }
-            guard let high = rest.popFirst().flatMap(Self.value), let low = rest.popFirst().flatMap(Self.value) else {
-                return nil
-            }
-            decoded.append(high << 4 | low)
-        }
-        return decoded
-    }
-
-    /// Whether the octets are utf-8-addr-xtext (RFC 6533 §3): printable characters, any other one as `\x{HEX}`.
-    package static func isUnicodeXtext(_ octets: [UInt8]) -> Bool {
-        guard !octets.isEmpty else { return false }
-        var rest = octets[...]
-        while let octet = rest.popFirst() {
-            guard (0x21...0x7E).contains(octet), octet != ASCII.equals, octet != 0x2B else { return false }
-            guard octet == ASCII.backslash else { continue }
-            guard rest.popFirst() == 0x78, rest.popFirst() == 0x7B, let end = rest.firstIndex(of: 0x7D) else {
-                return false
-            }
-            let number = rest[..<end]
-            guard (2...6).contains(number.count) else { return false }
-            var scalar: UInt32 = 0
-            for digit in number {
-                guard let value = Self.value(digit) else { return false }
-                scalar = scalar << 4 | UInt32(value)
-            }
-            // What a control character would do in a report must not be tried.
-            guard scalar >= 0x20, scalar != 0x7F, Unicode.Scalar(scalar) != nil else { return false }
-            rest = rest[(end + 1)...]
-        }
-        return true
-    }
-
-    /// RFC 3461 has capitals only.
-    private static func value(_ digit: UInt8) -> UInt8? {
-        switch digit {
-        case 0x30...0x39: digit - 0x30
-        case 0x41...0x46: digit - 0x41 + 10
-        default: nil
-        }
     }
 }
 

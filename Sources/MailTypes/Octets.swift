@@ -45,6 +45,20 @@ extension Collection where Element == UInt8 {
     /// The octets with ASCII letters in lower case.
     @inlinable package var lowercasedOctets: [UInt8] { self.map(\.lowercased) }
 
+    /// Whether no octet is beyond ASCII.
+    @inlinable package var isASCII: Bool {
+        for octet in self where octet >= 0x80 { return false }
+        return true
+    }
+
+    /// Whether the octets are UTF-8 that an address may have: without the control characters U+0080 to U+009F, with which
+    /// somebody else's address would steer the terminal of who reads it, and without U+FFFD, which stands for octets that
+    /// were lost.
+    package var isAddressText: Bool {
+        guard let text = String(validating: self, as: UTF8.self) else { return false }
+        return text.unicodeScalars.allSatisfy { !(0x80...0x9F).contains($0.value) && $0.value != 0xFFFD }
+    }
+
     /// Whether both are the same but for the case of ASCII letters.
     @inlinable package func equalsIgnoringCase(_ other: some Collection<UInt8>) -> Bool {
         self.count == other.count && self.elementsEqual(other) { $0.lowercased == $1.lowercased }
@@ -78,6 +92,12 @@ extension Collection where Element == UInt8 {
 }
 
 extension Array where Element == UInt8 {
+    /// Whether no octet is beyond ASCII. Not generic: every address is asked.
+    @inlinable package var isASCII: Bool {
+        for index in self.indices where self[index] >= 0x80 { return false }
+        return true
+    }
+
     /// The UTF-8 octets of a text of ours.
     package init(text: String) { self = Array(text.utf8) }
 

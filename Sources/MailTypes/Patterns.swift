@@ -72,7 +72,10 @@ package struct SenderPattern: Hashable, Sendable {
             return nil
         }
         let localPart = Array(octets[..<at])
-        guard localPart.isEmpty || MailAddress.localPartEnd(localPart) == localPart.count else { return nil }
+        guard
+            localPart.isEmpty
+                || MailAddress.localPartEnd(localPart, alphabet: .unicodeLocalPart) == localPart.count
+        else { return nil }
         self.kind = .mailbox(localPart: localPart, domain: domain)
     }
 

@@ -71,7 +71,7 @@ package struct SenderRewriting: Equatable, Sendable {
         let isFirst = Self.kind(localPart) == nil
         let start = Array((isFirst ? "SRS0=" : "SRS1=").utf8)
         let octets = start + self.mark(start, rest) + [ASCII.equals] + rest + [ASCII.at] + self.domain
-        return MailAddress(octets: octets) ?? address
+        return MailAddress(octets: octets, alphabet: .unicodeLocalPart) ?? address
     }
 
     private static func day(_ time: Timestamp) -> [UInt8] {
@@ -101,11 +101,12 @@ package struct SenderRewriting: Equatable, Sendable {
         guard kind == 0x30 else {
             let first = rest.split(separator: ASCII.equals, maxSplits: 1)
             guard first.count == 2 else { return nil }
-            return MailAddress(octets: Array("SRS0".utf8) + first[1] + [ASCII.at] + first[0])
+            return MailAddress(
+                octets: Array("SRS0".utf8) + first[1] + [ASCII.at] + first[0], alphabet: .unicodeLocalPart)
         }
         let words = rest.split(separator: ASCII.equals, maxSplits: 2, omittingEmptySubsequences: false)
         guard words.count == 3, let age = Self.age(Array(words[0]), now), age <= Self.dayCountMax else { return nil }
-        return MailAddress(octets: Array(words[2]) + [ASCII.at] + words[1])
+        return MailAddress(octets: Array(words[2]) + [ASCII.at] + words[1], alphabet: .unicodeLocalPart)
     }
 
     private static func age(_ word: [UInt8], _ now: Timestamp) -> Int? {

@@ -51,7 +51,8 @@ private let importTable: [String: Set<String>] = {
         // Floor 3: hands.
         "Unix": ["CUnix", "Glibc", "Synchronization", "MailTypes", "PipeCore"],
         "TLSEngine": ["COpenSSL", "MailTypes"],
-        "Settings": ["Glibc", "MailTypes", "MessageCore", "PipeCore", "Unix", "LookupCore", "TLSEngine"],
+        "Settings": ["Glibc", "MailTypes", "MessageCore", "PipeCore", "Unix", "LookupCore", "TLSEngine", "IDN"],
+        "IDN": ["CIDN", "MailTypes"],
         "LMDB": ["CLMDB", "Glibc", "Synchronization"],
         "Cryptography": ["CCryptography", "MailTypes", "SASLCore", "PipeCore"],
         // Floor 4: drivers.
@@ -61,8 +62,8 @@ private let importTable: [String: Set<String>] = {
         // Floor 5: programs.
         "Supervisor": ["Glibc", "CUnix", "MailTypes", "PipeCore", "Unix", "Settings", "TLSEngine"],
         "Receiver": nio.union([
-            "Glibc", "MailTypes", "SASLCore", "SMTPCore", "MessageCore", "PipeCore", "Unix", "TLSEngine", "PipeDrivers",
-            "SMTPDrivers",
+            "Glibc", "MailTypes", "SASLCore", "SMTPCore", "MessageCore", "PipeCore", "Unix", "TLSEngine", "IDN",
+            "PipeDrivers", "SMTPDrivers",
         ]),
         "QueueManager": nio.union([
             "Glibc", "Synchronization", "MailTypes", "QueueCore", "PipeCore", "Unix", "Cryptography", "PipeDrivers",
@@ -71,18 +72,18 @@ private let importTable: [String: Set<String>] = {
         "RemoteSender": nio.union([
             "Glibc", "MailTypes", "SMTPCore", "DNSCore", "PipeCore", "Unix", "TLSEngine", "PipeDrivers", "SMTPDrivers",
         ]),
-        "LocalDeliverer": ["Glibc", "CUnix", "MailTypes", "MessageCore", "PipeCore", "LookupCore", "Unix"],
+        "LocalDeliverer": ["Glibc", "CUnix", "MailTypes", "MessageCore", "PipeCore", "LookupCore", "Unix", "IDN"],
         "LocalSubmitter": ["Glibc", "MailTypes", "SMTPCore", "MessageCore", "Unix"],
         "Bouncer": ["Glibc", "MailTypes", "MessageCore", "PipeCore", "Unix"],
         "Lookup": nio.union([
-            "Glibc", "MailTypes", "PipeCore", "Unix", "LMDB", "PipeDrivers", "LookupCore", "Cryptography",
+            "Glibc", "MailTypes", "PipeCore", "Unix", "LMDB", "IDN", "PipeDrivers", "LookupCore", "Cryptography",
         ]),
         "Vault": nio.union([
             "Glibc", "CUnix", "MailTypes", "SASLCore", "PipeCore", "Unix", "Cryptography", "PipeDrivers",
         ]),
         "Operator": [
             "Glibc", "MailTypes", "SASLCore", "LookupCore", "PipeCore", "Unix", "Settings", "LMDB", "Cryptography",
-            "ArgumentParser",
+            "ArgumentParser", "IDN",
         ],
         // Floor 6: executables.
         "apusd": ["Supervisor"],
