@@ -53,7 +53,7 @@ extension Array where Element == UInt8 {
         self.append(field: record.prefix)
         self.append(record.dsn.returned?.rawValue ?? 0)
         self.append(field: record.dsn.envelopeID)
-        self.append(record.verp?.rawValue ?? 0)
+        self.append((record.verp?.rawValue ?? 0) | record.unicode.rawValue << 2)
     }
 
     package mutating func append(_ record: RecipientRecord) {
@@ -158,20 +158,21 @@ extension MessageRecord {
         let arrival = Timestamp(microseconds: try reader.number(8))
         let expiry = Timestamp(microseconds: try reader.number(8))
         let count = try reader.number(8)
-        guard body <= 1, count <= 1 << 50, let reversePath = ReversePath(octets: try reader.field()) else {
-            throw RecordFault()
-        }
+        guard body <= 1, count <= 1 << 50,
+            let reversePath = ReversePath(octets: try reader.field(), alphabet: .unicodeLocalPart)
+        else { throw RecordFault() }
         let trace = Array(try reader.field())
         let prefix = Array(try reader.field())
         let dsn = reader.isOld ? MessageDSN() : try Self.dsn(&reader)
         let mark = reader.isOld ? 0 : try reader.number(1)
-        let verp = VERPDelimiter(rawValue: UInt8(truncatingIfNeeded: mark))
-        guard mark == 0 || verp != nil else { throw RecordFault() }
+        let verp = VERPDelimiter(rawValue: UInt8(truncatingIfNeeded: mark & 3))
+        guard mark & 3 == 0 || verp != nil, let unicode = UnicodeDemand(rawValue: UInt8(truncatingIfNeeded: mark >> 2))
+        else { throw RecordFault() }
         try reader.end()
         self.init(
             id: id, reversePath: reversePath, bodyType: body == 1 ? .eightBitMIME : .sevenBit, arrival: arrival,
             expiry: expiry, prefix: prefix, contentOctetCount: count, trace: trace, dsn: dsn,
-            verp: verp)
+            unicode: unicode, verp: verp)
     }
 
     private static func dsn(_ reader: inout RecordReader) throws(RecordFault) -> MessageDSN {
@@ -191,9 +192,11 @@ extension RecipientRecord {
         let due = try reader.number(8)
         let attemptCount = UInt32(truncatingIfNeeded: try reader.number(4))
         let lastAttempt = Timestamp(microseconds: try reader.number(8))
-        guard let forwardPath = ForwardPath(octets: try reader.field()) else { throw RecordFault() }
+        guard let forwardPath = ForwardPath(octets: try reader.field(), alphabet: .unicodeLocalPart) else {
+            throw RecordFault()
+        }
         let original = try reader.field()
-        let originalPath = ForwardPath(octets: original)
+        let originalPath = ForwardPath(octets: original, alphabet: .unicodeLocalPart)
         guard original.isEmpty || originalPath != nil, let route = Route(octets: try reader.field()), route != .bounce
         else { throw RecordFault() }
         let flow = try reader.flow()

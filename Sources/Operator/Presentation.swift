@@ -91,7 +91,7 @@ enum JSON {
     private static let textNames: Set<String> = [
         "id", "from", "to", "original", "route", "reason", "reporter", "client", "dsn", "hostname", "config", "program",
         "state", "status", "listen", "mode", "body", "text", "kind", "action", "subject", "place", "verdict", "address",
-        "priority", "ret", "envid", "notify", "orcpt", "report",
+        "priority", "ret", "envid", "utf8", "notify", "orcpt", "report",
         "destination", "tls", "tls-place", "user", "user-place",
     ]
 

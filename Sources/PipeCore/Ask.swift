@@ -26,7 +26,7 @@ package enum AskQuestion: Equatable, Sendable {
         case .resolve: try frame.expectFields(1...2)
         default: try frame.expectFields(1)
         }
-        let path = try frame.value(ForwardPath(octets: frame[0]))
+        let path = try frame.value(ForwardPath(octets: frame[0], alphabet: .unicodeLocalPart))
         switch frame.verb {
         case .check: self = .check(path)
         case .explain: self = .explain(path)
@@ -96,7 +96,8 @@ package enum AskAnswer: Equatable, Sendable {
         case .target:
             try frame.expectFields(2)
             self = .target(
-                try frame.value(ForwardPath(octets: frame[0])), try frame.value(Route(octets: frame[1])))
+                try frame.value(ForwardPath(octets: frame[0], alphabet: .unicodeLocalPart)),
+                try frame.value(Route(octets: frame[1])))
         case .step:
             try frame.expectFields(4)
             self = .step(

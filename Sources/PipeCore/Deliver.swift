@@ -15,13 +15,16 @@ package struct Delivery: Equatable, Sendable {
     package let arrival: Timestamp
     /// What the sender wishes about reports.
     package let dsn: MessageDSN
+    /// What the message has to do with SMTPUTF8.
+    package let unicode: UnicodeDemand
     /// One line about the client that the message came from; told with the route `bounce:` only.
     package let trace: [UInt8]
 
     package init(
         id: MessageID, reversePath: ReversePath, octetCount: UInt64, bodyType: BodyType, route: Route,
-        arrival: Timestamp, dsn: MessageDSN = MessageDSN(), trace: [UInt8] = []
+        arrival: Timestamp, dsn: MessageDSN = MessageDSN(), unicode: UnicodeDemand = .none, trace: [UInt8] = []
     ) {
+        self.unicode = unicode
         self.dsn = dsn
         self.trace = Array(trace.prefix(FrameLimits.fieldOctetCountMax))
         self.id = id
@@ -93,11 +96,13 @@ package enum DeliverRequest: Equatable, Sendable {
         case .deliver: self = .deliver(try Self.delivery(frame))
         case .rcpt:
             try frame.expectFields(3...5)
-            let original: ForwardPath? = frame[2].isEmpty ? nil : try frame.value(ForwardPath(octets: frame[2]))
+            let original: ForwardPath? =
+                frame[2].isEmpty
+                ? nil : try frame.value(ForwardPath(octets: frame[2], alphabet: .unicodeLocalPart))
             self = .rcpt(
                 DeliveryRecipient(
                     number: UInt32(truncatingIfNeeded: try frame.number(0, limit: UInt64(UInt32.max))),
-                    forwardPath: try frame.value(ForwardPath(octets: frame[1])),
+                    forwardPath: try frame.value(ForwardPath(octets: frame[1], alphabet: .unicodeLocalPart)),
                     originalForwardPath: original, dsn: try frame.recipientDSN(from: 3)))
         case .fate:
             self = .fate(try Self.fate(frame))
@@ -130,15 +135,16 @@ package enum DeliverRequest: Equatable, Sendable {
     }
 
     private static func delivery(_ frame: Frame) throws(FrameFault) -> Delivery {
-        try frame.expectFields(6...9)
+        try frame.expectFields(6...10)
         return Delivery(
             id: try frame.value(MessageID(octets: frame[0])),
-            reversePath: try frame.value(ReversePath(octets: frame[1])),
+            reversePath: try frame.value(ReversePath(octets: frame[1], alphabet: .unicodeLocalPart)),
             octetCount: try frame.number(2, limit: 1 << 50),
             bodyType: try frame.value(BodyType(octets: frame[3])),
             route: try frame.value(Route(octets: frame[4])),
             arrival: Timestamp(microseconds: try frame.number(5)),
             dsn: try frame.messageDSN(from: 6),
+            unicode: frame.fieldCount > 9 ? try frame.value(UnicodeDemand(octets: frame[9])) : .none,
             trace: frame.fieldCount > 8 ? Array(frame[8]) : [])
     }
 
@@ -152,8 +158,10 @@ package enum DeliverRequest: Equatable, Sendable {
             octets.appendField(delivery.bodyType.octets)
             octets.appendField(delivery.route.octets)
             octets.appendField(number: delivery.arrival.microseconds)
-            octets.appendFields(delivery.dsn, isFilled: !delivery.trace.isEmpty)
-            if !delivery.trace.isEmpty { octets.appendField(delivery.trace) }
+            let isLong = !delivery.trace.isEmpty || delivery.unicode != .none
+            octets.appendFields(delivery.dsn, isFilled: isLong)
+            if isLong { octets.appendField(delivery.trace) }
+            if delivery.unicode != .none { octets.appendField(delivery.unicode.octets) }
             octets.endFrame(start)
         case .rcpt(let recipient):
             let start = octets.beginFrame(.rcpt, channel)
@@ -238,8 +246,9 @@ package enum DeliverAnswer: Equatable, Sendable {
             self = .forward(
                 number: UInt32(truncatingIfNeeded: try frame.number(0, limit: UInt64(UInt32.max))),
                 Forward(
-                    try frame.value(ReversePath(octets: frame[1])), try frame.value(ForwardPath(octets: frame[2])),
-                    meaning, isVERP: frame.fieldCount > 4))
+                    try frame.value(ReversePath(octets: frame[1], alphabet: .unicodeLocalPart)),
+                    try frame.value(ForwardPath(octets: frame[2], alphabet: .unicodeLocalPart)), meaning,
+                    isVERP: frame.fieldCount > 4))
         case .done:
             try frame.expectFields(0)
             self = .done

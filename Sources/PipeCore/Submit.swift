@@ -16,13 +16,17 @@ package struct MailRequest: Equatable, Sendable {
     package let priority: MailPriority
     /// What the sender wishes about reports.
     package let dsn: MessageDSN
+    /// What the message has to do with SMTPUTF8, as far as its sender said it.
+    package let unicode: UnicodeDemand
     /// Whether each recipient's copy is to have a reverse-path of its own (`ReversePath.variable`).
     package let isVERP: Bool
 
     package init(
         reversePath: ReversePath, bodyType: BodyType, declaredSize: UInt64, trace: [UInt8],
-        priority: MailPriority = .normal, dsn: MessageDSN = MessageDSN(), isVERP: Bool = false
+        priority: MailPriority = .normal, dsn: MessageDSN = MessageDSN(), unicode: UnicodeDemand = .none,
+        isVERP: Bool = false
     ) {
+        self.unicode = unicode
         self.isVERP = isVERP
         self.dsn = dsn
         self.priority = priority
@@ -40,9 +44,12 @@ package struct CommitRequest: Equatable, Sendable {
     /// What goes in front of the message id, which goes in front of `suffix`, which goes in front of the content.
     package let prefix: [UInt8]
     package let suffix: [UInt8]
+    /// Whether the header has octets beyond ASCII. It counts if SMTPUTF8 was asked for.
+    package let hasUnicodeHeader: Bool
 
     /// - Precondition: `prefix` and `suffix` are at most 2,048 octets each.
-    package init(octetCount: UInt64, prefix: [UInt8], suffix: [UInt8]) {
+    package init(octetCount: UInt64, prefix: [UInt8], suffix: [UInt8], hasUnicodeHeader: Bool = false) {
+        self.hasUnicodeHeader = hasUnicodeHeader
         precondition(prefix.count <= FrameLimits.fieldOctetCountMax && suffix.count <= FrameLimits.fieldOctetCountMax)
         self.octetCount = octetCount
         self.prefix = prefix
@@ -59,33 +66,43 @@ package enum SubmitRequest: Equatable, Sendable {
     case abort
 
     private static let verp = Array("verp".utf8)
+    private static let unicodeHeader = Array("utf8-header".utf8)
 
     /// Reads a frame; its channel is `frame.channel`.
     package init(_ frame: Frame) throws(FrameFault) {
         switch frame.verb {
         case .mail:
-            try frame.expectFields(4...8)
-            let isVERP = frame.fieldCount > 7
+            try frame.expectFields(4...9)
+            let hasUnicode = frame.fieldCount > 8
+            let isVERP = frame.fieldCount > 7 && !(hasUnicode && frame[7].isEmpty)
             guard !isVERP || frame[7].elementsEqual(Self.verp) else { throw FrameFault(.badField, .mail) }
             self = .mail(
                 MailRequest(
-                    reversePath: try frame.value(ReversePath(octets: frame[0])),
+                    reversePath: try frame.value(ReversePath(octets: frame[0], alphabet: .unicodeLocalPart)),
                     bodyType: try frame.value(BodyType(octets: frame[1])),
                     declaredSize: try frame.number(2),
                     trace: Array(frame[3]),
                     priority: frame.fieldCount > 4 ? try frame.value(MailPriority(octets: frame[4])) : .normal,
-                    dsn: try frame.messageDSN(from: 5), isVERP: isVERP))
+                    dsn: try frame.messageDSN(from: 5),
+                    unicode: hasUnicode ? try frame.value(UnicodeDemand(octets: frame[8])) : .none, isVERP: isVERP))
         case .rcpt:
             try frame.expectFields(1...3)
-            self = .rcpt(try frame.value(ForwardPath(octets: frame[0])), try frame.recipientDSN(from: 1))
+            self = .rcpt(
+                try frame.value(ForwardPath(octets: frame[0], alphabet: .unicodeLocalPart)),
+                try frame.recipientDSN(from: 1))
         case .data:
             try frame.expectFields(1)
             self = .data(frame[0])
         case .commit:
-            try frame.expectFields(3)
+            try frame.expectFields(3...4)
+            let hasUnicodeHeader = frame.fieldCount > 3
+            guard !hasUnicodeHeader || frame[3].elementsEqual(Self.unicodeHeader) else {
+                throw FrameFault(.badField, .commit)
+            }
             self = .commit(
                 CommitRequest(
-                    octetCount: try frame.number(0), prefix: Array(frame[1]), suffix: Array(frame[2])))
+                    octetCount: try frame.number(0), prefix: Array(frame[1]), suffix: Array(frame[2]),
+                    hasUnicodeHeader: hasUnicodeHeader))
         case .abort:
             try frame.expectFields(0)
             self = .abort
@@ -102,9 +119,11 @@ package enum SubmitRequest: Equatable, Sendable {
             octets.appendField(mail.bodyType.octets)
             octets.appendField(number: mail.declaredSize)
             octets.appendField(mail.trace)
-            if mail.priority != .normal || !mail.dsn.isEmpty || mail.isVERP { octets.appendField(mail.priority.octets) }
-            octets.appendFields(mail.dsn, isFilled: mail.isVERP)
-            if mail.isVERP { octets.appendField(Self.verp) }
+            let isLong = mail.isVERP || mail.unicode != .none
+            if mail.priority != .normal || !mail.dsn.isEmpty || isLong { octets.appendField(mail.priority.octets) }
+            octets.appendFields(mail.dsn, isFilled: isLong)
+            if isLong { octets.appendField(mail.isVERP ? Self.verp : []) }
+            if mail.unicode != .none { octets.appendField(mail.unicode.octets) }
             octets.endFrame(start)
         case .rcpt(let path, let dsn):
             let start = octets.beginFrame(.rcpt, channel)
@@ -118,6 +137,7 @@ package enum SubmitRequest: Equatable, Sendable {
             octets.appendField(number: commit.octetCount)
             octets.appendField(commit.prefix)
             octets.appendField(commit.suffix)
+            if commit.hasUnicodeHeader { octets.appendField(Self.unicodeHeader) }
             octets.endFrame(start)
         case .abort:
             octets.appendFrame(.abort, channel)

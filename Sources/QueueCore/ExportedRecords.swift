@@ -25,6 +25,7 @@ extension MessageRecord {
         ]
         if let returned = self.dsn.returned { fields.append(NamedOctets("ret", returned.octets)) }
         if !self.dsn.envelopeID.isEmpty { fields.append(NamedOctets("envid", self.dsn.envelopeID)) }
+        if self.unicode != .none { fields.append(NamedOctets("utf8", self.unicode.octets)) }
         if let verp = self.verp { fields.append(NamedOctets("verp", Self.exportWord(verp))) }
         return fields
     }
@@ -50,6 +51,7 @@ struct ImportedEnvelope {
     private var trace: [UInt8]?
     private var returned: ReturnedContent?
     private var envelopeID: [UInt8]?
+    private var unicode: UnicodeDemand?
     private var verp: VERPDelimiter?
 
     /// The prefix is a header field or two.
@@ -63,7 +65,9 @@ struct ImportedEnvelope {
             let isNew: Bool
             let isGood: Bool
             switch name {
-            case "from": (isNew, isGood) = Self.set(&self.reversePath, ReversePath(octets: field.value))
+            case "from":
+                (isNew, isGood) = Self.set(
+                    &self.reversePath, ReversePath(octets: field.value, alphabet: .unicodeLocalPart))
             case "body": (isNew, isGood) = Self.set(&self.bodyType, BodyType(octets: field.value))
             case "arrival": (isNew, isGood) = Self.set(&self.arrival, field.instant)
             case "expiry": (isNew, isGood) = Self.set(&self.expiry, field.instant)
@@ -76,6 +80,9 @@ struct ImportedEnvelope {
             case "envid":
                 let id = MessageDSN.isEnvelopeID(field.value) ? field.value : nil
                 (isNew, isGood) = Self.set(&self.envelopeID, id)
+            case "utf8":
+                let demand = field.value.isEmpty ? nil : UnicodeDemand(octets: field.value)
+                (isNew, isGood) = Self.set(&self.unicode, demand)
             case "verp":
                 let verp = VERPDelimiter.allCases.first { MessageRecord.exportWord($0) == field.value }
                 (isNew, isGood) = Self.set(&self.verp, verp)
@@ -100,7 +107,7 @@ struct ImportedEnvelope {
             id: self.id, reversePath: reversePath, bodyType: bodyType, arrival: arrival, expiry: expiry,
             prefix: prefix, contentOctetCount: contentOctetCount, trace: trace,
             dsn: MessageDSN(returned: self.returned, envelopeID: self.envelopeID ?? []),
-            verp: self.verp)
+            unicode: self.unicode ?? .none, verp: self.verp)
     }
 }
 
@@ -173,9 +180,12 @@ struct ImportedRecipient {
             let isNew: Bool
             let isGood: Bool
             switch name {
-            case "to": (isNew, isGood) = ImportedEnvelope.set(&self.forwardPath, ForwardPath(octets: field.value))
+            case "to":
+                (isNew, isGood) = ImportedEnvelope.set(
+                    &self.forwardPath, ForwardPath(octets: field.value, alphabet: .unicodeLocalPart))
             case "original":
-                (isNew, isGood) = ImportedEnvelope.set(&self.originalPath, ForwardPath(octets: field.value))
+                (isNew, isGood) = ImportedEnvelope.set(
+                    &self.originalPath, ForwardPath(octets: field.value, alphabet: .unicodeLocalPart))
             case "route":
                 let route = Route(octets: field.value).flatMap { $0 == .bounce ? nil : $0 }
                 (isNew, isGood) = ImportedEnvelope.set(&self.route, route)

@@ -129,7 +129,9 @@ package enum AddressPattern: Hashable, Sendable {
                 return
             }
         }
-        guard let first = octets.first, octets.count <= 600, octets.allSatisfy(\.isPrintable) else { return nil }
+        guard let first = octets.first, octets.count <= 600,
+            octets.allSatisfy({ $0.isPrintable || $0 >= 0x80 }), octets.isAddressText
+        else { return nil }
         let lower = octets.lowercasedOctets
         if octets.contains(Self.star) {
             self = .glob(lower)
@@ -137,7 +139,7 @@ package enum AddressPattern: Hashable, Sendable {
             guard MailAddress.isDomain(Array(lower.dropFirst())) else { return nil }
             self = .domain(Array(lower.dropFirst()))
         } else {
-            guard ForwardPath(octets: lower) != nil else { return nil }
+            guard ForwardPath(octets: lower, alphabet: .unicodeLocalPart) != nil else { return nil }
             self = .exact(lower)
         }
     }

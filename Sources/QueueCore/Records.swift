@@ -38,14 +38,17 @@ package struct MessageRecord: Hashable, Sendable {
     package let trace: [UInt8]
     /// What the sender wishes about reports.
     package let dsn: MessageDSN
+    /// What the message has to do with SMTPUTF8.
+    package let unicode: UnicodeDemand
     /// Set if each recipient's copy has a reverse-path of its own (`ReversePath.variable`).
     package let verp: VERPDelimiter?
 
     package init(
         id: MessageID, reversePath: ReversePath, bodyType: BodyType, arrival: Timestamp, expiry: Timestamp,
         prefix: [UInt8], contentOctetCount: UInt64, trace: [UInt8], dsn: MessageDSN = MessageDSN(),
-        verp: VERPDelimiter? = nil
+        unicode: UnicodeDemand = .none, verp: VERPDelimiter? = nil
     ) {
+        self.unicode = unicode
         self.verp = verp
         self.dsn = dsn
         self.id = id

@@ -64,7 +64,7 @@ final class AgentConnection: LinkReceiver, SubmissionHome {
                 Delivery(
                     id: message.id, reversePath: reversePath, octetCount: message.octetCount,
                     bodyType: message.bodyType, route: order.route, arrival: message.arrival, dsn: message.dsn,
-                    trace: order.route == .bounce ? message.trace : [])
+                    unicode: message.unicode, trace: order.route == .bounce ? message.trace : [])
             ).append(to: &octets, channel: channel)
             for recipient in order.recipients {
                 DeliverRequest.rcpt(

@@ -10,7 +10,7 @@ extension OperatorConnection {
         try frame.expectFields(1)
         if MessageID(octets: frame[0]) != nil {
             if let message = self.message(frame[0], question.channel) { self.explain(message, question) }
-        } else if let path = ForwardPath(octets: frame[0]) {
+        } else if let path = ForwardPath(octets: frame[0], alphabet: .unicodeLocalPart) {
             self.start(ExplainAnswer(question, path), question.channel)
         } else {
             question.fail("this is neither a message id nor an address")

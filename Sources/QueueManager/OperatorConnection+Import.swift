@@ -261,6 +261,6 @@ extension MessageRecord {
         MessageRecord(
             id: id, reversePath: self.reversePath, bodyType: self.bodyType, arrival: self.arrival,
             expiry: self.expiry, prefix: self.prefix, contentOctetCount: self.contentOctetCount, trace: self.trace,
-            dsn: self.dsn, verp: self.verp)
+            dsn: self.dsn, unicode: self.unicode, verp: self.verp)
     }
 }

@@ -59,6 +59,8 @@ extension OperatorConnection {
                 ("priority", message.recipients.first?.flow.priority.octets ?? []), ("client", record.trace),
                 ("ret", record.dsn.returned?.octets ?? []), ("envid", record.dsn.envelopeID),
             ])
+        guard record.unicode != .none else { return }
+        self.row(channel, [("id", record.id.octets), ("utf8", record.unicode.octets)])
     }
 
     func show(_ recipient: RecipientRecord, _ message: MessageID, _ channel: UInt32) {

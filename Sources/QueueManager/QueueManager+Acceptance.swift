@@ -86,6 +86,7 @@ extension QueueManager {
                 id: id, reversePath: submission.mail.reversePath, bodyType: submission.mail.bodyType, arrival: now,
                 expiry: now.advanced(by: self.settings.lifetime), prefix: prefix,
                 contentOctetCount: submission.octetCount, trace: submission.mail.trace, dsn: submission.mail.dsn,
+                unicode: submission.mail.unicode.with(unicodeHeader: commit.hasUnicodeHeader),
                 verp: submission.verp ?? (self.settings.isVERP(submission.mail) ? .plus : nil)),
             recipients: records, content: submission.takeRest(), contentOffset: offset)
         if submission.isForward {

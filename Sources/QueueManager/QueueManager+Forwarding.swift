@@ -66,9 +66,12 @@ final class Forwarding: SubmissionHome {
         for wish in wishes {
             guard let outcome = wish.outcome else { continue }
             // Why no size: it has been taken once, and the field in front may make it larger than the limit by a little.
+            let isUnicode = wish.recipient.forwardPath.isInternational
             let mail = MailRequest(
                 reversePath: wish.reversePath, bodyType: self.source.bodyType, declaredSize: 0,
-                trace: Self.traceMark + self.source.id.octets, dsn: self.isList(wish) ? MessageDSN() : self.source.dsn)
+                trace: Self.traceMark + self.source.id.octets, dsn: self.isList(wish) ? MessageDSN() : self.source.dsn,
+                // The field in front is a part of the header.
+                unicode: self.source.unicode.with(unicodeHeader: isUnicode))
             let submission = Submission(
                 channel: 0, mail: mail, reported: self.delivery, isForward: true,
                 verp: wish.isVERP ? .hyphen : nil, credit: Int.max, home: self)

@@ -410,7 +410,7 @@ package enum Samples {
                 reversePath: ReversePath(octets: Array("sender@example.com".utf8)) ?? .null, bodyType: .eightBitMIME,
                 arrival: arrival, expiry: arrival.advanced(by: .seconds(3_600)),
                 prefix: Array("Received: by test\r\n".utf8), contentOctetCount: UInt64(contentOctetCount),
-                trace: Array("client=test".utf8)),
+                trace: Array("client=test".utf8), unicode: .inHeader),
             recipients: recipients, content: content)
     }
 

@@ -273,7 +273,7 @@ class Exports(unittest.TestCase):
         for octets, word in (
                 (b"", b"no export"), (b"From alice\n", b"no export"), (b"12:3:row,1:0,1:a,,", b"no export"),
                 (whole.replace(b"1:1,1:2,4:apus", b"1:1,1:7,4:apus", 1), b"format 1.7"),
-                (whole.replace(b"1:1,1:2,4:apus", b"1:2,1:1,4:apus", 1), b"format 2.1"),
+                (whole.replace(b"1:1,1:2,4:apus", b"1:2,1:2,4:apus", 1), b"format 2.2"),
                 (whole.replace(b"6:client,", b"6:colour,", 1), b"colour"),
                 (whole.replace(b"4:7bit,", b"4:9bit,", 1), b"9bit"),
                 (whole.replace(b"9:local:bob,", b"9:bounce:bo,", 1), b"route")):

@@ -140,7 +140,7 @@ import Testing
                 DeliveryOutcome(
                     .delivered, code: 250, status: EnhancedStatus(.success, 6, 0), reporter: "mx", text: "ok")),
         ]
-        let others = states.map { state in
+        let told = states.map { state in
             var record = Self.recipient
             record.state = state
             return record
@@ -148,7 +148,7 @@ import Testing
         let never = RecipientRecord(
             number: 3, forwardPath: .postmaster, originalPath: nil, route: Self.recipient.route,
             flow: Self.recipient.flow, state: .queued(last: nil), due: nil, dsn: RecipientDSN(notify: .never))
-        for record in [Self.recipient, held, never] + others {
+        for record in [Self.recipient, held, never] + told {
             var octets: [UInt8] = []
             octets.append(record)
             #expect(try RecipientRecord(number: 3, octets: octets) == record)
@@ -158,7 +158,16 @@ import Testing
             id: plain.id, reversePath: plain.reversePath, bodyType: plain.bodyType, arrival: plain.arrival,
             expiry: plain.expiry, prefix: plain.prefix, contentOctetCount: plain.contentOctetCount, trace: plain.trace,
             dsn: MessageDSN(returned: .headers, envelopeID: Array("a+2Bb".utf8)), verp: .hyphen)
-        for record in [plain, message] {
+        let others = try UnicodeDemand.allCases.map { demand in
+            MessageRecord(
+                id: plain.id,
+                reversePath: try #require(
+                    ReversePath(octets: Array("jörg@a.example".utf8), alphabet: .unicodeLocalPart)),
+                bodyType: plain.bodyType, arrival: plain.arrival, expiry: plain.expiry, prefix: plain.prefix,
+                contentOctetCount: plain.contentOctetCount, trace: plain.trace, unicode: demand,
+                verp: demand == .asked ? .hyphen : nil)
+        }
+        for record in [plain, message] + others {
             var octets: [UInt8] = []
             octets.append(record)
             #expect(try MessageRecord(id: record.id, octets: octets) == record)

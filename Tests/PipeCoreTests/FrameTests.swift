@@ -22,6 +22,7 @@ private func everyFrame() throws -> [UInt8] {
     var octets: [UInt8] = []
     let id = MessageID(rawValue: 1_795_446_231_123_456)
     let from = try #require(ReversePath(octets: Array("a@example.org".utf8)))
+    let jörg = try #require(ReversePath(octets: Array("jörg@a.example".utf8), alphabet: .unicodeLocalPart))
     let to = try #require(ForwardPath(octets: Array("\"b c\"@example.net".utf8)))
     let route = try #require(Route(octets: Array("remote:example.net".utf8)))
     let outcome = DeliveryOutcome(
@@ -35,6 +36,11 @@ private func everyFrame() throws -> [UInt8] {
                 reversePath: from, bodyType: .sevenBit, declaredSize: 0, trace: [],
                 dsn: MessageDSN(returned: .full, envelopeID: Array("id+2B".utf8)))),
         .mail(MailRequest(reversePath: from, bodyType: .sevenBit, declaredSize: 0, trace: [], isVERP: true)),
+        .mail(MailRequest(reversePath: jörg, bodyType: .sevenBit, declaredSize: 0, trace: [], unicode: .asked)),
+        .mail(
+            MailRequest(
+                reversePath: jörg, bodyType: .sevenBit, declaredSize: 0, trace: [], unicode: .inHeader, isVERP: true)),
+        .commit(CommitRequest(octetCount: 11, prefix: [], suffix: [], hasUnicodeHeader: true)),
         .rcpt(to, RecipientDSN(notify: .never)),
         .rcpt(to, RecipientDSN(originalRecipient: Array("rfc822;a@b".utf8))),
         .rcpt(to), .data(Array("one,two:3\r\n".utf8)[...]), .abort,
@@ -55,6 +61,10 @@ private func everyFrame() throws -> [UInt8] {
                 id: id, reversePath: .null, octetCount: 99, bodyType: .sevenBit, route: .bounce,
                 arrival: Timestamp(microseconds: 5), dsn: MessageDSN(returned: .headers),
                 trace: Array("client=x".utf8))),
+        .deliver(
+            Delivery(
+                id: id, reversePath: jörg, octetCount: 99, bodyType: .sevenBit, route: route,
+                arrival: Timestamp(microseconds: 5), unicode: .inHeader)),
         .rcpt(
             DeliveryRecipient(
                 number: 2, forwardPath: to, originalForwardPath: nil,
@@ -95,7 +105,7 @@ private func everyFrame() throws -> [UInt8] {
     func everyCut() throws {
         let octets = try everyFrame()
         let whole = decode([octets[...]])
-        #expect(whole.fault == nil && !whole.isCut && whole.frames.count == 38)
+        #expect(whole.fault == nil && !whole.isCut && whole.frames.count == 42)
         let singly = decode(octets.indices.map { octets[$0...$0] })
         #expect(singly.frames == whole.frames)
         for cut in octets.indices {

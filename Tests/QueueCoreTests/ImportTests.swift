@@ -73,7 +73,8 @@ import Testing
         "a value that cannot be is refused",
         arguments: [
             ("from", "nobody"), ("body", "binary"), ("arrival", "0"), ("expiry", "soon"), ("prefix-size", "65536"),
-            ("size", "-1"), ("colour", "blue"), ("size", "49"), ("size", "51"),
+            ("size", "-1"), ("colour", "blue"), ("size", "49"), ("size", "51"), ("utf8", ""), ("utf8", "yes"),
+            ("from", "joe@bücher.example"),
         ])
     func badEnvelope(_ name: String, _ value: String) {
         #expect(throws: ImportFault.self) {
