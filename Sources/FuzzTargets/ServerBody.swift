@@ -16,6 +16,7 @@ struct ServerBody {
     private var isSecured = false
     /// What the outside knows of the mail under way.
     private var hasSender = false
+    private var isUnicode = false
     private var acceptedCount = 0
     private var contentOctetCount = 0
     /// Commands, so that each gets one reply.
@@ -96,26 +97,39 @@ struct ServerBody {
     private static func check(_ command: Command) throws(Breach) {
         switch command {
         case .mail(let path, _):
-            try hold(ReversePath(octets: path.octets) == path, "a reverse-path does not survive")
-            try hold(path.octets.allSatisfy(\.isPrintable), "a reverse-path is not printable")
+            try hold(ReversePath(octets: path.octets, alphabet: .unicode) == path, "a reverse-path does not survive")
+            try Self.checkText(path.octets)
         case .recipient(let path, let dsn):
-            try hold(ForwardPath(octets: path.octets) == path, "a forward-path does not survive")
-            try hold(path.octets.allSatisfy(\.isPrintable), "a forward-path is not printable")
+            try hold(ForwardPath(octets: path.octets, alphabet: .unicode) == path, "a forward-path does not survive")
+            try Self.checkText(path.octets)
             if let notify = dsn.notify {
                 try hold(NotifyConditions(octets: notify.octets) == notify, "NOTIFY does not survive")
             }
             if !dsn.originalRecipient.isEmpty {
-                try hold(RecipientDSN.isOriginalRecipient(dsn.originalRecipient), "ORCPT does not survive")
-                try hold(dsn.reportedOriginal?.allSatisfy(\.isPrintable) == true, "ORCPT cannot be reported")
+                try hold(
+                    RecipientDSN.isOriginalRecipient(dsn.originalRecipient, allowsUnicode: true),
+                    "ORCPT does not survive")
+                if let ascii = RecipientDSN.asciiOriginalRecipient(dsn.originalRecipient) {
+                    try hold(RecipientDSN.isOriginalRecipient(ascii), "ORCPT does not become ASCII")
+                    let kept = RecipientDSN(originalRecipient: ascii)
+                    try hold(kept.reportedOriginal(isCoded: true)?.allSatisfy(\.isPrintable) == true, "ORCPT is lost")
+                    if let told = kept.reportedOriginal(isCoded: false) { try Self.checkText(told) }
+                }
             }
         case .verify(.some(let path)):
-            try hold(ForwardPath(octets: path.octets) == path, "a forward-path does not survive")
-            try hold(path.octets.allSatisfy(\.isPrintable), "a forward-path is not printable")
+            try hold(ForwardPath(octets: path.octets, alphabet: .unicode) == path, "a forward-path does not survive")
+            try Self.checkText(path.octets)
         case .hello(let name), .extendedHello(let name):
             try hold(!name.isEmpty && name.count <= 255, "a name has \(name.count) octets")
         case .authenticate(let name, _): try hold(!name.isEmpty && name.count <= 20, "a mechanism without limit")
         case .data, .reset, .noOperation, .quit, .verify, .expand, .help, .startTLS: break
         }
+    }
+
+    /// Nothing in an address steers a terminal, or is no text.
+    private static func checkText(_ octets: [UInt8]) throws(Breach) {
+        try hold(octets.isASCII || octets.isAddressText, "an address is no text")
+        try hold(octets.allSatisfy { $0.isPrintable || $0 >= 0x80 }, "an address has control characters")
     }
 
     private mutating func perform(_ action: ServerSession.Action) throws(Breach) {
@@ -127,12 +141,16 @@ struct ServerBody {
         case .replyThenClose(let reply):
             try self.send(reply)
             try hold(self.session.isClosed, "open after the close")
-        case .checkSender:
+        case .checkSender(let path, let parameters):
+            try hold(!path.isInternational || parameters.isUnicode, "an address in UTF-8 without SMTPUTF8")
+            self.isUnicode = parameters.isUnicode
             let verdict = self.verdict()
             if case .accepted = verdict { self.hasSender = true }
             try self.perform(self.session.receive(.verdict(verdict)))
-        case .checkRecipient:
+        case .checkRecipient(let path, let dsn):
             try hold(self.hasSender, "RCPT without MAIL")
+            try hold(!path.isInternational || self.isUnicode, "an address in UTF-8 without SMTPUTF8")
+            try hold(dsn.originalRecipient.isASCII, "ORCPT is passed on in UTF-8")
             let verdict = self.verdict()
             if case .accepted = verdict { self.acceptedCount += 1 }
             try hold(self.acceptedCount <= 3, "too many recipients")

@@ -65,6 +65,7 @@ package enum StatusRegister {
         ),
         RegisteredStatus(
             "apus-smtpd", .permanent, 6, 0, 554, "a line of the message is longer than `smtp.line-length-max`"),
+        RegisteredStatus("apus-smtpd", .permanent, 6, 7, 553, "an address beyond ASCII without SMTPUTF8"),
         RegisteredStatus("apus-smtpd", .permanent, 7, 0, 501, "the client has given up its exchange of credentials"),
         RegisteredStatus("apus-smtpd", .permanent, 7, 0, 530, "STARTTLS or AUTH must come first"),
         RegisteredStatus(

@@ -53,7 +53,7 @@ package struct MailboxList: Sendable {
             case .end: false
             }
         }
-        return isAddress ? MailAddress(octets: Array(tokens.map(\.octets).joined())) : nil
+        return isAddress ? MailAddress(octets: Array(tokens.map(\.octets).joined()), alphabet: .unicode) : nil
     }
 
     private struct Token {

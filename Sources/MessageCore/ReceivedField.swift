@@ -22,6 +22,11 @@ package struct ReceivedField: Sendable {
         case esmtpa = "ESMTPA"
         /// The client said EHLO under TLS and has authenticated.
         case esmtpsa = "ESMTPSA"
+        /// The same four for mail with SMTPUTF8 (RFC 6531 §4.3).
+        case utf8smtp = "UTF8SMTP"
+        case utf8smtps = "UTF8SMTPS"
+        case utf8smtpa = "UTF8SMTPA"
+        case utf8smtpsa = "UTF8SMTPSA"
     }
 
     /// How the connection was encrypted.
@@ -52,7 +57,7 @@ package struct ReceivedField: Sendable {
     /// Whether the field says where the message came from.
     package let tellsClient: Bool
     /// Given only if there is exactly one recipient: naming several would show each to the others
-    /// (RFC 5321 §7.6).
+    /// (RFC 5321 §7.6). One beyond ASCII makes the header so, which not every server takes: for a header that is so already.
     package let recipient: ForwardPath?
     package let date: Timestamp
 

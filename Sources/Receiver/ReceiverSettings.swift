@@ -42,7 +42,7 @@ final class ReceiverSettings: Sendable {
         "auth-client-certificates", "auth-failure-delay", "auth-failures-per-session-max",
         "auth-failures-per-client-max", "auth-failures-per-user-max", "auth-failure-time",
         "client-address-in-received", "messages-per-hour-max", "recipients-per-hour-max",
-        "bare-line-feed", "submission-from",
+        "bare-line-feed", "submission-from", "smtputf8",
     ]
 
     /// - Parameter isByHand: a name that we do not know is a slip then, and refused.
@@ -59,8 +59,9 @@ final class ReceiverSettings: Sendable {
             faultCountMax: try table.integer("errors-max", in: 1...100_000, default: 20),
             commandLineOctetCountMax: try table.integer("command-length-max", in: 512...65_536, default: 4_096),
             dataLineOctetCountMax: try table.integer("line-length-max", in: 998...1_073_741_824, default: 65_536))
+        let offersUnicode = try table.boolean("smtputf8", default: true)
         self.terms = ServerTerms(
-            rules: ServerRules(hostname: hostname, limits: limits),
+            rules: ServerRules(hostname: hostname, limits: limits, offersUnicode: offersUnicode),
             commandTimeout: try Self.time(table, "command-timeout", in: 1...86_400, default: 300),
             dataTimeout: try Self.time(table, "data-timeout", in: 1...86_400, default: 300),
             answerTimeout: try Self.time(table, "answer-timeout", in: 1...3_600, default: 120),
@@ -75,13 +76,16 @@ final class ReceiverSettings: Sendable {
         let origin = Array(table.text("origin", default: table.text("hostname", default: "")).utf8)
         guard MailAddress.isDomain(origin) else { throw SettingsFault("origin", "must be a domain name") }
         self.localTerms = self.terms.with(
-            ServerRules(hostname: hostname, limits: limits, origin: origin), greetingDelay: .zero)
+            ServerRules(hostname: hostname, limits: limits, origin: origin, offersUnicode: offersUnicode),
+            greetingDelay: .zero)
         let bareLineFeed = table.text("bare-line-feed", default: "refuse")
         guard ["refuse", "repair"].contains(bareLineFeed) else {
             throw SettingsFault("bare-line-feed", "must be refuse or repair")
         }
         self.submissionTerms = self.terms.with(
-            ServerRules(hostname: hostname, limits: limits, repairsBareLineFeeds: bareLineFeed == "repair"))
+            ServerRules(
+                hostname: hostname, limits: limits, repairsBareLineFeeds: bareLineFeed == "repair",
+                offersUnicode: offersUnicode))
         let senders = table.text("local-senders", default: "any")
         guard ["any", "own"].contains(senders) else { throw SettingsFault("local-senders", "must be any or own") }
         self.localSendersAreOwn = senders == "own"

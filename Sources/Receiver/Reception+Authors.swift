@@ -2,6 +2,7 @@
 //
 // Whom the message of a user says to be from: `submission.from`.
 
+import IDN
 import MailTypes
 import MessageCore
 import SMTPCore
@@ -24,14 +25,20 @@ extension Reception {
         case .unreadable(let field): return self.refuseContent(.authorUnreadable(field: field.rawValue))
         case .addresses(let authors):
             // That the reverse-path is his was found at MAIL.
-            self.mail?.authors = authors.filter { .address($0.address) != mail.reversePath }[...]
+            self.mail?.authors =
+                authors.filter {
+                    $0.address.mapped(.idna2008).map { .address($0) } != mail.reversePath
+                }[...]
             return self.checkNextAuthor()
         }
     }
 
     private func checkNextAuthor() -> ServerSession.Verdict? {
         guard let author = self.mail?.authors.first, let user = self.user else { return self.commitSubmission() }
-        switch self.desk.lookup.checkSender(.address(author.address), user: user, for: self) {
+        guard let address = author.address.mapped(.idna2008) else {
+            return self.refuseContent(.authorUnreadable(field: author.field.rawValue))
+        }
+        switch self.desk.lookup.checkSender(.address(address), user: user, for: self) {
         case .answered(let check): return self.judgeAuthor(check)
         case .waiting(let channel):
             self.question = .author(channel: channel)

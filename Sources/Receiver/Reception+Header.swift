@@ -25,12 +25,19 @@ extension Reception {
     /// RFC 3848 has no word for HELO under TLS; what the encryption was stands in the field all the same.
     var transport: ReceivedField.Transport {
         guard self.isExtended else { return .smtp }
+        let isUnicode = self.mail?.parameters.isUnicode ?? false
         return switch (self.tls != nil, self.user != nil) {
-        case (false, false): .esmtp
-        case (false, true): .esmtpa
-        case (true, false): .esmtps
-        case (true, true): .esmtpsa
+        case (false, false): isUnicode ? .utf8smtp : .esmtp
+        case (false, true): isUnicode ? .utf8smtpa : .esmtpa
+        case (true, false): isUnicode ? .utf8smtps : .esmtps
+        case (true, true): isUnicode ? .utf8smtpsa : .esmtpsa
         }
+    }
+
+    /// Whom the Received field names.
+    func namedRecipient(_ mail: Mail) -> ForwardPath? {
+        guard mail.recipientCount == 1, let recipient = mail.recipient else { return nil }
+        return recipient.isInternational && !mail.unicodeHeader.isFound ? nil : recipient
     }
 
     var encryption: ReceivedField.Encryption? {

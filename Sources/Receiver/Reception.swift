@@ -2,6 +2,7 @@
 //
 // What one session is to the rest of Apus: whose mail is taken, and where it goes.
 
+import IDN
 import MailTypes
 import MessageCore
 import PipeCore
@@ -50,6 +51,8 @@ final class Reception: ServerIntake, ServerConnectionHolder {
         /// The queue has ended the submission before its commit. The rest of the content is read and dropped.
         var refusal: Reply?
         var receivedCounter = ReceivedCounter()
+        /// Of a message with SMTPUTF8.
+        var unicodeHeader = UnicodeHeader()
         /// Of a message for submission.
         var fieldPresence: FieldPresence
         /// Whom it says to be from, and who is still to be asked about.
@@ -126,6 +129,8 @@ final class Reception: ServerIntake, ServerConnectionHolder {
     }
 
     func checkSender(_ path: ReversePath, _ parameters: MailParameters) -> ServerSession.Verdict? {
+        // From here on domains are written in ASCII, which RFC 6531 §3.2 allows everywhere.
+        guard let path = path.mapped(.idna2008) else { return .refused(.senderAddressSyntax) }
         self.mail = Mail(path, parameters, readsAuthors: self.mustBeAuthor)
         // It was not announced to anybody else.
         if parameters.isVERP, self.uid == nil { return .refused(.parameterUnknown) }
@@ -166,7 +171,8 @@ final class Reception: ServerIntake, ServerConnectionHolder {
         }
     }
 
-    func checkRecipient(_ path: ForwardPath, _ dsn: RecipientDSN) -> ServerSession.Verdict? {
+    func checkRecipient(_ given: ForwardPath, _ dsn: RecipientDSN) -> ServerSession.Verdict? {
+        guard let path = given.mapped(.idna2008) else { return self.refuse(given, .recipientAddressSyntax) }
         // RFC 5321 §4.5.1: mail for the postmaster is taken whatever else fails.
         if case .postmaster = path { return self.take(path, dsn) }
         // A program that hands in mail for ten people and is refused one of them has no use for that: whoever does not
@@ -182,7 +188,7 @@ final class Reception: ServerIntake, ServerConnectionHolder {
 
     func verify(_ path: ForwardPath) -> ServerSession.Verdict? {
         // RFC 5321 §7.3: to strangers we say nothing about who exists.
-        guard self.isTrusted else { return .accepted(.cannotVerify) }
+        guard self.isTrusted, let path = path.mapped(.idna2008) else { return .accepted(.cannotVerify) }
         switch self.desk.lookup.check(path, for: self) {
         case .answered(let check): return Self.verified(check)
         case .waiting(let channel):
@@ -282,7 +288,7 @@ final class Reception: ServerIntake, ServerConnectionHolder {
                 MailRequest(
                     reversePath: mail.reversePath, bodyType: mail.parameters.bodyType,
                     declaredSize: mail.parameters.declaredOctetCount, trace: self.trace, dsn: mail.parameters.dsn,
-                    isVERP: mail.parameters.isVERP),
+                    unicode: mail.parameters.isUnicode ? .asked : .none, isVERP: mail.parameters.isVERP),
                 for: self)
         }
         guard let submission = mail.submission else { return self.refuse(path, .queueUnavailable) }
@@ -302,6 +308,7 @@ final class Reception: ServerIntake, ServerConnectionHolder {
     func takeContent(_ octets: Span<UInt8>) {
         guard self.mail?.refusal == nil, self.mail?.submission != nil else { return }
         self.mail?.receivedCounter.receive(octets)
+        if self.mail?.parameters.isUnicode == true { self.mail?.unicodeHeader.receive(octets) }
         if self.isSubmission { self.mail?.fieldPresence.receive(octets) }
         if var submission = self.mail?.submission {
             self.desk.queue.send(octets, for: &submission)
@@ -327,12 +334,15 @@ final class Reception: ServerIntake, ServerConnectionHolder {
             helloName: self.helloName, client: self.client, uid: self.uid, hostname: self.settings.terms.rules.hostname,
             transport: self.transport, encryption: self.encryption,
             tellsClient: self.user == nil || self.authenticationTerms.tellsClientAddress,
-            recipient: mail.recipientCount == 1 ? mail.recipient : nil, date: WallClock.now())
+            recipient: self.namedRecipient(mail), date: WallClock.now())
         self.question = .commit
+        // A From: that was added may be the first field beyond ASCII.
+        let hasUnicodeHeader = mail.parameters.isUnicode && (mail.unicodeHeader.isFound || !additions.isASCII)
         self.desk.queue.send(
             .commit(
-                CommitRequest(octetCount: submission.octetCount, prefix: field.prefix, suffix: field.suffix + additions)
-            ),
+                CommitRequest(
+                    octetCount: submission.octetCount, prefix: field.prefix, suffix: field.suffix + additions,
+                    hasUnicodeHeader: hasUnicodeHeader)),
             for: submission)
         return nil
     }

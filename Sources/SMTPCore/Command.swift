@@ -14,7 +14,8 @@ package enum Command: Hashable, Sendable {
     case reset
     case noOperation
     case quit
-    /// VRFY; nil if the argument is a word that is no path, such as a person's name.
+    /// VRFY; nil if the argument is a word that is no path, such as a person's name. Only with the parameter SMTPUTF8 it
+    /// is beyond ASCII (RFC 6531 §3.7.4.2).
     case verify(ForwardPath?)
     case expand
     case help
@@ -32,13 +33,16 @@ package struct MailParameters: Hashable, Sendable {
     package var bodyType: BodyType
     /// RET= and ENVID= (RFC 3461).
     package var dsn: MessageDSN
+    /// SMTPUTF8 (RFC 6531 §3.4).
+    package var isUnicode: Bool
     /// XVERP, as Postfix has it: for the programs of this machine.
     package var isVERP: Bool
 
     package init(
         declaredOctetCount: UInt64 = 0, bodyType: BodyType = .sevenBit, dsn: MessageDSN = MessageDSN(),
-        isVERP: Bool = false
+        isUnicode: Bool = false, isVERP: Bool = false
     ) {
+        self.isUnicode = isUnicode
         self.isVERP = isVERP
         self.dsn = dsn
         self.declaredOctetCount = declaredOctetCount
@@ -49,8 +53,11 @@ package struct MailParameters: Hashable, Sendable {
 /// What is wrong with a line that was meant as a command.
 package enum CommandFault: Error, Hashable, Sendable {
     case line(LineFault)
-    /// An octet that is not printable ASCII. Without SMTPUTF8 no command has one.
+    /// An octet that is not printable ASCII. MAIL, RCPT and VRFY alone may have UTF-8 (RFC 6531 §3.3), and whether they
+    /// may is the session's business.
     case notPrintable
+    /// VRFY of an address beyond ASCII without SMTPUTF8.
+    case unicodeNotAsked
     case unknownCommand
     /// AUTH without a mechanism, or with more than a response behind it.
     case authenticateSyntax

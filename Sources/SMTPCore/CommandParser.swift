@@ -12,8 +12,15 @@ package enum CommandParser {
     /// Liberal where others are: verbs in any case (RFC 5321 §2.4), blanks behind the line, and blanks between
     /// `FROM:` or `TO:` and the path, which the RFC forbids and clients write.
     package static func parse(_ line: Span<UInt8>) -> Result<Command, CommandFault> {
+        var isUnicode = false
         for index in line.indices where !line[index].isPrintable && line[index] != ASCII.tab {
-            return .failure(.notPrintable)
+            guard line[index] >= 0x80 else { return .failure(.notPrintable) }
+            isUnicode = true
+        }
+        if isUnicode {
+            guard Self.takesUnicode(line), Self.copy(line, 0..<line.count).isAddressText else {
+                return .failure(.notPrintable)
+            }
         }
         var end = line.count
         while end > 0, Self.isBlank(line[end - 1]) { end -= 1 }
@@ -40,6 +47,15 @@ package enum CommandParser {
         case 0x5652_4659: return Self.verify(line, argument)  // VRFY
         case 0x4558_504E: return argument.isEmpty ? .failure(.missingArgument) : .success(.expand)  // EXPN
         default: return .failure(.unknownCommand)
+        }
+    }
+
+    /// Whether the verb is one that has addresses behind it (RFC 6531 §3.3).
+    private static func takesUnicode(_ line: Span<UInt8>) -> Bool {
+        guard line.count > 4 else { return false }
+        switch (0..<4).reduce(UInt32(0), { $0 << 8 | UInt32(line[$1].uppercased) }) {
+        case 0x4D41_494C, 0x5243_5054, 0x5652_4659: return true
+        default: return false
         }
     }
 
@@ -82,9 +98,9 @@ package enum CommandParser {
     private static func mail(_ line: Span<UInt8>, _ argument: Range<Int>) -> Result<Command, CommandFault> {
         guard let start = Self.pathStart(line, argument, after: Self.from) else { return .failure(.mailSyntax) }
         guard let end = Self.pathEnd(line, start..<argument.upperBound) else { return .failure(.senderAddress) }
-        guard let inner = Self.mailbox(line, (start + 1)..<(end - 1)), let path = ReversePath(octets: inner) else {
-            return .failure(.senderAddress)
-        }
+        guard let inner = Self.mailbox(line, (start + 1)..<(end - 1)),
+            let path = ReversePath(octets: inner, alphabet: .unicode)
+        else { return .failure(.senderAddress) }
         var parameters = MailParameters()
         if end < argument.upperBound {
             guard Self.isBlank(line[end]) else { return .failure(.mailSyntax) }
@@ -96,9 +112,9 @@ package enum CommandParser {
     private static func recipient(_ line: Span<UInt8>, _ argument: Range<Int>) -> Result<Command, CommandFault> {
         guard let start = Self.pathStart(line, argument, after: Self.to) else { return .failure(.recipientSyntax) }
         guard let end = Self.pathEnd(line, start..<argument.upperBound) else { return .failure(.recipientAddress) }
-        guard let inner = Self.mailbox(line, (start + 1)..<(end - 1)), let path = ForwardPath(octets: inner) else {
-            return .failure(.recipientAddress)
-        }
+        guard let inner = Self.mailbox(line, (start + 1)..<(end - 1)),
+            let path = ForwardPath(octets: inner, alphabet: .unicode)
+        else { return .failure(.recipientAddress) }
         var dsn = RecipientDSN()
         if end < argument.upperBound {
             guard Self.isBlank(line[end]) else { return .failure(.recipientSyntax) }
@@ -159,7 +175,7 @@ package enum CommandParser {
             if line[end] == ASCII.colon {
                 // A route leads to a mailbox, never to the null path or to a bare postmaster.
                 let rest = Self.copy(line, start..<path.upperBound)
-                return MailAddress(octets: rest) == nil ? nil : rest
+                return MailAddress(octets: rest, alphabet: .unicode) == nil ? nil : rest
             }
         }
     }
@@ -171,6 +187,7 @@ package enum CommandParser {
     private static let auth: [UInt8] = Array("AUTH".utf8)
     private static let returned: [UInt8] = Array("RET".utf8)
     private static let envelopeID: [UInt8] = Array("ENVID".utf8)
+    private static let unicode: [UInt8] = Array("SMTPUTF8".utf8)
     private static let verp: [UInt8] = Array("XVERP".utf8)
     private static let verpDelimiters: [UInt8] = Array("+=".utf8)
     private static let notify: [UInt8] = Array("NOTIFY".utf8)
@@ -201,7 +218,7 @@ package enum CommandParser {
                 }
                 dsn.notify = conditions
             } else if keyword.equalsIgnoringCase(Self.originalRecipient) {
-                guard dsn.originalRecipient.isEmpty, RecipientDSN.isOriginalRecipient(value) else {
+                guard dsn.originalRecipient.isEmpty, RecipientDSN.isOriginalRecipient(value, allowsUnicode: true) else {
                     return .parameterValue
                 }
                 dsn.originalRecipient = Array(value)
@@ -249,6 +266,10 @@ package enum CommandParser {
             } else if keyword.equalsIgnoringCase(Self.envelopeID) {
                 guard parameters.dsn.envelopeID.isEmpty, MessageDSN.isEnvelopeID(value) else { return .parameterValue }
                 parameters.dsn.envelopeID = Array(value)
+            } else if keyword.equalsIgnoringCase(Self.unicode) {
+                // RFC 6531 §3.4: it takes no value, and so no `=`.
+                guard !parameters.isUnicode, value.startIndex == keyword.endIndex else { return .parameterValue }
+                parameters.isUnicode = true
             } else if keyword.equalsIgnoringCase(Self.verp) {
                 // There are only these delimiters here.
                 guard !parameters.isVERP, value.isEmpty || value.elementsEqual(Self.verpDelimiters) else {
@@ -270,11 +291,26 @@ package enum CommandParser {
 
     private static func verify(_ line: Span<UInt8>, _ argument: Range<Int>) -> Result<Command, CommandFault> {
         guard !argument.isEmpty else { return .failure(.missingArgument) }
+        let (argument, isUnicode) = Self.withoutUnicodeWord(line, argument)
+        guard isUnicode || Self.copy(line, argument).isASCII else { return .failure(.unicodeNotAsked) }
         let isBracketed = line[argument.lowerBound] == ASCII.less && line[argument.upperBound - 1] == ASCII.greater
         let inner =
             isBracketed && argument.count >= 2
             ? Self.copy(line, (argument.lowerBound + 1)..<(argument.upperBound - 1)) : Self.copy(line, argument)
-        return .success(.verify(ForwardPath(octets: inner)))
+        return .success(.verify(ForwardPath(octets: inner, alphabet: isUnicode ? .unicode : .ascii)))
+    }
+
+    /// The argument of VRFY without ` SMTPUTF8` at its end, and whether that stood there.
+    private static func withoutUnicodeWord(
+        _ line: Span<UInt8>, _ argument: Range<Int>
+    ) -> (argument: Range<Int>, isUnicode: Bool) {
+        let start = argument.upperBound - Self.unicode.count
+        guard start - 1 > argument.lowerBound, Self.isBlank(line[start - 1]),
+            Self.copy(line, start..<argument.upperBound).equalsIgnoringCase(Self.unicode)
+        else { return (argument, false) }
+        var end = start - 1
+        while end > argument.lowerBound + 1, Self.isBlank(line[end - 1]) { end -= 1 }
+        return (argument.lowerBound..<end, true)
     }
 
     private static func copy(_ line: Span<UInt8>, _ range: Range<Int>) -> [UInt8] {

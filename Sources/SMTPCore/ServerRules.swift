@@ -47,6 +47,8 @@ package final class ServerRules: Sendable {
     package let limits: ServerLimits
     /// Whether a bare LF of a client's content becomes CR LF; else the message is refused.
     package let repairsBareLineFeeds: Bool
+    /// Whether SMTPUTF8 is offered (RFC 6531).
+    package let offersUnicode: Bool
 
     let greeting: Reply
     let hello: Reply
@@ -61,16 +63,22 @@ package final class ServerRules: Sendable {
     package let tooManySessionsOfClient: Reply
 
     /// - Parameter origin: see `Reply.extendedHello`.
-    package init(hostname: [UInt8], limits: ServerLimits, origin: [UInt8]? = nil, repairsBareLineFeeds: Bool = false) {
+    package init(
+        hostname: [UInt8], limits: ServerLimits, origin: [UInt8]? = nil, repairsBareLineFeeds: Bool = false,
+        offersUnicode: Bool = true
+    ) {
         self.hostname = hostname
+        self.offersUnicode = offersUnicode
         self.repairsBareLineFeeds = repairsBareLineFeeds
         self.limits = limits
         self.greeting = .greeting(hostname)
         self.hello = .hello(hostname)
         self.extendedHello = .extendedHello(
-            hostname, mailOctetCountMax: limits.mailOctetCountMax, offersTLS: false, origin: origin)
+            hostname, mailOctetCountMax: limits.mailOctetCountMax, offersTLS: false,
+            offersUnicode: offersUnicode, origin: origin)
         self.extendedHelloBeforeTLS = .extendedHello(
-            hostname, mailOctetCountMax: limits.mailOctetCountMax, offersTLS: true, origin: origin)
+            hostname, mailOctetCountMax: limits.mailOctetCountMax, offersTLS: true,
+            offersUnicode: offersUnicode, origin: origin)
         self.goodbye = .goodbye(hostname)
         self.idleTooLong = .idleTooLong(hostname)
         self.tooManyFaults = .tooManyFaults(hostname)

@@ -109,6 +109,8 @@ package struct ServerSession: Sendable {
     private var faultCount = 0
     /// Whether the client said EHLO, not HELO.
     package private(set) var isExtended = false
+    /// Whether MAIL had SMTPUTF8; meaningful while a mail is in progress.
+    private var isUnicode = false
     private let tls: ServerTLS
     /// Whether all that is said is said under TLS.
     package private(set) var isSecured = false
@@ -322,10 +324,14 @@ package struct ServerSession: Sendable {
             preconditionFailure("A command was fed while none can be taken.")
         }
         guard self.tls != .required || self.isSecured else { return self.refuse(.startTLSFirst) }
+        if let fault = self.unicodeFault(path.isInternational, isAsked: parameters.isUnicode) {
+            return self.refuse(fault)
+        }
         // RFC 1870 §6.1: what is declared too large is refused before a single octet of it is sent.
         guard parameters.declaredOctetCount <= self.rules.limits.mailOctetCountMax else {
             return self.refuse(.mailTooLarge)
         }
+        self.isUnicode = parameters.isUnicode
         self.phase = .askingSender
         return .checkSender(path, parameters)
     }
@@ -334,8 +340,27 @@ package struct ServerSession: Sendable {
         guard case .collecting(let recipientCount) = self.phase else { return self.refuse(.mailFirst) }
         // Not counted as a fault: a client with a long list has done nothing wrong (RFC 5321 §4.5.3.1.10).
         guard recipientCount < self.rules.limits.recipientCountMax else { return .reply(.tooManyRecipients) }
+        let isInternational = path.isInternational || !dsn.originalRecipient.isASCII
+        if let fault = self.unicodeFault(isInternational, isAsked: self.isUnicode) { return self.refuse(fault) }
+        var dsn = dsn
+        if isInternational {
+            guard let original = RecipientDSN.asciiOriginalRecipient(dsn.originalRecipient) else {
+                return self.refuse(.parameterValue)
+            }
+            dsn.originalRecipient = original
+        }
         self.phase = .askingRecipient(recipientCount: recipientCount)
         return .checkRecipient(path, dsn)
+    }
+
+    /// What is wrong with an address for SMTPUTF8 not having been offered or asked for (RFC 6531 §3.1, §3.5).
+    private func unicodeFault(_ isInternational: Bool, isAsked: Bool) -> Reply? {
+        // HELO announces nothing.
+        guard self.rules.offersUnicode, self.isExtended else {
+            if isInternational { return .commandNotPrintable }
+            return isAsked ? .parameterUnknown : nil
+        }
+        return isInternational && !isAsked ? .unicodeNotAsked : nil
     }
 
     private mutating func beginContent() -> Action {
@@ -358,6 +383,9 @@ package struct ServerSession: Sendable {
     private mutating func verify(_ path: ForwardPath?) -> Action {
         guard self.tls != .required || self.isSecured else { return self.refuse(.startTLSFirst) }
         guard let path else { return .reply(.cannotVerify) }
+        if let fault = self.unicodeFault(path.isInternational, isAsked: true), path.isInternational {
+            return self.refuse(fault)
+        }
         if case .collecting(let recipientCount) = self.phase {
             self.phase = .verifying(recipientCount: recipientCount, isGreeted: true)
         } else {

@@ -31,15 +31,15 @@ extension Reply {
     /// To HELO (RFC 5321 §4.1.1.1); without a status, as RFC 2034 §4 says.
     static func hello(_ hostname: [UInt8]) -> Reply { Reply(250, nil, lines: [hostname]) }
 
-    /// To EHLO: what is offered (RFC 2920, RFC 1870, RFC 3207, RFC 6152, RFC 2034).
+    /// To EHLO: what is offered (RFC 2920, RFC 1870, RFC 3207, RFC 6152, RFC 2034, RFC 6531).
     ///
     /// - Parameter origin: what the programs of this machine complete addresses with; for them alone.
     static func extendedHello(
-        _ hostname: [UInt8], mailOctetCountMax: UInt64, offersTLS: Bool, origin: [UInt8]?
+        _ hostname: [UInt8], mailOctetCountMax: UInt64, offersTLS: Bool, offersUnicode: Bool, origin: [UInt8]?
     ) -> Reply {
         let keywords =
             ["PIPELINING", "SIZE \(mailOctetCountMax)"] + (offersTLS ? ["STARTTLS"] : [])
-            + ["8BITMIME", "ENHANCEDSTATUSCODES", "DSN"]
+            + ["8BITMIME", "ENHANCEDSTATUSCODES", "DSN"] + (offersUnicode ? ["SMTPUTF8"] : [])
         let local = origin.map { [Array("XORIGIN ".utf8) + $0, Array("XVERP".utf8)] } ?? []
         return Reply(250, nil, lines: [hostname] + keywords.map { Array($0.utf8) } + local)
     }
@@ -110,9 +110,10 @@ extension Reply {
         500, EnhancedStatus(.permanent, 5, 2), "Bare <CR> received, lines end with <CR><LF>")
     static let commandBareLineFeed = Reply(
         500, EnhancedStatus(.permanent, 5, 2), "Bare <LF> received, lines end with <CR><LF>")
-    static let recipientAddressSyntax = Reply(
+    package static let recipientAddressSyntax = Reply(
         501, EnhancedStatus(.permanent, 1, 3), "Recipient address is not a mailbox")
-    static let senderAddressSyntax = Reply(501, EnhancedStatus(.permanent, 1, 7), "Sender address is not a mailbox")
+    package static let senderAddressSyntax = Reply(
+        501, EnhancedStatus(.permanent, 1, 7), "Sender address is not a mailbox")
     static let helloSyntax = Reply(501, EnhancedStatus(.permanent, 5, 4), "Syntax: EHLO hostname")
     static let mailSyntax = Reply(501, EnhancedStatus(.permanent, 5, 4), "Syntax: MAIL FROM:<address>")
     static let recipientSyntax = Reply(501, EnhancedStatus(.permanent, 5, 4), "Syntax: RCPT TO:<address>")
@@ -156,6 +157,9 @@ extension Reply {
     }
     /// To EXPN: the members of a list are nobody's business (RFC 5321 §7.3).
     static let expansionRefused = Reply(550, EnhancedStatus(.permanent, 7, 2), "Lists are not expanded")
+    /// To an address beyond ASCII in a mail without SMTPUTF8 (RFC 6531 §3.5).
+    static let unicodeNotAsked = Reply(
+        553, EnhancedStatus(.permanent, 6, 7), "An address that is not ASCII needs MAIL with SMTPUTF8")
     static let mailTooLarge = Reply(552, EnhancedStatus(.permanent, 3, 4), "Message too large")
     /// RFC 5321 §6.3.
     package static let mailLoop = Reply(
@@ -176,6 +180,7 @@ extension CommandFault {
         case .line(.bareCarriageReturn): .commandBareCarriageReturn
         case .line(.bareLineFeed): .commandBareLineFeed
         case .line(.nul), .notPrintable: .commandNotPrintable
+        case .unicodeNotAsked: .unicodeNotAsked
         case .unknownCommand: .commandUnknown
         case .authenticateSyntax: .authenticateSyntax
         case .helloSyntax: .helloSyntax

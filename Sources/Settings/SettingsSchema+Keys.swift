@@ -107,6 +107,10 @@ extension SettingsSchema {
             "smtp.command-length-max", .integer(512...65_536), for: [(.smtpd, "command-length-max")], default: "4096",
             "Octets of a command, with CR LF; longer: 500 5.5.2."),
         SettingKey(
+            "smtp.smtputf8", .boolean, for: [(.smtpd, "smtputf8")], default: "true",
+            "Whether SMTPUTF8 is offered (RFC 6531): addresses and headers in UTF-8. Without it no mail for or from such an "
+                + "address is taken."),
+        SettingKey(
             "smtp.errors-max", .integer(1...100_000), for: [(.smtpd, "errors-max")], default: "20",
             "Refused commands since the last message taken; the next one is 421 4.7.0 and the end."),
         SettingKey(
