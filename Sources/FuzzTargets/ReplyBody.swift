@@ -75,7 +75,10 @@ struct ReplyBody {
 
     private mutating func begin() throws(Breach) {
         guard !self.isUnderWay, !self.isClosed else { return }
-        let recipients = (0...self.script.next(3)).compactMap { ForwardPath(octets: Array("r\($0)@example.org".utf8)) }
+        let recipients = (0...self.script.next(3)).compactMap { number in
+            let name = self.script.next(3) == 0 ? "r\(number)é" : "r\(number)"
+            return ForwardPath(octets: Array("\(name)@example.org".utf8), alphabet: .unicodeLocalPart)
+        }
         self.recipientCount = recipients.count
         self.isUnderWay = true
         self.hasSentContent = false
@@ -83,7 +86,8 @@ struct ReplyBody {
             .begin(
                 ClientSession.Transaction(
                     reversePath: .null, recipients: recipients, octetCount: 1_000,
-                    bodyType: self.script.next(2) == 0 ? .sevenBit : .eightBitMIME)))
+                    bodyType: self.script.next(2) == 0 ? .sevenBit : .eightBitMIME,
+                    unicode: UnicodeDemand.allCases[self.script.next(3)])))
     }
 
     private mutating func feed(_ event: ClientSession.Event) throws(Breach) {
@@ -91,6 +95,7 @@ struct ReplyBody {
         case .wait, .announceReady: break
         case .send(let octets):
             try hold(octets.suffix(2).elementsEqual([13, 10]), "a command without its end")
+            try hold(octets.isASCII || self.session.capabilities.hasUnicode, "UTF-8 for a server without SMTPUTF8")
         case .startTLS:
             try hold(!self.isUnderWay && !self.session.isSecured, "TLS where it cannot begin")
             try self.feed(self.script.next(4) == 1 ? .handshakeFailed("no") : .secured)

@@ -126,6 +126,12 @@ package enum StatusRegister {
         RegisteredStatus(
             "apus-remote", .permanent, 4, 4, 0, "no exchanger of the domain has a usable name or an address"),
         RegisteredStatus("apus-remote", .permanent, 4, 6, 0, "the best exchanger is this server itself"),
+        RegisteredStatus(
+            "apus-remote", .permanent, 6, 7, 0,
+            "the recipient's or the sender's address is beyond ASCII, and the server does not offer SMTPUTF8"),
+        RegisteredStatus(
+            "apus-remote", .permanent, 6, 9, 0,
+            "the sender has asked for SMTPUTF8, the header is beyond ASCII, and the server does not offer it"),
     ]
 
     private static let local = [

@@ -66,7 +66,8 @@ final class Attempt {
         self.places = self.outcomes.indices.filter { self.outcomes[$0] == nil }
         return ClientSession.Transaction(
             reversePath: self.delivery.reversePath, recipients: self.places.map { self.recipients[$0].forwardPath },
-            octetCount: self.delivery.octetCount, bodyType: self.delivery.bodyType, dsn: self.delivery.dsn,
+            octetCount: self.delivery.octetCount, bodyType: self.delivery.bodyType,
+            unicode: self.delivery.unicode, dsn: self.delivery.dsn,
             recipientDSNs: self.places.map { self.recipients[$0].passedOnDSN })
     }
 

@@ -8,6 +8,8 @@ package struct Capabilities: Hashable, Sendable {
     package var hasPipelining = false
     /// RFC 6152.
     package var hasEightBitMIME = false
+    /// SMTPUTF8 (RFC 6531).
+    package var hasUnicode = false
     /// RFC 3207.
     package var hasStartTLS = false
     /// RFC 3461.
@@ -30,6 +32,8 @@ package struct Capabilities: Hashable, Sendable {
                 self.hasPipelining = true
             } else if Self.equals(keyword, "8BITMIME") {
                 self.hasEightBitMIME = true
+            } else if Self.equals(keyword, "SMTPUTF8") {
+                self.hasUnicode = true
             } else if Self.equals(keyword, "STARTTLS") {
                 self.hasStartTLS = true
             } else if Self.equals(keyword, "DSN") {

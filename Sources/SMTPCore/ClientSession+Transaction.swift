@@ -22,6 +22,10 @@ extension ClientSession {
         self.verdicts = Array(repeating: nil, count: transaction.recipients.count)
         self.acceptedCount = 0
         self.mailRefusal = nil
+        if !self.capabilities.hasUnicode, transaction.concernsUnicode {
+            self.settleForWantOfUnicode(transaction)
+            guard self.verdicts.contains(nil) else { return self.conclude(nil, next: .ready) }
+        }
         if let sizeMax = self.capabilities.sizeMax, sizeMax > 0, transaction.octetCount > sizeMax {
             self.settleRest(
                 DeliveryOutcome(
@@ -41,7 +45,9 @@ extension ClientSession {
         octets.reserveCapacity(128 + 64 * transaction.recipients.count)
         if first == .reset { self.write(.reset, of: transaction, to: &octets) }
         self.write(.mail, of: transaction, to: &octets)
-        for index in transaction.recipients.indices { self.write(.recipient(index), of: transaction, to: &octets) }
+        for index in transaction.recipients.indices where !self.untold.contains(index) {
+            self.write(.recipient(index), of: transaction, to: &octets)
+        }
         self.write(.data, of: transaction, to: &octets)
         return .send(octets)
     }
@@ -61,6 +67,7 @@ extension ClientSession {
             if self.capabilities.hasEightBitMIME, transaction.bodyType == .eightBitMIME {
                 octets.append(text: " BODY=8BITMIME")
             }
+            if self.capabilities.hasUnicode, transaction.concernsUnicode { octets.append(text: " SMTPUTF8") }
             if self.capabilities.hasDSN { Self.write(transaction.dsn, to: &octets) }
         case .recipient(let index):
             octets.append(text: "RCPT TO:<")
@@ -116,13 +123,13 @@ extension ClientSession {
     private mutating func hearMail(_ reply: PeerReply) -> Action {
         switch reply.code / 100 {
         case 2:
-            return self.proceed(to: .recipient(0))
+            return self.proceed(to: .recipient(self.nextRecipient(from: 0) ?? 0))
         case 4, 5:
             // A refusal for now says that this server cannot; another may. A refusal for good concerns the message.
             if reply.code / 100 == 5 { self.settleRest(self.outcome(.failed, reply, to: Stage.mail.suffix)) }
             guard self.isPipelined else { return self.concludeRefusedMail(reply, needsReset: false) }
             self.mailRefusal = reply
-            return self.proceed(to: .recipient(0))
+            return self.proceed(to: .recipient(self.nextRecipient(from: 0) ?? 0))
         default:
             return self.fail(self.violation(reply), canQuit: false)
         }
@@ -149,8 +156,7 @@ extension ClientSession {
         default:
             return self.fail(self.violation(reply), canQuit: false)
         }
-        let next = index + 1
-        if next < self.verdicts.count { return self.proceed(to: .recipient(next)) }
+        if let next = self.nextRecipient(from: index + 1) { return self.proceed(to: .recipient(next)) }
         if self.acceptedCount == 0, !self.isPipelined {
             self.needsReset = true
             return self.conclude(nil, next: .ready)
@@ -257,6 +263,7 @@ extension ClientSession {
         self.phase = next
         self.transaction = nil
         self.verdicts = []
+        self.untold = []
         self.mailRefusal = nil
         return .conclude(conclusion)
     }

@@ -23,6 +23,7 @@ package struct ClientSession: Sendable {
         /// The content's length before dot-stuffing (RFC 1870 §3).
         package var octetCount: UInt64
         package var bodyType: BodyType
+        package var unicode: UnicodeDemand
         /// What the sender wishes about reports, of the message and of each recipient in order; empty if he has said
         /// nothing of any.
         package var dsn: MessageDSN
@@ -30,8 +31,9 @@ package struct ClientSession: Sendable {
 
         package init(
             reversePath: ReversePath, recipients: [ForwardPath], octetCount: UInt64, bodyType: BodyType,
-            dsn: MessageDSN = MessageDSN(), recipientDSNs: [RecipientDSN] = []
+            unicode: UnicodeDemand = .none, dsn: MessageDSN = MessageDSN(), recipientDSNs: [RecipientDSN] = []
         ) {
+            self.unicode = unicode
             self.dsn = dsn
             self.recipientDSNs = recipientDSNs
             self.reversePath = reversePath
@@ -189,6 +191,8 @@ package struct ClientSession: Sendable {
     // The transaction under way.
     var transaction: Transaction?
     var verdicts: [DeliveryOutcome?] = []
+    /// Recipients whose address this server cannot be told.
+    var untold: Set<Int> = []
     var acceptedCount = 0
     /// MAIL was answered like this, and pipelined commands behind it still have their replies to come.
     var mailRefusal: PeerReply?
