@@ -205,7 +205,8 @@ package struct BounceAgent {
                 template: self.rules.languages.template(for: audience.address, header),
                 original: DeliveryReport.Original(
                     id: job.delivery.id, reversePath: job.delivery.reversePath, arrival: job.delivery.arrival,
-                    dsn: job.delivery.dsn, trace: job.delivery.trace, header: header, isWhole: returnsWhole),
+                    dsn: job.delivery.dsn, unicode: job.delivery.unicode, trace: job.delivery.trace, header: header,
+                    isWhole: returnsWhole),
                 recipients: told, now: now, salt: salt)
         }
         let returnsWhole = isWhole && header.octets.count <= self.rules.returnedOctetCountMax
@@ -220,7 +221,8 @@ package struct BounceAgent {
         let requests: [SubmitRequest] = [
             .mail(
                 MailRequest(
-                    reversePath: .null, bodyType: composed.bodyType, declaredSize: UInt64(octets.count), trace: trace)),
+                    reversePath: .null, bodyType: composed.bodyType, declaredSize: UInt64(octets.count), trace: trace,
+                    unicode: composed.isInternational ? .inHeader : .none)),
             // Nobody is told of the fate of a report (RFC 3461 §6.1).
             .rcpt(.address(audience.address), RecipientDSN(notify: .never)),
             .data(octets[...]),

@@ -95,7 +95,7 @@ package enum BouncerProgram {
         guard let text = settings.text("postmaster") else { return nil }
         // A name without a domain is a local user's. Apus-lookup knows him by this address, whatever domains are local.
         let role = text.utf8.contains(ASCII.at) ? Array(text.utf8) : Array("postmaster@".utf8) + hostname
-        guard let address = MailAddress(octets: role) else {
+        guard let address = MailAddress(octets: role, alphabet: .unicodeLocalPart) else {
             throw SettingsFault("postmaster", "\(text) is not a mail address")
         }
         return address

@@ -29,6 +29,11 @@ enum HeaderBody {
         var cut = ReceivedCounter()
         for piece in script.pieces() { cut.receive(Array(piece).span) }
         try hold(whole.count == cut.count, "\(whole.count) Received fields, and \(cut.count) at other cuts")
+        var wholeHeader = UnicodeHeader()
+        wholeHeader.receive(stream.span)
+        var cutHeader = UnicodeHeader()
+        for piece in script.pieces() { cutHeader.receive(Array(piece).span) }
+        try hold(wholeHeader.isFound == cutHeader.isFound, "another header at other cuts")
     }
 
     private static func authors(_ stream: [UInt8], _ script: inout FuzzScript) throws(Breach) {
@@ -42,8 +47,12 @@ enum HeaderBody {
     }
 
     private static func report(_ stream: [UInt8], _ script: inout FuzzScript) throws(Breach) {
-        guard let sender = MailAddress(text: "joe@a.example"),
-            let address = ForwardPath(octets: Array("\"q q\"@b.example".utf8))
+        let names = ["joe@a.example", "jörg@a.example"]
+        guard
+            let sender = MailAddress(octets: Array(names[script.next(2)].utf8), alphabet: .unicodeLocalPart),
+            let address = ForwardPath(
+                octets: Array(["\"q q\"@b.example", "χρήστης@b.example"][script.next(2)].utf8),
+                alphabet: .unicodeLocalPart)
         else { return }
         let kinds: [EnhancedStatus.Class] = [.permanent, .transient]
         let recipients = (0...script.next(3)).map { number in
@@ -60,7 +69,8 @@ enum HeaderBody {
             original: DeliveryReport.Original(
                 id: MessageID(rawValue: 1_700_000_000_000_000), reversePath: .address(sender),
                 arrival: Timestamp(microseconds: 1_700_000_000_000_000),
-                dsn: MessageDSN(returned: script.next(2) == 0 ? .full : nil), trace: Array(stream.prefix(200)),
+                dsn: MessageDSN(returned: script.next(2) == 0 ? .full : nil),
+                unicode: UnicodeDemand.allCases[script.next(3)], trace: Array(stream.prefix(200)),
                 header: HeaderFields(stream, isWholeMessage: script.next(2) == 0), isWhole: script.next(2) == 0),
             recipients: recipients, now: Timestamp(microseconds: 1_700_000_100_000_000), salt: 1)
         let octets = report.octets

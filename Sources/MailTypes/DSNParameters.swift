@@ -138,9 +138,6 @@ package struct RecipientDSN: Hashable, Sendable {
         return address.map { parts.type + Array("; ".utf8) + $0 }
     }
 
-    /// In the form for a part that is ASCII.
-    package var reportedOriginal: [UInt8]? { self.reportedOriginal(isCoded: true) }
-
     /// The same ORCPT in ASCII, whose octets are kept and passed on; nil if that is too long.
     package static func asciiOriginalRecipient(_ octets: [UInt8]) -> [UInt8]? {
         if octets.isASCII { return octets }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The second part of a report: message/delivery-status (RFC 3464 §2). Every value is either made here or was checked
+// The second part of a report: message/delivery-status (RFC 3464 §2), or message/global-delivery-status (RFC 6533 §4), in
+// which addresses beyond ASCII are UTF-8 and not coded. Every other value is either made here or was checked
 // for printable ASCII; the texts of other servers are folded, so that no line of theirs is longer than a line may be.
 
 import MailTypes
@@ -23,8 +24,8 @@ extension DeliveryReport {
         status.append(text: "\r\nX-Apus-Message-ID: ")
         status += self.messageID.octets
         if case .address(let sender) = self.reversePath {
-            status.append(text: "\r\nX-Apus-Sender: rfc822; ")
-            status += sender.octets
+            status.append(text: "\r\nX-Apus-Sender: ")
+            status += Self.typed(sender.octets, isCoded: !self.isInternational)
         }
         status.append(text: "\r\nArrival-Date: ")
         MailDate(self.arrival).append(to: &status)
@@ -32,9 +33,18 @@ extension DeliveryReport {
         for recipient in self.recipients {
             guard status.count < Self.statusOctetCountLimit else { break }
             status.append(text: "\r\n")
-            recipient.appendStatus(isComplete: status.count < Self.statusOctetCountMax, to: &status)
+            recipient.appendStatus(
+                isComplete: status.count < Self.statusOctetCountMax, isCoded: !self.isInternational, to: &status)
         }
         return status
+    }
+
+    /// An address with its type (RFC 3464 §2.1.2, RFC 6533 §3).
+    ///
+    /// - Parameter isCoded: whether it must be ASCII.
+    static func typed(_ address: [UInt8], isCoded: Bool) -> [UInt8] {
+        guard !address.isASCII else { return Array("rfc822; ".utf8) + address }
+        return Array("utf-8; ".utf8) + (isCoded ? Xtext.encodeUnicode(address) : address)
     }
 
     /// The name and the address of the client (RFC 3464 §2.2.4), from the trace of apus-smtpd; nil for a user of this
@@ -92,15 +102,17 @@ extension DeliveryReport.Recipient {
         return line + text
     }
 
-    fileprivate func appendStatus(isComplete: Bool, to status: inout [UInt8]) {
-        let original = self.dsn.reportedOriginal ?? self.original.map { Array("rfc822; ".utf8) + $0.octets }
+    fileprivate func appendStatus(isComplete: Bool, isCoded: Bool, to status: inout [UInt8]) {
+        let original =
+            self.dsn.reportedOriginal(isCoded: isCoded)
+            ?? self.original.map { DeliveryReport.typed($0.octets, isCoded: isCoded) }
         if isComplete, let original {
             status.append(text: "Original-Recipient: ")
             status += original
             status.append(text: "\r\n")
         }
-        status.append(text: "Final-Recipient: rfc822; ")
-        status += self.address.octets
+        status.append(text: "Final-Recipient: ")
+        status += DeliveryReport.typed(self.address.octets, isCoded: isCoded)
         status.append(text: "\r\nAction: ")
         status += self.action.octets
         status.append(text: "\r\nStatus: ")

@@ -84,6 +84,8 @@ package struct DeliveryReport: Sendable {
         package let reversePath: ReversePath
         package let arrival: Timestamp
         package let dsn: MessageDSN
+        /// Whether its sender has asked for SMTPUTF8.
+        package let unicode: UnicodeDemand
         /// One line about the client, as apus-smtpd writes it; empty: nothing is known.
         package let trace: [UInt8]
         /// The message's header as far as it is known, or a beginning of the message.
@@ -93,12 +95,13 @@ package struct DeliveryReport: Sendable {
 
         package init(
             id: MessageID, reversePath: ReversePath, arrival: Timestamp, dsn: MessageDSN = MessageDSN(),
-            trace: [UInt8] = [], header: HeaderFields, isWhole: Bool
+            unicode: UnicodeDemand = .none, trace: [UInt8] = [], header: HeaderFields, isWhole: Bool
         ) {
             self.id = id
             self.reversePath = reversePath
             self.arrival = arrival
             self.dsn = dsn
+            self.unicode = unicode
             self.trace = trace
             self.header = header
             self.isWhole = isWhole
@@ -137,6 +140,10 @@ package struct DeliveryReport: Sendable {
     /// After so many octets nothing more is said: a report must stay smaller than 1 MiB, however many it is about.
     package static let statusOctetCountLimit = 655_360
 
+    /// Whether only servers with SMTPUTF8 can be given the report: whoever it is for has an address beyond ASCII, and so can
+    /// read a report in UTF-8 (RFC 6533 §4 to §6). All others get one in ASCII, in which such addresses are coded.
+    package var isInternational: Bool { self.audience.address.isInternational }
+
     /// The report as a message: CR LF ends its lines, none is longer than 998 octets, every octet is ASCII unless
     /// `bodyType` says otherwise.
     ///
@@ -149,7 +156,8 @@ package struct DeliveryReport: Sendable {
             MultipartReport.Part(
                 contentType: "text/plain; charset=\(charset)", description: "What happened", body: explanation),
             MultipartReport.Part(
-                contentType: "message/delivery-status", description: "The same for programs", body: self.deliveryStatus),
+                contentType: self.isInternational ? "message/global-delivery-status" : "message/delivery-status",
+                description: "The same for programs", body: self.deliveryStatus, mayBeEightBit: self.isInternational),
             self.returnedPart,
         ]
         return MultipartReport(reportType: "delivery-status", parts: parts, salt: self.salt).message(
@@ -158,7 +166,9 @@ package struct DeliveryReport: Sendable {
 
     /// What the report has to be handed in as.
     package var bodyType: BodyType {
-        self.returnsWhole && !self.header.octets.allSatisfy { $0 < 0x80 } ? .eightBitMIME : .sevenBit
+        if self.isInternational { return .eightBitMIME }
+        return self.returnsWhole && !self.returnsInternational && !self.header.octets.isASCII
+            ? .eightBitMIME : .sevenBit
     }
 
     /// Whether anything has failed: only then may the message itself come back (RFC 3461 §4.3).
@@ -171,13 +181,23 @@ package struct DeliveryReport: Sendable {
             && MultipartReport.isLines(self.header.octets)
     }
 
+    /// Whether what is returned is a message or a header in UTF-8 by its sender's word. Without it other octets in a header are
+    /// what they have always been.
+    private var returnsInternational: Bool {
+        self.original.unicode != .none && !self.header.octets[..<self.header.endOffset].isASCII
+    }
+
     private var returnedPart: MultipartReport.Part {
+        let isInternational = self.returnsInternational
         guard self.returnsWhole else {
             return MultipartReport.Part(
-                contentType: "text/rfc822-headers", description: "The header of your message", body: self.quotedHeader)
+                contentType: isInternational ? "message/global-headers" : "text/rfc822-headers",
+                description: "The header of your message", body: self.quotedHeader, mayBeEightBit: self.isInternational)
         }
+        // RFC 6532 §3.7: message/global may be coded, and message/rfc822 may not.
         return MultipartReport.Part(
-            contentType: "message/rfc822", description: "Your message", body: self.header.octets, mayBeEncoded: false)
+            contentType: isInternational ? "message/global" : "message/rfc822", description: "Your message",
+            body: self.header.octets, mayBeEncoded: isInternational, mayBeEightBit: self.isInternational)
     }
 
     // MARK: The report's own header

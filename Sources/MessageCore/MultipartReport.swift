@@ -4,7 +4,8 @@ import MailTypes
 
 /// A `multipart/report` message (RFC 6522): three parts between boundaries that occur in none of them.
 ///
-/// Every part comes out as 7-bit text with lines of at most 998 octets. A part that has anything else in it, as the
+/// Every part comes out as 7-bit text with lines of at most 998 octets, unless it may be 8-bit (in a report that only
+/// servers with SMTPUTF8 are given). A part that has anything else in it, as the
 /// header of a message may, is written as quoted-printable (RFC 2045 §6.7; RFC 6522 §4 allows it for headers): a
 /// report must be deliverable to every server, as nobody is told if it is not. Only a whole message that somebody wants
 /// back stays as it is, as no coding is allowed for it.
@@ -16,9 +17,15 @@ package struct MultipartReport: Sendable {
         package let body: [UInt8]
         /// Whether it may be written in a coding; otherwise `isLines` must hold for it.
         package let mayBeEncoded: Bool
+        /// Whether it may be 8-bit text, which goes without a coding then.
+        package let mayBeEightBit: Bool
 
-        package init(contentType: String, description: String, body: [UInt8], mayBeEncoded: Bool = true) {
+        package init(
+            contentType: String, description: String, body: [UInt8], mayBeEncoded: Bool = true,
+            mayBeEightBit: Bool = false
+        ) {
             self.mayBeEncoded = mayBeEncoded
+            self.mayBeEightBit = mayBeEightBit
             self.contentType = contentType
             self.description = description
             self.body = body
@@ -35,7 +42,7 @@ package struct MultipartReport: Sendable {
     package init(reportType: String, parts: [Part], salt: UInt64) {
         self.reportType = reportType
         self.parts = parts.map { part in
-            Self.isPlain(part.body) || !part.mayBeEncoded
+            Self.isPlain(part.body) || !part.mayBeEncoded || part.mayBeEightBit && Self.isLines(part.body)
                 ? (part, false, part.body) : (part, true, Self.quotedPrintable(part.body))
         }
         self.salt = salt

@@ -12,8 +12,8 @@ private func recipient(
     reporter: String = "mx.remote.example[192.0.2.1]", text: String = "no such user"
 ) throws -> DeliveryReport.Recipient {
     DeliveryReport.Recipient(
-        address: try #require(ForwardPath(octets: octets(address))),
-        original: try original.map { try #require(ForwardPath(octets: octets($0))) },
+        address: try #require(ForwardPath(octets: octets(address), alphabet: .unicodeLocalPart)),
+        original: try original.map { try #require(ForwardPath(octets: octets($0), alphabet: .unicodeLocalPart)) },
         code: code, status: status, reporter: octets(reporter), text: octets(text),
         lastAttempt: Timestamp(microseconds: 1_700_000_050_000_000))
 }
@@ -22,16 +22,17 @@ private func report(
     _ recipients: [DeliveryReport.Recipient],
     header: [UInt8] = octets("Subject: hello\r\nMessage-ID: <1@a.example>\r\n\r\n"),
     salt: UInt64 = 1, isToPostmaster: Bool = false, template: ReportTemplate = .english,
-    dsn: MessageDSN = MessageDSN(), trace: String = ""
+    dsn: MessageDSN = MessageDSN(), unicode: UnicodeDemand = .none, sender name: String = "joe@a.example",
+    trace: String = ""
 ) throws -> DeliveryReport {
-    let sender = try #require(MailAddress(text: "joe@a.example"))
+    let sender = try #require(MailAddress(octets: octets(name), alphabet: .unicodeLocalPart))
     return DeliveryReport(
         audience: isToPostmaster ? .postmaster(sender) : .sender(sender), hostname: octets("mx.example.org"),
         template: template,
         original: DeliveryReport.Original(
             id: MessageID(rawValue: 1_700_000_000_000_000), reversePath: .address(sender),
-            arrival: Timestamp(microseconds: 1_700_000_000_000_000), dsn: dsn, trace: octets(trace),
-            header: HeaderFields(header, isWholeMessage: true), isWhole: true),
+            arrival: Timestamp(microseconds: 1_700_000_000_000_000), dsn: dsn, unicode: unicode,
+            trace: octets(trace), header: HeaderFields(header, isWholeMessage: true), isWhole: true),
         recipients: recipients, now: Timestamp(microseconds: 1_700_000_100_000_000), salt: salt)
 }
 
@@ -287,5 +288,41 @@ struct DeliveryReportTests {
             status: EnhancedStatus(.success, 0, 0), reporter: [], text: [], lastAttempt: nil)
         let success = try #require(wireLines(try report([delivered], header: text, dsn: full).octets))
         #expect(try partLines(success)[3].first == "Content-Type: text/rfc822-headers")
+    }
+
+    /// The header of the message, who it is from, whether he asked for SMTPUTF8 and for the whole, and the types of the
+    /// second and the third part.
+    static let international: [(header: String, sender: String, unicode: UnicodeDemand, full: Bool, types: [String])] =
+        [
+            ("Subject: x", "joe@a.example", .inHeader, false, ["message/delivery-status", "text/rfc822-headers"]),
+            ("Subject: ü", "joe@a.example", .none, false, ["message/delivery-status", "text/rfc822-headers"]),
+            ("Subject: ü", "joe@a.example", .inHeader, false, ["message/delivery-status", "message/global-headers"]),
+            ("Subject: ü", "joe@a.example", .inHeader, true, ["message/delivery-status", "message/global"]),
+            ("Subject: x", "jörg@a.example", .asked, false, ["message/global-delivery-status", "text/rfc822-headers"]),
+            (
+                "Subject: ü", "jörg@a.example", .inHeader, false,
+                ["message/global-delivery-status", "message/global-headers"]
+            ),
+            ("Subject: ü", "jörg@a.example", .inHeader, true, ["message/global-delivery-status", "message/global"]),
+            ("Subject: x", "jörg@a.example", .asked, true, ["message/global-delivery-status", "message/rfc822"]),
+        ]
+
+    @Test("is of ASCII for whoever has an address in ASCII, and else of UTF-8 (RFC 6533)", arguments: international)
+    func forms(header: String, sender: String, unicode: UnicodeDemand, full: Bool, types: [String]) throws {
+        let isASCII = sender.utf8.isASCII
+        let made = try report(
+            [recipient("δοκιμή@b.example", original: "größe@a.example")], header: octets(header + "\r\n\r\nx\r\n"),
+            dsn: MessageDSN(returned: full ? .full : nil), unicode: unicode, sender: sender)
+        let message = made.octets
+        #expect(made.isInternational == !isASCII)
+        #expect(made.bodyType == (isASCII ? .sevenBit : .eightBitMIME))
+        #expect(message.isASCII == isASCII)
+        let text = String(decoding: message, as: UTF8.self)
+        for type in types { #expect(text.contains("\r\nContent-Type: \(type)\r\n"), "\(type)") }
+        let address = isASCII ? "\\x{3B4}\\x{3BF}\\x{3BA}\\x{3B9}\\x{3BC}\\x{3AE}" : "δοκιμή"
+        #expect(text.contains("\r\nFinal-Recipient: utf-8; \(address)@b.example\r\n"))
+        #expect(
+            text.contains("\r\nOriginal-Recipient: utf-8; \(isASCII ? "gr\\x{F6}\\x{DF}e" : "größe")@a.example\r\n"))
+        #expect(text.contains("\r\nX-Apus-Sender: \(isASCII ? "rfc822" : "utf-8"); \(sender)\r\n"))
     }
 }
