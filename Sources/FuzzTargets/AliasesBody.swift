@@ -28,7 +28,8 @@ enum AliasesBody {
         var asked: [ForwardPath] = [.postmaster]
         for name in file.entries.keys.prefix(50) {
             try hold(name.count <= AliasFile.nameOctetCountMax, "a name of \(name.count) octets")
-            if let path = ForwardPath(octets: name + Array("@example.org".utf8)) { asked.append(path) }
+            let path = ForwardPath(octets: name + Array("@example.org".utf8), alphabet: .unicodeLocalPart)
+            if let path { asked.append(path) }
         }
         for path in asked {
             let verdict = resolver.check(path, in: &users)
@@ -40,7 +41,7 @@ enum AliasesBody {
             for target in targets {
                 try hold(target.route != .bounce, "an alias leads to the bounce agent")
                 try hold(Route(octets: target.route.octets) == target.route, "a route is lost")
-                let survivor = ForwardPath(octets: target.forwardPath.octets)
+                let survivor = ForwardPath(octets: target.forwardPath.octets, alphabet: .unicodeLocalPart)
                 try hold(survivor == target.forwardPath, "a target is lost")
             }
         }

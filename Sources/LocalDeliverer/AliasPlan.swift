@@ -3,6 +3,7 @@
 // What an alias of the file says that is more than addresses: programs, files, and lists that send in the name of their
 // owner. The queue names the alias; what it means is read here, by the user as whom it is done.
 
+import IDN
 import LookupCore
 import MailTypes
 import PipeCore
@@ -64,7 +65,8 @@ private struct AliasReading {
         while let path = self.lists.popLast() {
             let list: AliasList
             do throws(SystemError) {
-                list = AliasList(octets: try Descriptor.readRegularFile(path, octetCountMax: AliasList.octetCountMax))
+                list = AliasList(
+                    octets: try Descriptor.readRegularFile(path, octetCountMax: AliasList.octetCountMax), domains: .idna2008)
             } catch {
                 throw AliasShelf.Fault(text: "\(error.text), which the alias \(self.name.printableText) includes")
             }
@@ -107,10 +109,15 @@ private struct AliasReading {
     }
 
     private mutating func append(local name: [UInt8], _ meaning: PathMeaning) throws(AliasShelf.Fault) {
-        guard let address = MailAddress(octets: TableKey.written(name) + [ASCII.at] + self.domain) else {
+        guard let address = self.address(name) else {
             throw AliasShelf.Fault(text: "\(name.printableText) cannot be written as an address")
         }
         try self.append(address, meaning)
+    }
+
+    /// A name of this machine as an address.
+    private func address(_ name: [UInt8]) -> MailAddress? {
+        MailAddress(octets: TableKey.written(name) + [ASCII.at] + self.domain, alphabet: .unicodeLocalPart)
     }
 
     private mutating func append(_ address: MailAddress, _ meaning: PathMeaning) throws(AliasShelf.Fault) {
@@ -127,7 +134,7 @@ private struct AliasReading {
     func plan(_ delivery: Delivery, _ recipient: DeliveryRecipient, owner: [UInt8]?) -> LocalPlan {
         var reversePath = delivery.reversePath
         if let owner, reversePath != .null,
-            let address = MailAddress(octets: TableKey.written(owner) + [ASCII.at] + self.domain)
+            let address = self.address(owner)
         {
             reversePath = .address(address)
         }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import Glibc
+import IDN
 import LookupCore
 import MailTypes
 import Unix
@@ -29,7 +30,7 @@ final class AliasShelf {
         }
         guard let content else { return self.kept?.file ?? AliasFile() }
         if let reason = Self.distrust(content.facts, rules.owners) { throw Fault(text: "\(path) \(reason)") }
-        let file = AliasFile(octets: content.octets, rules.terms)
+        let file = AliasFile(octets: content.octets, rules.terms, domains: .idna2008)
         self.kept = (content.mark, rules.terms, file)
         return file
     }

@@ -3,6 +3,7 @@
 // The two kinds of files in which users say what becomes of their mail, as text: `.forward` as of sendmail and Postfix, and
 // `.qmail` as of dot-qmail(5). No file is opened here.
 
+import IDN
 import MailTypes
 
 /// What a user's file says.
@@ -49,7 +50,7 @@ struct DotFile: Equatable {
         try self.checkCount(line)
         var octets = Array(text)
         if !octets.contains(ASCII.at), !octets.isEmpty { octets += [ASCII.at] + domain }
-        guard let path = ForwardPath(octets: octets), path != .postmaster else {
+        guard let path = ForwardPath(octets: octets, domains: .idna2008), path != .postmaster else {
             throw Fault(line: line, text: "\(Array(text).printableText) is not an address")
         }
         self.forwards.append(path)

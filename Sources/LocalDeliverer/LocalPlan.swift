@@ -195,7 +195,8 @@ private struct DotFileSearch {
     private func newSender(_ home: Descriptor) -> (ReversePath, isVERP: Bool) {
         let owner = (DotFile.qmailNames(extension: self.tag).first ?? ".qmail") + "-owner"
         guard self.delivery.reversePath != .null, (try? home.hasEntry(owner)) == true,
-            let path = ReversePath(octets: self.localPart + Array("-owner@".utf8) + self.domain)
+            let path = ReversePath(
+                octets: self.localPart + Array("-owner@".utf8) + self.domain, alphabet: .unicodeLocalPart)
         else { return (self.delivery.reversePath, false) }
         return (path, (try? home.hasEntry(owner + "-default")) == true)
     }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import IDN
 package import LookupCore
 import MailTypes
 import Unix
@@ -37,7 +38,7 @@ package struct AliasListShelf {
         }
         switch news {
         case .changed(let octets):
-            let list = AliasList(octets: octets)
+            let list = AliasList(octets: octets, domains: .idna2008)
             for fault in list.faults { entry.watched.log("alias-fault", line: fault.line, reason: fault.text) }
             if list.faults.isEmpty { entry.list = list }
         case .unreadable(let reason): entry.watched.log("aliases-unreadable", reason: reason)

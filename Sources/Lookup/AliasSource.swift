@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import IDN
 package import LookupCore
 package import MailTypes
 import Unix
@@ -24,7 +25,7 @@ package struct AliasSource {
     /// - Returns: whether `file` is another now.
     package mutating func refresh(uptime: Duration, now: Timestamp) -> Bool {
         switch self.watched?.news(uptime: uptime, now: now, octetCountMax: AliasFile.octetCountMax) {
-        case .changed(let octets): return self.take(AliasFile(octets: octets, self.terms))
+        case .changed(let octets): return self.take(AliasFile(octets: octets, self.terms, domains: .idna2008))
         case .unreadable(let reason):
             self.watched?.log("aliases-unreadable", reason: reason)
             return false

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import IDN
 import LookupCore
 import MailTypes
 import NIOCore
@@ -65,7 +66,7 @@ private final class LookupServer: LoopProgram, LinkReceiver {
         self.directory = LookupDirectory(
             users: SystemUsers(listed: settings.users), tables: settings.openTables(on: eventLoop))
         self.senders = SenderSource(path: settings.sendersPath)
-        self.resolver = RecipientResolver(rules: settings.rules, aliases: AliasFile())
+        self.resolver = RecipientResolver(rules: settings.rules, aliases: AliasFile(), domains: .idna2008)
         self.renew()
         self.refresh()
     }
@@ -122,7 +123,8 @@ private final class LookupServer: LoopProgram, LinkReceiver {
     /// Takes the settings and the aliases as they are now.
     private func renew() {
         _ = self.aliases.refresh(uptime: ThisProcess.uptime, now: WallClock.now())
-        self.resolver = RecipientResolver(rules: self.settings.rules, aliases: self.aliases.file)
+        self.resolver = RecipientResolver(
+            rules: self.settings.rules, aliases: self.aliases.file, domains: .idna2008)
         for fault in self.resolver.circles() {
             var line = LogLine("alias-fault")
             line.add("line", fault.line)

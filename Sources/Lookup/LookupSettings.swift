@@ -120,7 +120,9 @@ package struct LookupSettings: Sendable {
     }
 
     private static func target(_ text: String) -> AliasFile.Target? {
-        if let address = MailAddress(text: text) { return .address(address) }
+        if let address = MailAddress(octets: Array(text.utf8), alphabet: .unicodeLocalPart) {
+            return .address(address)
+        }
         let octets = Array(text.utf8).lowercasedOctets
         // `postmaster` alone would be the question itself.
         guard octets.elementsEqual("postmaster".utf8) == false else { return nil }

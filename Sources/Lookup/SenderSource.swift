@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import IDN
 package import LookupCore
 package import MailTypes
 import Unix
@@ -22,7 +23,7 @@ package struct SenderSource {
         else { return }
         switch news {
         case .changed(let octets):
-            let table = SenderTable(octets: octets)
+            let table = SenderTable(octets: octets, domains: .idna2008)
             self.table = table
             for fault in table.faults { watched.log("sender-fault", line: fault.line, reason: fault.text) }
             var line = LogLine("senders-read")

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import IDN
 package import LookupCore
 package import MailTypes
 import Unix
@@ -15,7 +16,7 @@ package struct TextTableSource {
     /// take the place of a good one, and neither does one that cannot be read at all.
     package mutating func refresh(uptime: Duration, now: Timestamp) {
         switch self.watched.news(uptime: uptime, now: now, octetCountMax: TextTable.octetCountMax) {
-        case .changed(let octets): self.take(TextTable(octets: octets))
+        case .changed(let octets): self.take(TextTable(octets: octets, domains: .idna2008))
         case .unreadable(let reason): self.watched.log("table-unreadable", reason: reason)
         case .unchanged: break
         }

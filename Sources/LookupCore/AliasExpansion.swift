@@ -447,6 +447,6 @@ struct Expansion {
 
     /// Writes a local name as an address.
     private static func address(_ name: [UInt8], domain: [UInt8]) -> MailAddress? {
-        MailAddress(octets: TableKey.written(name) + [ASCII.at] + domain)
+        MailAddress(octets: TableKey.written(name) + [ASCII.at] + domain, alphabet: .unicodeLocalPart)
     }
 }

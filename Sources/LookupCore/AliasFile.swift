@@ -120,7 +120,9 @@ package struct AliasFile: Hashable, Sendable {
     private let terms: Terms
 
     /// Reads a file of at most `octetCountMax` octets; a longer one is a fault.
-    package init(octets: [UInt8], _ terms: Terms = Terms()) {
+    ///
+    /// - Parameter domains: how those beyond ASCII are written.
+    package init(octets: [UInt8], _ terms: Terms = Terms(), domains: DomainMapping = .none) {
         self.terms = terms
         guard octets.count <= Self.octetCountMax else {
             self.hasUnreadableLine = true
@@ -129,7 +131,7 @@ package struct AliasFile: Hashable, Sendable {
         }
         LineFile.forEachItem(octets, isBlank: \.isBlank) { item in
             switch item {
-            case .entry(let text, let line): self.take(text, line: line)
+            case .entry(let text, let line): self.take(text, line: line, domains)
             case .orphan(_, let line):
                 self.hasUnreadableLine = true
                 self.noted.note(line, LineFile.Item.orphanText)
@@ -140,7 +142,7 @@ package struct AliasFile: Hashable, Sendable {
 
     // MARK: One entry
 
-    private mutating func take(_ text: [UInt8], line: Int) {
+    private mutating func take(_ text: [UInt8], line: Int, _ domains: DomainMapping) {
         guard let colon = LineFile.end(of: text[...], where: { $0 == ASCII.colon }) else {
             self.hasUnreadableLine = true
             self.noted.note(line, "no colon; an entry is written \"name: target, target\"")
@@ -152,7 +154,7 @@ package struct AliasFile: Hashable, Sendable {
             self.noted.note(line, "\"\(shown)\" is no name: it has no domain, and blanks only inside quotes")
             return
         }
-        let (targets, reasons) = Self.targets(text[(colon + 1)...], in: .aliases(self.terms))
+        let (targets, reasons) = Self.targets(text[(colon + 1)...], in: .aliases(self.terms), domains)
         for reason in reasons { self.noted.note(line, "\(name.printableText): \(reason.text)") }
         let isBroken = !reasons.isEmpty
         let key = name.lowercasedOctets
@@ -167,7 +169,9 @@ package struct AliasFile: Hashable, Sendable {
     struct Reason: Error { let text: String }
 
     /// The targets of a list, and why others in it are none. One of both is not empty.
-    static func targets(_ list: ArraySlice<UInt8>, in place: Place) -> (targets: [Target], reasons: [Reason]) {
+    static func targets(
+        _ list: ArraySlice<UInt8>, in place: Place, _ domains: DomainMapping
+    ) -> (targets: [Target], reasons: [Reason]) {
         var targets: [Target] = []
         var reasons: [Reason] = []
         var rest = list
@@ -175,7 +179,7 @@ package struct AliasFile: Hashable, Sendable {
             let end = LineFile.end(of: rest, where: { $0 == 0x2C }) ?? rest.endIndex
             let word = Self.trimmed(rest[..<end])
             if !word.isEmpty {
-                switch Self.target(word, place) {
+                switch Self.target(word, place, domains) {
                 case .success(let target): targets.append(target)
                 case .failure(let reason): if reasons.count < Self.faultCountMax { reasons.append(reason) }
                 }
@@ -194,29 +198,33 @@ package struct AliasFile: Hashable, Sendable {
     /// The targets of a virtual alias: a list as in a file of aliases, or `@domain`, the same local part there.
     ///
     /// - Parameter address: whose mail it is.
-    static func virtualTargets(_ list: [UInt8], of address: MailAddress) -> Result<[Target], Reason> {
+    static func virtualTargets(
+        _ list: [UInt8], of address: MailAddress, _ domains: DomainMapping
+    ) -> Result<[Target], Reason> {
         let word = Self.trimmed(list[...])
         if word.first == ASCII.at {
-            guard let other = MailAddress(octets: address.localPart + word) else {
+            guard let other = MailAddress(octets: address.localPart + word, domains: domains) else {
                 return .failure(Reason(text: "\"\(word.prefix(60).printableText)\" is no domain"))
             }
             return .success([.address(other)])
         }
         guard !word.isEmpty else { return .failure(Reason(text: "no target")) }
-        let (targets, reasons) = Self.targets(word, in: .virtualTable)
+        let (targets, reasons) = Self.targets(word, in: .virtualTable, domains)
         return reasons.first.map { .failure($0) } ?? .success(targets)
     }
 
-    private static func target(_ word: ArraySlice<UInt8>, _ place: Place) -> Result<Target, Reason> {
+    private static func target(
+        _ word: ArraySlice<UInt8>, _ place: Place, _ domains: DomainMapping
+    ) -> Result<Target, Reason> {
         if let special = Self.specialTarget(word, place) { return special }
         let shown = word.prefix(60).printableText
         if let open = word.lastIndex(of: ASCII.less), word.last == ASCII.greater {
-            guard let address = MailAddress(octets: word[(open + 1)..<(word.endIndex - 1)]) else {
+            guard let address = MailAddress(octets: word[(open + 1)..<(word.endIndex - 1)], domains: domains) else {
                 return .failure(Reason(text: "\"\(shown)\" has no mail address between < and >"))
             }
             return .success(.address(address))
         }
-        if let address = MailAddress(octets: word) { return .success(.address(address)) }
+        if let address = MailAddress(octets: word, domains: domains) { return .success(.address(address)) }
         if word.first == ASCII.backslash {
             guard let user = Self.unquoted(word.dropFirst()), Route.isUserName(user) else {
                 return .failure(Reason(text: "\"\(shown)\": behind the backslash stands no name of a user"))
@@ -261,7 +269,7 @@ package struct AliasFile: Hashable, Sendable {
     /// Whether this can be the name of an alias: what a local part can mean, but for an `@`.
     private static func isName(_ name: [UInt8]) -> Bool {
         !name.isEmpty && name.count <= Self.nameOctetCountMax
-            && name.allSatisfy { $0.isPrintable && $0 != ASCII.at }
+            && name.allSatisfy { ($0.isPrintable || $0 >= 0x80) && $0 != ASCII.at } && name.isAddressText
     }
 }
 

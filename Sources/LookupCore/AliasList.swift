@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import MailTypes
+package import MailTypes
 
 /// A file that an alias includes (`:include:/path`): targets as in a file of aliases, in lines or separated by commas.
 /// Programs and files are none.
@@ -15,7 +15,9 @@ package struct AliasList: Hashable, Sendable {
     package static let octetCountMax = 4_194_304
 
     /// Reads a file of at most `octetCountMax` octets; a longer one is a fault.
-    package init(octets: [UInt8]) {
+    ///
+    /// - Parameter domains: how those beyond ASCII are written.
+    package init(octets: [UInt8], domains: DomainMapping = .none) {
         guard octets.count <= Self.octetCountMax else {
             self.note(1, "the file is larger than \(Self.octetCountMax) octets; nothing of it was read")
             return
@@ -25,7 +27,7 @@ package struct AliasList: Hashable, Sendable {
             guard let first = text.first(where: { $0 != ASCII.space && $0 != ASCII.tab }), first != 0x23 else {
                 continue
             }
-            let (targets, reasons) = AliasFile.targets(text, in: .included)
+            let (targets, reasons) = AliasFile.targets(text, in: .included, domains)
             for reason in reasons { self.note(index + 1, reason.text) }
             guard self.targets.count + targets.count <= AliasFile.targetCountMax else {
                 self.note(index + 1, "more than \(AliasFile.targetCountMax) targets")

@@ -71,11 +71,14 @@ package struct RecipientResolver: Sendable {
 
     package let rules: Rules
     package let aliases: AliasFile
+    /// How domains beyond ASCII that stand in tables are written.
+    let domains: DomainMapping
 
     /// An alias may lead to at most so many targets, and through so many aliases.
     package static let expansionCountMax = 1_000
 
-    package init(rules: Rules, aliases: AliasFile) {
+    package init(rules: Rules, aliases: AliasFile, domains: DomainMapping = .none) {
+        self.domains = domains
         self.rules = rules
         self.aliases = aliases
     }
@@ -175,8 +178,10 @@ package struct RecipientResolver: Sendable {
         if let isAllowed = table.allows(user, address) { return isAllowed }
         if self.ownerNames(of: path).contains(user) { return true }
         guard user.contains(ASCII.at) else { return false }
+        // He may have his domain in his name as it is read.
+        let name = MailAddress(octets: user, domains: self.domains)?.octets.lowercasedOctets ?? user
         return self.names(of: address.localPart.lowercasedOctets).contains {
-            $0 + [ASCII.at] + address.domain.lowercasedOctets == user
+            $0 + [ASCII.at] + address.domain.lowercasedOctets == name
         }
     }
 

@@ -27,7 +27,8 @@ package struct SenderTable: Equatable, Sendable {
 
     package init() {}
 
-    package init(octets: [UInt8]) {
+    /// - Parameter domains: how those beyond ASCII are written.
+    package init(octets: [UInt8], domains: DomainMapping = .none) {
         for (index, line) in octets.split(separator: ASCII.lineFeed, omittingEmptySubsequences: false).enumerated() {
             let text = Self.trimmed(line)
             guard let first = text.first, first != 0x23 else { continue }
@@ -39,7 +40,7 @@ package struct SenderTable: Equatable, Sendable {
             // A user with a line has what the line says, even if that is nothing.
             self.patterns[user, default: []] += []
             for word in text[(colon + 1)...].split(separator: 0x2C).map(Self.trimmed) where !word.isEmpty {
-                if let pattern = Self.pattern(word) {
+                if let pattern = Self.pattern(word, domains) {
                     self.patterns[user]?.append(pattern)
                 } else {
                     self.faults.append(LineFault(line: index + 1, text: "\(word.printableText) is no address"))
@@ -66,13 +67,10 @@ package struct SenderTable: Equatable, Sendable {
         }
     }
 
-    private static func pattern(_ word: ArraySlice<UInt8>) -> Pattern? {
+    private static func pattern(_ word: ArraySlice<UInt8>, _ domains: DomainMapping) -> Pattern? {
         if word.elementsEqual("*".utf8) { return .any }
-        if word.first == ASCII.at {
-            let domain = Array(word.dropFirst())
-            return MailAddress.isDomain(domain) ? .domain(domain.lowercasedOctets) : nil
-        }
-        return MailAddress(octets: Array(word)).map { .address($0.octets.lowercasedOctets) }
+        if word.first == ASCII.at { return domains.ascii(word.dropFirst()).map { .domain($0.lowercasedOctets) } }
+        return MailAddress(octets: word, domains: domains).map { .address($0.octets.lowercasedOctets) }
     }
 
     private static func trimmed(_ text: ArraySlice<UInt8>) -> ArraySlice<UInt8> {

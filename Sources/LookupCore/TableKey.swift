@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import MailTypes
+package import MailTypes
 
 /// What tables are asked with: an address, `@domain`, or a domain, always written in the same way.
 ///
-/// Letters are in lower case. A local part is written without quotes if it can be, as `"joe"@example.org` is
+/// ASCII letters are in lower case, other characters are as they are; a domain is in ASCII. A local part is written without quotes if it can be, as `"joe"@example.org` is
 /// `joe@example.org`.
 package enum TableKey {
     /// The longest key: a quoted local part, an `@`, and a domain.
@@ -22,21 +22,22 @@ package enum TableKey {
     package static func catchAll(domain: some Collection<UInt8>) -> [UInt8] { [ASCII.at] + domain.lowercasedOctets }
 
     /// The key that a word of a table stands for; nil if it is none that is ever asked with.
-    package static func key(_ word: [UInt8]) -> [UInt8]? {
-        if word.first == ASCII.at {
-            let domain = Array(word.dropFirst())
-            return MailAddress.isDomain(domain) ? Self.catchAll(domain: domain) : nil
-        }
-        if let address = MailAddress(octets: word) {
+    package static func key(_ word: [UInt8], _ domains: DomainMapping) -> [UInt8]? {
+        if word.first == ASCII.at { return domains.ascii(word.dropFirst()).map { Self.catchAll(domain: $0) } }
+        if let address = MailAddress(octets: word, domains: domains) {
             return Self.address(localPart: address.unquotedLocalPart, domain: address.domain)
         }
         // Why: a word without a dot is a local part whose domain was forgotten.
-        return MailAddress.isDomain(word) && word.contains(ASCII.dot) ? word.lowercasedOctets : nil
+        return word.contains(ASCII.dot) ? domains.ascii(word)?.lowercasedOctets : nil
     }
 
     /// A local part as it is written in an address, in quotes where it needs them.
     package static func written(_ localPart: [UInt8]) -> [UInt8] {
-        if MailAddress.localPartEnd(localPart) == localPart.count, localPart.first != ASCII.quote { return localPart }
+        if MailAddress.localPartEnd(localPart, alphabet: .unicodeLocalPart) == localPart.count,
+            localPart.first != ASCII.quote
+        {
+            return localPart
+        }
         var quoted: [UInt8] = [ASCII.quote]
         for octet in localPart {
             if octet == ASCII.quote || octet == ASCII.backslash { quoted.append(ASCII.backslash) }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import MailTypes
+package import MailTypes
 
 /// The entries of a table that is a text file, and everything that is wrong with it.
 ///
@@ -46,7 +46,9 @@ package struct TextTable: Hashable, Sendable {
     }
 
     /// Reads a file of at most `octetCountMax` octets; a longer one is a fault.
-    package init(octets: [UInt8]) {
+    ///
+    /// - Parameter domains: how those beyond ASCII are written.
+    package init(octets: [UInt8], domains: DomainMapping = .none) {
         guard octets.count <= Self.octetCountMax else {
             self.hasUnreadableLine = true
             self.noted.note(1, "the file is larger than \(Self.octetCountMax) octets; nothing of it was read")
@@ -54,7 +56,7 @@ package struct TextTable: Hashable, Sendable {
         }
         LineFile.forEachItem(octets, isBlank: \.isTableBlank) { item in
             switch item {
-            case .entry(let text, let line): self.take(text, line: line)
+            case .entry(let text, let line): self.take(text, line: line, domains)
             case .orphan(_, let line):
                 self.hasUnreadableLine = true
                 self.noted.note(line, LineFile.Item.orphanText)
@@ -66,9 +68,9 @@ package struct TextTable: Hashable, Sendable {
     /// What stands behind a key, written as `TableKey` writes it.
     package func finding(of key: [UInt8]) -> Entry? { self.entries[key] }
 
-    private mutating func take(_ text: [UInt8], line: Int) {
+    private mutating func take(_ text: [UInt8], line: Int, _ domains: DomainMapping) {
         let end = LineFile.end(of: text[...], where: \.isTableBlank) ?? text.count
-        guard let key = TableKey.key(Array(text[..<end])) else {
+        guard let key = TableKey.key(Array(text[..<end]), domains) else {
             self.hasUnreadableLine = true
             let shown = text[..<end].prefix(60).printableText
             self.noted.note(line, "\"\(shown)\" is no address, no @domain and no domain with a dot in it")

@@ -82,7 +82,7 @@ extension RecipientResolver {
     ) -> VirtualFound? {
         switch directory.finding(of: key, in: .virtualAliases) {
         case .found(let value, let place):
-            switch AliasFile.virtualTargets(value, of: address) {
+            switch AliasFile.virtualTargets(value, of: address, self.domains) {
             case .success(let targets): .alias(key, targets, place: place)
             case .failure(let reason): .broken(reason: "\(place): \(key.printableText): \(reason.text)")
             }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import ArgumentParser
+import IDN
 import MailTypes
 import PipeCore
 import Unix
@@ -19,7 +20,8 @@ struct ExplainCommand: ParsableCommand {
         var objects: [AnswerObject] = []
         // An address is resolved by apus-lookup, which only runs under apusd.
         let isAddress = self.subject.utf8.count != 13 || self.subject.contains("@")
-        try ask(self.common, .explain, [self.subject], needsApusd: isAddress) { AnswerObject.append($0, to: &objects) }
+        let subject = isAddress ? Self.mapped(self.subject) : self.subject
+        try ask(self.common, .explain, [subject], needsApusd: isAddress) { AnswerObject.append($0, to: &objects) }
         guard let first = objects.first else { return }
         let isMessage = first.pairs.first?.name == "id"
         guard !self.json else {
@@ -27,6 +29,12 @@ struct ExplainCommand: ParsableCommand {
         }
         let narrator = Narrator(now: WallClock.now())
         Terminal.write(isMessage ? narrator.message(objects) : narrator.address(objects))
+    }
+
+    /// The address with its domain in ASCII, as the programs have it.
+    private static func mapped(_ text: String) -> String {
+        let path = ForwardPath(octets: Array(text.utf8), domains: .idna2008)
+        return path.map { String(decoding: $0.octets, as: UTF8.self) } ?? text
     }
 
     private static func messageJSON(_ objects: [AnswerObject]) -> String {

@@ -2,6 +2,7 @@
 
 import ArgumentParser
 import Glibc
+import IDN
 import LMDB
 import LookupCore
 import MailTypes
@@ -15,7 +16,7 @@ struct TableCommand: ParsableCommand {
 
     /// The entries of a text file; its mistakes are told, and end the command if there are any.
     private static func read(_ path: String) throws -> LookupCore.TextTable {
-        let table = LookupCore.TextTable(octets: try Self.octets(path))
+        let table = LookupCore.TextTable(octets: try Self.octets(path), domains: .idna2008)
         try Self.complain(path, table.faults)
         return table
     }
@@ -109,7 +110,7 @@ struct TableCommand: ParsableCommand {
             guard let place = TablePlace(self.table), let path = place.path else {
                 throw Terminal.exit("\"\(self.table)\" is no file: write text:/PATH, for instance", .usage)
             }
-            guard let key = TableKey.key(Array(self.key.utf8)) else {
+            guard let key = TableKey.key(Array(self.key.utf8), .idna2008) else {
                 throw Terminal.exit("\"\(self.key)\" is no address, no @domain and no domain", .usage)
             }
             guard let value = try Self.value(of: key, place, path) else { throw ExitCode.failure }

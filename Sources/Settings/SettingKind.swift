@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import IDN
 import LookupCore
 import MailTypes
 import MessageCore
@@ -152,11 +153,12 @@ package enum SettingKind: Equatable, Sendable {
             else { throw Fault("\"\(text)\" is not the name of an account", hint: "it has no blanks in it") }
             return text
         case .recipient:
-            guard MailAddress(octets: octets) != nil || Route.isUserName(octets) else {
+            if Route.isUserName(octets) { return text }
+            guard let address = MailAddress(octets: octets, domains: .idna2008) else {
                 throw Fault(
                     "\"\(text)\" is not a mail address", hint: "write \"user@example.org\" or the name of a user")
             }
-            return text
+            return String(decoding: address.octets, as: UTF8.self)
         case .mailbox: return try Self.mailbox(text)
         case .virtualMailbox: return try Self.virtualMailbox(text)
         case .table:
@@ -169,6 +171,7 @@ package enum SettingKind: Equatable, Sendable {
             }
             return text
         case .domainPattern:
+            let text = Self.mapped(text)
             guard DomainPattern(text: text) != nil else {
                 throw Fault(
                     "\"\(text)\" is not a pattern of domains",
@@ -176,6 +179,7 @@ package enum SettingKind: Equatable, Sendable {
             }
             return text
         case .sender:
+            let text = Self.mapped(text)
             guard SenderPattern(text: text) != nil else {
                 throw Fault(
                     "\"\(text)\" is not a sender",
@@ -184,7 +188,8 @@ package enum SettingKind: Equatable, Sendable {
             return text
         case .language: return try Self.language(text)
         case .languageRule:
-            let words = text.split(separator: " ").map(String.init)
+            var words = text.split(separator: " ").map(String.init)
+            if words.count == 2 { words[0] = Self.mapped(words[0]) }
             guard words.count == 2, DomainPattern(text: words[0]) != nil else {
                 throw Fault(
                     "\"\(text)\" is not a domain and a language",
@@ -294,14 +299,11 @@ package enum SettingKind: Equatable, Sendable {
         if octets.contains(ASCII.at) {
             throw Fault("\"\(text)\" is not a domain", hint: "only what stands after the @")
         }
-        guard MailAddress.isDomain(octets) else {
-            let hint =
-                octets.contains { $0 >= 0x80 }
-                ? "write international names in their ASCII form (xn--…)"
-                : octets.contains(0x2A) || octets.first == ASCII.dot ? "list each domain by itself" : ""
+        guard let domain = DomainMapping.idna2008.ascii(octets) else {
+            let hint = octets.contains(0x2A) || octets.first == ASCII.dot ? "list each domain by itself" : ""
             throw Fault("\"\(text)\" is not a domain", hint: hint)
         }
-        return text
+        return String(decoding: domain, as: UTF8.self)
     }
 
     private static func network(_ text: String) throws(Fault) -> String {

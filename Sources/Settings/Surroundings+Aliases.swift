@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import Glibc
+import IDN
 import LookupCore
 import MailTypes
 import PipeCore
@@ -14,7 +15,7 @@ extension Surroundings {
             guard case .aliases(let terms) = file.form,
                 let octets = try? Descriptor.readFile(file.path, octetCountMax: AliasFile.octetCountMax)
             else { continue }
-            let aliases = AliasFile(octets: octets, terms)
+            let aliases = AliasFile(octets: octets, terms, domains: .idna2008)
             let delivered = aliases.entries.filter { !$1.isBroken && aliases.isDelivered($0, $1) }
             guard !delivered.isEmpty || settings.table(for: .local).text("alias-user") != nil else { continue }
             self.checkAliasUser(settings, file, delivered.values.sorted { $0.line < $1.line }, &remarks)

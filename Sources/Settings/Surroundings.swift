@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import Glibc
+import IDN
 import LookupCore
 import MailTypes
 import MessageCore
@@ -106,13 +107,14 @@ package struct Surroundings {
         case .aliases(let terms):
             let octets = try? Descriptor.readFile(file.path, octetCountMax: AliasFile.octetCountMax)
             guard let octets else { return }
-            let aliases = AliasFile(octets: octets, terms)
+            let aliases = AliasFile(octets: octets, terms, domains: .idna2008)
             for fault in aliases.faults { add(file.path, fault.line, fault.text) }
             for entry in aliases.entries.values.sorted(by: { $0.line < $1.line }) {
                 for case .list(let path) in entry.targets {
                     do throws(SystemError) {
                         let list = AliasList(
-                            octets: try Descriptor.readRegularFile(path, octetCountMax: AliasList.octetCountMax))
+                            octets: try Descriptor.readRegularFile(path, octetCountMax: AliasList.octetCountMax),
+                            domains: .idna2008)
                         for fault in list.faults { add(path, fault.line, fault.text) }
                     } catch { add(file.path, entry.line, error.text) }
                 }
@@ -121,7 +123,7 @@ package struct Surroundings {
             let octets = try? Descriptor.readFile(file.path, octetCountMax: TextTable.octetCountMax)
             let faults: [LineFault] =
                 switch place {
-                case .text: octets.map { TextTable(octets: $0).faults } ?? []
+                case .text: octets.map { TextTable(octets: $0, domains: .idna2008).faults } ?? []
                 case .regexp: octets.map { RegexpTable(octets: $0).faults } ?? []
                 case .prefix: octets.map { PrefixTable(octets: $0).faults } ?? []
                 case .lmdb, .socketmap: []

@@ -77,9 +77,9 @@ struct TextTableTests {
             ("Example.ORG", "example.org"),
         ])
     func keys(word: String, key: String) throws {
-        let written = try #require(TableKey.key(octets(word)))
+        let written = try #require(TableKey.key(octets(word), .none))
         #expect(written == octets(key))
-        #expect(TableKey.key(written) == written)
+        #expect(TableKey.key(written, .none) == written)
         #expect(written.count <= TableKey.octetCountMax)
     }
 }

@@ -249,6 +249,34 @@ private func remarks(_ text: String) -> [String] {
     }
 }
 
+@Suite struct InternationalSettingsTests {
+    @Test("domains beyond ASCII may be written as they are read, and are handed over in ASCII")
+    func domains() throws {
+        let text =
+            smallest + """
+                [domains]
+                local = ["Bücher.example", "xn--strae-oqa.example"]
+                [bounce]
+                postmaster = "jörg@bücher.example"
+                verp-senders = ["@*.bücher.example", "jörg@bücher.example"]
+                [[destination]]
+                match = "*.bücher.example"
+                connections-max = 5
+                """
+        let found = Settings.read(octets: Array(text.utf8), file: "apus.toml")
+        #expect(found.remarks.map(\.description) == [])
+        let settings = try #require(found.settings)
+        #expect(
+            settings.table(for: .lookup).texts("local-domain") == ["xn--bcher-kva.example", "xn--strae-oqa.example"])
+        #expect(settings.table(for: .bounce).text("postmaster") == "jörg@xn--bcher-kva.example")
+        #expect(
+            settings.table(for: .queue).texts("verp-sender") == [
+                "@*.xn--bcher-kva.example", "jörg@xn--bcher-kva.example",
+            ])
+        #expect(!remarks(smallest + "[domains]\nlocal = [\"ü..example\"]\n").isEmpty)
+    }
+}
+
 @Suite struct ReferenceTests {
     @Test("Documentation/settings.md has every key as the schema says it")
     func documentation() throws {
