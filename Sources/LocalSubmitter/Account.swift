@@ -9,6 +9,8 @@ import Unix
 /// What the local apus-smtpd has said of itself.
 struct LocalServer {
     let hasEightBitMIME: Bool
+    /// RFC 6531.
+    let hasUnicode: Bool
     /// RFC 3461.
     private(set) var hasDSN = false
     private(set) var hasVERP = false
@@ -16,7 +18,9 @@ struct LocalServer {
     private(set) var origin: [UInt8]
 
     init(_ hello: PeerReply) {
-        self.hasEightBitMIME = Capabilities(hello).hasEightBitMIME
+        let capabilities = Capabilities(hello)
+        self.hasEightBitMIME = capabilities.hasEightBitMIME
+        self.hasUnicode = capabilities.hasUnicode
         let lines = hello.text.split(separator: ASCII.lineFeed, omittingEmptySubsequences: false)
         self.origin = lines.first.map { Array($0.prefix { $0 != ASCII.space }) } ?? []
         for line in lines.dropFirst() {

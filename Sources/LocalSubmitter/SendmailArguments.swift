@@ -43,11 +43,13 @@ struct SendmailArguments: Equatable {
     var envelopeID: String?
     /// `-XV`: a reverse-path for each recipient.
     var isVERP = false
+    /// `-O smtputf8=yes`, `=no`: whether SMTPUTF8 is asked for (RFC 6531); nil: if an address needs it.
+    var isUnicode: Bool?
     var recipients: [String] = []
 
     /// Options with a value, attached or as the next word, that change nothing here.
     private static let ignoredWithValue: Set<Character> = [
-        "A", "C", "D", "d", "h", "L", "M", "O", "p", "r", "X", "x", "B",
+        "A", "C", "D", "d", "h", "L", "M", "p", "r", "X", "x", "B",
     ]
     /// Options without a value, or with an attached one, that change nothing here.
     private static let ignored: Set<Character> = ["n", "m", "U", "e", "s", "E", "J", "T", "W", "c"]
@@ -89,6 +91,7 @@ struct SendmailArguments: Equatable {
             case "N": return self.notify = try Self.value(letter, letters, &rest)
             case "R": return self.returned = try Self.value(letter, letters, &rest)
             case "V": return self.envelopeID = try Self.value(letter, letters, &rest)
+            case "O": return self.setLong(try Self.value(letter, letters, &rest))
             case "X" where letters == "V": return self.isVERP = true
             case _ where Self.ignoredWithValue.contains(letter):
                 _ = try Self.value(letter, letters, &rest)
@@ -116,6 +119,15 @@ struct SendmailArguments: Equatable {
         if letters.isEmpty { return _ = rest.popFirst() }
         if letters == "i" { self.ignoresDots = true }
         if letters == "v" { self.isVerbose = true }
+    }
+
+    /// `-O name=value`; the others concern a sendmail that delivers by itself.
+    private mutating func setLong(_ option: String) {
+        switch option.lowercased() {
+        case "smtputf8=yes": self.isUnicode = true
+        case "smtputf8=no": self.isUnicode = false
+        default: break
+        }
     }
 
     private static func value(

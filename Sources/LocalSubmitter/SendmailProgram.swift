@@ -119,6 +119,14 @@ package struct SendmailProgram {
     ) throws(SubmissionSocket.Fault) {
         var mail = Array("MAIL FROM:<".utf8) + sender + [ASCII.greater]
         if server.hasEightBitMIME { mail += Array(" BODY=8BITMIME".utf8) }
+        // A header in UTF-8 alone asks for nothing: programs that know nothing of SMTPUTF8 write it, and their mail would no
+        // longer reach servers that do not offer it.
+        if self.arguments.isUnicode ?? ([sender] + recipients).contains(where: { !$0.isASCII }) {
+            guard server.hasUnicode else {
+                throw SubmissionSocket.Fault(text: "the server does not know SMTPUTF8", status: .unavailable)
+            }
+            mail += Array(" SMTPUTF8".utf8)
+        }
         if server.hasDSN, let returned = self.arguments.returned { mail += Array(" RET=\(returned)".utf8) }
         if server.hasDSN, let id = self.arguments.envelopeID {
             mail += Array(" ENVID=".utf8) + Xtext.encode(Array(id.utf8))

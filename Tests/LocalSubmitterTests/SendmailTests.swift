@@ -27,6 +27,10 @@ import Testing
         #expect(list.sender == "<>" && list.isRelayed && list.notify == "never" && list.returned == "hdrs")
         #expect(list.envelopeID == "id7" && list.recipients == ["-odd@example.org"])
         let verp = try self.read("-XV -f news@example.org a@b")
+        #expect(verp.isUnicode == nil)
+        let unicode = try self.read("-O smtputf8=yes a@b")
+        #expect(unicode.isUnicode == true && unicode.recipients == ["a@b"])
+        #expect(try self.read("-OSMTPUTF8=no a@b").isUnicode == false)
         #expect(verp.isVERP && verp.sender == "news@example.org" && verp.recipients == ["a@b"])
     }
 
