@@ -82,7 +82,8 @@ package enum Route: Hashable, Sendable {
     /// Whether the octets can be the name of an alias in a route: what a local part can mean, but for an `@`; in lower case.
     package static func isAliasName(_ octets: [UInt8]) -> Bool {
         !octets.isEmpty && octets.count <= MailAddress.localPartOctetCountMax
-            && octets.allSatisfy { $0.isPrintable && $0 != ASCII.at && $0.lowercased == $0 }
+            && octets.allSatisfy { ($0.isPrintable || $0 >= 0x80) && $0 != ASCII.at && $0.lowercased == $0 }
+            && (octets.isASCII || octets.isAddressText)
     }
 
     /// What useradd(8) accepts, and a little more: no slash, no dot or hyphen in front.

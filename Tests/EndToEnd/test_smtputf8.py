@@ -196,6 +196,24 @@ class Domains(Case):
         self.assertEqual(len(apus.delivered("bob")), 1)
 
 
+    def test_a_list_beyond_ascii_is_delivered_by_its_name(self):
+        apus = self.apus(local="")
+        with open(apus.config) as f:
+            text = f.read()
+        with open(apus.config, "w") as f:
+            f.write(text.replace("[local]\n", f'[local]\naliases = "{apus.aliases}"\n'))
+        with open(apus.aliases, "w") as f:
+            f.write("Größe: bob\nowner-größe: alice\n")
+        os.chmod(apus.aliases, 0o644)
+        apus.own()
+        apus.start()
+        self.assertEqual(send(apus.port, "x@a.example", "Größe@apus.test")[0][:3], "250")
+        octets = slurp(apus.wait_delivered(1, "bob")[0])
+        self.assertIn("Return-Path: <owner-größe@apus.test>".encode(), octets)
+        apus.wait_empty()
+        self.assertTrue(apus.logged("status=delivered", "alias:gr"), apus.log())
+
+
 class Client(Case):
     def test_a_server_with_smtputf8_is_told_everything_and_one_without_what_it_can_take(self):
         new, old = self.sink(), self.sink(PLAIN)
