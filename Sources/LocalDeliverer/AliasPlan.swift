@@ -66,7 +66,8 @@ private struct AliasReading {
             let list: AliasList
             do throws(SystemError) {
                 list = AliasList(
-                    octets: try Descriptor.readRegularFile(path, octetCountMax: AliasList.octetCountMax), domains: .idna2008)
+                    octets: try Descriptor.readRegularFile(path, octetCountMax: AliasList.octetCountMax),
+                    domains: .idna2008)
             } catch {
                 throw AliasShelf.Fault(text: "\(error.text), which the alias \(self.name.printableText) includes")
             }
