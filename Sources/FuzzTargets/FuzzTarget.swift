@@ -15,6 +15,7 @@ package enum FuzzTarget: String, Sendable, CaseIterable {
     case header
     case settings
     case aliases
+    case dotfiles
     case tables
     case addresses
     case tls
@@ -37,6 +38,7 @@ package enum FuzzTarget: String, Sendable, CaseIterable {
             case .header: try HeaderBody.run(&script)
             case .settings: try SettingsBody.run(octets)
             case .aliases: try AliasesBody.run(octets)
+            case .dotfiles: try DotFilesBody.run(octets)
             case .tables: try TablesBody.run(octets)
             case .addresses: try AddressesBody.run(octets)
             case .tls: try TLSBody.run(octets)

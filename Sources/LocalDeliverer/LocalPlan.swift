@@ -3,6 +3,8 @@
 // The files in a user's home directory that say what becomes of the mail, as this process may read them: it is the user.
 
 import Glibc
+import IDN
+import LookupCore
 import MailTypes
 import PipeCore
 import Unix
@@ -109,8 +111,9 @@ private struct DotFileSearch {
             do throws(DotFile.Fault) {
                 let dotFile =
                     isQmail
-                    ? try DotFile.qmail(octets, domain: self.domain, isForwardOnly: facts.mode & 0o100 != 0)
-                    : try DotFile.forward(octets, user: self.user, domain: self.domain)
+                    ? try DotFile.qmail(
+                        octets, domain: self.domain, isForwardOnly: facts.mode & 0o100 != 0, domains: .idna2008)
+                    : try DotFile.forward(octets, user: self.user, domain: self.domain, domains: .idna2008)
                 return dotFile.isEmpty ? .mailbox : try self.plan(dotFile, name, in: home)
             } catch {
                 return .outcome(Self.wait("~/\(name):\(error.line): \(error.text)"))

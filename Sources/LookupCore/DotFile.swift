@@ -3,19 +3,18 @@
 // The two kinds of files in which users say what becomes of their mail, as text: `.forward` as of sendmail and Postfix, and
 // `.qmail` as of dot-qmail(5). No file is opened here.
 
-import IDN
-import MailTypes
+package import MailTypes
 
 /// What a user's file says.
-struct DotFile: Equatable {
+package struct DotFile: Equatable, Sendable {
     /// A line that cannot be understood, or is not allowed: the mail waits until the user has seen to it.
-    struct Fault: Error, Equatable {
+    package struct Fault: Error, Equatable {
         /// From 1 on.
-        let line: Int
-        let text: String
+        package let line: Int
+        package let text: String
     }
 
-    enum Instruction: Equatable {
+    package enum Instruction: Equatable, Sendable {
         /// An absolute path, or one that begins in the home directory.
         case mbox(String)
         case maildir(String)
@@ -26,19 +25,19 @@ struct DotFile: Equatable {
     }
 
     /// In the order in which they are done; the first that fails is the last.
-    var instructions: [Instruction] = []
+    package private(set) var instructions: [Instruction] = []
     /// Done after the instructions, all in one message.
-    var forwards: [ForwardPath] = []
+    package private(set) var forwards: [ForwardPath] = []
     /// How many of `forwards` stood in front of each instruction: a program can end the reading there.
-    var forwardCounts: [Int] = []
+    package private(set) var forwardCounts: [Int] = []
 
     /// Without an instruction the mail goes into the mailbox.
-    var isEmpty: Bool { self.instructions.isEmpty && self.forwards.isEmpty }
+    package var isEmpty: Bool { self.instructions.isEmpty && self.forwards.isEmpty }
 
     /// A file that is larger is not read.
-    static let octetCountMax = 65_536
+    package static let octetCountMax = 65_536
     /// Instructions and addresses together.
-    static let entryCountMax = 500
+    package static let entryCountMax = 500
 
     private mutating func append(_ instruction: Instruction, _ line: Int) throws(Fault) {
         try self.checkCount(line)
@@ -46,11 +45,13 @@ struct DotFile: Equatable {
         self.forwardCounts.append(self.forwards.count)
     }
 
-    private mutating func append(address text: ArraySlice<UInt8>, domain: [UInt8], _ line: Int) throws(Fault) {
+    private mutating func append(
+        address text: ArraySlice<UInt8>, domain: [UInt8], _ domains: DomainMapping, _ line: Int
+    ) throws(Fault) {
         try self.checkCount(line)
         var octets = Array(text)
         if !octets.contains(ASCII.at), !octets.isEmpty { octets += [ASCII.at] + domain }
-        guard let path = ForwardPath(octets: octets, domains: .idna2008), path != .postmaster else {
+        guard let path = ForwardPath(octets: octets, domains: domains), path != .postmaster else {
             throw Fault(line: line, text: "\(Array(text).printableText) is not an address")
         }
         self.forwards.append(path)
@@ -85,12 +86,15 @@ struct DotFile: Equatable {
     /// - Parameters:
     ///   - user: whose own name, or a name behind `\`, is the mailbox.
     ///   - domain: of addresses without one.
-    static func forward(_ octets: [UInt8], user: [UInt8], domain: [UInt8]) throws(Fault) -> DotFile {
+    ///   - domains: how those beyond ASCII are written.
+    package static func forward(
+        _ octets: [UInt8], user: [UInt8], domain: [UInt8], domains: DomainMapping
+    ) throws(Fault) -> DotFile {
         var file = DotFile()
         let lines = octets.split(separator: ASCII.lineFeed, omittingEmptySubsequences: false)
         for (index, line) in lines.enumerated() where line.first(where: { !$0.isBlank }) != 0x23 {
             for target in try Self.targets(line, index + 1) {
-                try file.take(target, user: user, domain: domain, index + 1)
+                try file.take(target, user: user, domain: domain, domains, index + 1)
             }
         }
         return file
@@ -121,7 +125,7 @@ struct DotFile: Equatable {
     }
 
     private mutating func take(
-        _ target: [UInt8], user: [UInt8], domain: [UInt8], _ line: Int
+        _ target: [UInt8], user: [UInt8], domain: [UInt8], _ domains: DomainMapping, _ line: Int
     ) throws(Fault) {
         switch target[0] {
         case 0x7C: try self.append(.command(Self.text(Self.trimmed(target.dropFirst()), line)), line)
@@ -137,7 +141,7 @@ struct DotFile: Equatable {
             if target.equalsIgnoringCase(user) || target.equalsIgnoringCase(user + [ASCII.at] + domain) {
                 try self.append(.mailbox, line)
             } else {
-                try self.append(address: target[...], domain: domain, line)
+                try self.append(address: target[...], domain: domain, domains, line)
             }
         }
     }
@@ -152,8 +156,13 @@ struct DotFile: Equatable {
 
     /// Reads a `.qmail`: an instruction a line.
     ///
-    /// - Parameter isForwardOnly: whether only addresses may stand in it, as the file is executable.
-    static func qmail(_ octets: [UInt8], domain: [UInt8], isForwardOnly: Bool) throws(Fault) -> DotFile {
+    /// - Parameters:
+    ///   - domain: of addresses without one.
+    ///   - isForwardOnly: whether only addresses may stand in it, as the file is executable.
+    ///   - domains: how those beyond ASCII are written.
+    package static func qmail(
+        _ octets: [UInt8], domain: [UInt8], isForwardOnly: Bool, domains: DomainMapping
+    ) throws(Fault) -> DotFile {
         var file = DotFile()
         var isForwardOnly = isForwardOnly
         guard !octets.isEmpty else { return file }
@@ -182,15 +191,15 @@ struct DotFile: Equatable {
                     }
                     try file.append(path: line, number)
                 }
-            case 0x26: try file.append(address: Self.trimmed(line.dropFirst()), domain: domain, number)
-            default: try file.append(address: line, domain: domain, number)
+            case 0x26: try file.append(address: Self.trimmed(line.dropFirst()), domain: domain, domains, number)
+            default: try file.append(address: line, domain: domain, domains, number)
             }
         }
         return file
     }
 
     /// The names under which the file for an extension is looked for, in order; none if it cannot be part of a name.
-    static func qmailNames(extension tag: [UInt8]) -> [String] {
+    package static func qmailNames(extension tag: [UInt8]) -> [String] {
         guard !tag.isEmpty else { return [".qmail"] }
         // As dot-qmail(5) has it: a dot is a colon, so that no name leads anywhere else.
         let safe = tag.map { $0 == ASCII.dot ? ASCII.colon : $0.lowercased }
