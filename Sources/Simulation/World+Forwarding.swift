@@ -13,29 +13,27 @@ extension World {
         let message: NewMessage
     }
 
-    /// Ends a delivery of local mail for which the recipients have wished that it goes on; false if they have not.
-    mutating func finishForward(_ order: DeliveryOrder) throws(StoreFault) -> Bool {
-        guard order.route.agentKind == .local, self.chance(self.rules.forwardWeight) else { return false }
-        // Not every recipient of a delivery need have such a file.
+    /// Makes the copies for recipients of local mail who have wished that it goes on; not every one of a delivery need.
+    mutating func beginForwards(_ order: DeliveryOrder) {
+        guard order.route.agentKind == .local, self.chance(self.rules.forwardWeight) else { return }
         let recipients = order.recipients.filter { _ in self.chance(70) }
-        guard !recipients.isEmpty else { return false }
+        guard !recipients.isEmpty else { return }
         self.forwards[order.id] = recipients.map { recipient in
             let copy = self.makeMessage(
                 reversePath: order.message.reversePath, recipientCount: Int.random(in: 1...2, using: &self.random),
                 domain: Int.random(in: 0...5, using: &self.random))
             return Forward(key: RecipientKey(message: order.message.id, number: recipient.number), message: copy)
         }
-        for recipient in order.recipients where !self.hasCrashed {
-            var outcome = Samples.deferral
-            if let forward = self.forwards[order.id]?.first(where: { $0.key.number == recipient.number }) {
-                outcome = Samples.delivery
-                outcome.isForwarded = forward.message.recipients.count == 1
-            }
-            try self.tell(.outcomeReceived(order.id, number: recipient.number, outcome))
-            if !self.hasCrashed, self.point() { return true }
+    }
+
+    /// What the agent says of a recipient whose mail goes on; nil if it does not.
+    func forwarded(_ recipient: RecipientRecord, of order: DeliveryOrder) -> DeliveryOutcome? {
+        guard let forward = self.forwards[order.id]?.first(where: { $0.key.number == recipient.number }) else {
+            return nil
         }
-        if !self.hasCrashed { try self.tell(.doneReceived(order.id)) }
-        return true
+        var outcome = Samples.delivery
+        outcome.isForwarded = forward.message.recipients.count == 1
+        return outcome
     }
 
     /// What the transaction of a settlement with forwards consists of.

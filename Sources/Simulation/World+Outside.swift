@@ -89,11 +89,11 @@ extension World {
         let order = self.open.remove(at: index)
         if !self.isHealed, self.chance(self.rules.frameFaultWeight) { return try self.finishWrongly(order) }
         if order.route == .bounce { return try self.finishReport(order) }
-        if try self.finishForward(order) { return }
+        self.beginForwards(order)
         let isHostDown = self.isHostDown(order)
         for recipient in order.recipients {
             guard !self.hasCrashed else { return }
-            let outcome = self.attempt(recipient, of: order, isHostDown)
+            let outcome = self.forwarded(recipient, of: order) ?? self.attempt(recipient, of: order, isHostDown)
             try self.tell(.outcomeReceived(order.id, number: recipient.number, outcome))
             if !self.hasCrashed, self.point() { return }
         }
