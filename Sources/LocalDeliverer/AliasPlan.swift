@@ -110,15 +110,10 @@ private struct AliasReading {
     }
 
     private mutating func append(local name: [UInt8], _ meaning: PathMeaning) throws(AliasShelf.Fault) {
-        guard let address = self.address(name) else {
+        guard let address = TableKey.address(of: name, at: self.domain) else {
             throw AliasShelf.Fault(text: "\(name.printableText) cannot be written as an address")
         }
         try self.append(address, meaning)
-    }
-
-    /// A name of this machine as an address.
-    private func address(_ name: [UInt8]) -> MailAddress? {
-        MailAddress(octets: TableKey.written(name) + [ASCII.at] + self.domain, alphabet: .unicodeLocalPart)
     }
 
     private mutating func append(_ address: MailAddress, _ meaning: PathMeaning) throws(AliasShelf.Fault) {
@@ -135,7 +130,7 @@ private struct AliasReading {
     func plan(_ delivery: Delivery, _ recipient: DeliveryRecipient, owner: [UInt8]?) -> LocalPlan {
         var reversePath = delivery.reversePath
         if let owner, reversePath != .null,
-            let address = self.address(owner)
+            let address = TableKey.address(of: owner, at: self.domain)
         {
             reversePath = .address(address)
         }

@@ -15,9 +15,6 @@ final class AliasShelf {
 
     private var kept: (mark: FileMark, terms: AliasFile.Terms, file: AliasFile)?
 
-    /// A file that was changed a moment ago may still be being written, and half a list is none.
-    private static let freshTime = Duration.seconds(1)
-
     /// The file as it is now. It must be a regular one of root's, or of one of `owners`, that not everybody may write: who
     /// can change it says what runs here.
     ///
@@ -45,22 +42,20 @@ final class AliasShelf {
     private func read(_ path: String, _ terms: AliasFile.Terms) throws(SystemError) -> Content? {
         var mark = try FileMark(path)
         if let kept, kept.mark == mark, kept.terms == terms { return nil }
-        if Self.isFresh(mark) {
+        // Half a list is none.
+        if mark.isFresh(now: WallClock.now()) {
             var poll = Poll()
-            poll.wait(Self.freshTime)
+            poll.wait(FileMark.freshTime)
             mark = try FileMark(path)
         }
         let file = try Descriptor.open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY)
         defer { file.close() }
         let facts = try file.facts()
         let octets = facts.isRegular ? try file.readAll(octetCountMax: AliasFile.octetCountMax + 1) : []
-        guard !Self.isFresh(mark), try FileMark(path) == mark else { throw SystemError("read", path, code: EAGAIN) }
+        guard !mark.isFresh(now: WallClock.now()), try FileMark(path) == mark else {
+            throw SystemError("read", path, code: EAGAIN)
+        }
         return Content(mark: mark, facts: facts, octets: octets)
-    }
-
-    private static func isFresh(_ mark: FileMark) -> Bool {
-        let now = WallClock.now()
-        return mark.modified <= now && now.elapsed(since: mark.modified) < Self.freshTime
     }
 
     private static func distrust(_ facts: FileFacts, _ owners: Set<UInt32>) -> String? {

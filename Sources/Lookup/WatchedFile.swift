@@ -51,8 +51,7 @@ package struct WatchedFile {
             let mark = try Self.mark(of: self.path)
             guard mark != self.mark else { return .unchanged }
             // Why: a file that was changed a moment ago may still be being written, and half a file makes mail bounce.
-            let isFresh = mark.modified <= now && now.elapsed(since: mark.modified) < .seconds(1)
-            guard isFirst || !isFresh else { return .unchanged }
+            guard isFirst || !mark.isFresh(now: now) else { return .unchanged }
             let content = try read(self.path)
             self.mark = mark
             self.complaint = ""

@@ -211,7 +211,7 @@ struct Expansion {
     }
 
     private func path(_ name: [UInt8]) -> ForwardPath? {
-        Self.address(name, domain: self.domain).map { .address($0) }
+        TableKey.address(of: name, at: self.domain).map { .address($0) }
     }
 
     private static func unwritable(_ name: [UInt8]) -> RecipientResolver.Resolution {
@@ -443,10 +443,5 @@ struct Expansion {
         // Why: written without brackets, a route would take the number for an address, but it is a name.
         guard IPAddress(octets: address.domain) == nil else { return nil }
         return NextHop(target: .domain(address.domain.lowercasedOctets), port: nil)
-    }
-
-    /// Writes a local name as an address.
-    private static func address(_ name: [UInt8], domain: [UInt8]) -> MailAddress? {
-        MailAddress(octets: TableKey.written(name) + [ASCII.at] + domain, alphabet: .unicodeLocalPart)
     }
 }

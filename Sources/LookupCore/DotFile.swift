@@ -92,7 +92,7 @@ package struct DotFile: Equatable, Sendable {
     ) throws(Fault) -> DotFile {
         var file = DotFile()
         let lines = octets.split(separator: ASCII.lineFeed, omittingEmptySubsequences: false)
-        for (index, line) in lines.enumerated() where line.first(where: { !$0.isBlank }) != 0x23 {
+        for (index, line) in lines.enumerated() where line.first(where: { !$0.isTableBlank }) != 0x23 {
             for target in try Self.targets(line, index + 1) {
                 try file.take(target, user: user, domain: domain, domains, index + 1)
             }
@@ -112,14 +112,14 @@ package struct DotFile: Equatable, Sendable {
                 targets[targets.count - 1].append(next)
             } else if octet == 0x2C, !isQuoted {
                 targets.append([])
-            } else if !(octet.isBlank && targets[targets.count - 1].isEmpty) {
+            } else if !(octet.isTableBlank && targets[targets.count - 1].isEmpty) {
                 targets[targets.count - 1].append(octet)
             }
         }
         guard !isQuoted else { throw Fault(line: number, text: "a quotation mark is not closed") }
         return targets.map { target in
             var target = target
-            while target.last?.isBlank == true { target.removeLast() }
+            while target.last?.isTableBlank == true { target.removeLast() }
             return target
         }.filter { !$0.isEmpty }
     }
@@ -147,9 +147,7 @@ package struct DotFile: Equatable, Sendable {
     }
 
     private static func trimmed(_ octets: ArraySlice<UInt8>) -> ArraySlice<UInt8> {
-        var octets = octets.drop { $0.isBlank }
-        while octets.last?.isBlank == true { octets.removeLast() }
-        return octets
+        LineFile.trimmed(octets, isBlank: \.isTableBlank)
     }
 
     // MARK: .qmail
@@ -170,7 +168,7 @@ package struct DotFile: Equatable, Sendable {
         for (index, whole) in lines.enumerated() {
             let number = index + 1
             var line = whole
-            while line.last?.isBlank == true { line.removeLast() }
+            while line.last?.isTableBlank == true { line.removeLast() }
             guard let first = line.first else {
                 guard index > 0 else { throw Fault(line: 1, text: "the first line is empty") }
                 continue
@@ -212,8 +210,4 @@ package struct DotFile: Equatable, Sendable {
         names.append(".qmail-default")
         return names
     }
-}
-
-extension UInt8 {
-    fileprivate var isBlank: Bool { self == ASCII.space || self == ASCII.tab || self == ASCII.carriageReturn }
 }

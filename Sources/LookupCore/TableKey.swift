@@ -31,8 +31,13 @@ package enum TableKey {
         return word.contains(ASCII.dot) ? domains.ascii(word)?.lowercasedOctets : nil
     }
 
+    /// The address of a local part, which is given without quotes; nil if it cannot be written.
+    package static func address(of localPart: [UInt8], at domain: [UInt8]) -> MailAddress? {
+        MailAddress(octets: Self.written(localPart) + [ASCII.at] + domain, alphabet: .unicodeLocalPart)
+    }
+
     /// A local part as it is written in an address, in quotes where it needs them.
-    package static func written(_ localPart: [UInt8]) -> [UInt8] {
+    private static func written(_ localPart: [UInt8]) -> [UInt8] {
         if MailAddress.localPartEnd(localPart, alphabet: .unicodeLocalPart) == localPart.count,
             localPart.first != ASCII.quote
         {

@@ -26,6 +26,14 @@ package struct FileMark: Equatable, Sendable {
         let microseconds = UInt64(max(0, status.st_mtim.tv_sec)) &* 1_000_000 &+ UInt64(status.st_mtim.tv_nsec / 1_000)
         self.modified = Timestamp(microseconds: microseconds)
     }
+
+    /// So long after its last change a file may still be being written.
+    package static let freshTime = Duration.seconds(1)
+
+    /// Whether the file was changed a moment ago.
+    package func isFresh(now: Timestamp) -> Bool {
+        self.modified <= now && now.elapsed(since: self.modified) < Self.freshTime
+    }
 }
 
 /// Of a file, without its content.
