@@ -186,6 +186,17 @@ relay-from = ["127.0.0.1/32"]
             except ProcessLookupError:
                 pass
 
+    def kill_in_turn(self, *programs):
+        """kill -9 of one program after the other, eight times, under load; then waits until the queue is empty."""
+        for round in range(8):
+            time.sleep(0.15)
+            self.kill(programs[round % len(programs)])
+            wait_for(lambda: all(self.pids(name) for name in programs), 20)
+        # A part that was killed several times is started again after some seconds.
+        if not wait_for(lambda: self.tool("queue", "count", check=False)[0] == 0, 60):
+            raise AssertionError("the queue is not back:\n" + self.log()[-5000:])
+        self.wait_empty(90)
+
     def kill_all(self):
         """kill -9 of apusd and everything it has started, as a power cut would."""
         pids = self.pids()

@@ -45,6 +45,21 @@ class Case(unittest.TestCase):
         self.addCleanup(apus.close)
         return apus
 
+    def change_settings(self, apus, *changes):
+        """Each change: what stands in the settings, and what is to stand there."""
+        with open(apus.config) as f:
+            text = f.read()
+        for old, new in changes:
+            text = text.replace(old, new)
+        with open(apus.config, "w") as f:
+            f.write(text)
+
+    def write_aliases(self, apus, text):
+        self.change_settings(apus, ("[local]\n", f'[local]\naliases = "{apus.aliases}"\n'))
+        with open(apus.aliases, "w") as f:
+            f.write(text)
+        os.chmod(apus.aliases, 0o644)
+
     def sink(self, extensions=UNICODE, rules=None):
         sink = Sink(rules, extensions=extensions)
         self.addCleanup(sink.close)
@@ -153,10 +168,8 @@ class Domains(Case):
     def test_a_domain_of_ours_may_be_written_in_either_way_in_settings_and_addresses(self):
         apus = self.apus()
         apus.write_settings(domains="")
-        with open(apus.config) as f:
-            text = f.read()
-        with open(apus.config, "w") as f:
-            f.write(text.replace('local = ["apus.test"]', 'local = ["apus.test", "Bücher.example", "xn--strae-oqa.example"]'))
+        self.change_settings(
+            apus, ('local = ["apus.test"]', 'local = ["apus.test", "Bücher.example", "xn--strae-oqa.example"]'))
         apus.start()
         self.assertEqual(
             [r[:3] for r in send(apus.port, "a@b.example", "alice@bücher.example", "alice@BÜCHER.example",
@@ -174,14 +187,9 @@ class Domains(Case):
             self, settings='', mailboxes="jörg@bücher.example\nmary@v.example\n",
             aliases="größe@bücher.example jörg@BÜCHER.example, alice\n@straße.example @bücher.example\n")
         apus = virtual.apus
-        with open(apus.config) as f:
-            text = f.read()
-        with open(apus.config, "w") as f:
-            f.write(text.replace('domains = ["v.example", "w.example"]', 'domains = ["bücher.example", "v.example", "straße.example"]')
-                    .replace("[local]\n", f'[local]\naliases = "{apus.aliases}"\n'))
-        with open(apus.aliases, "w") as f:
-            f.write("Bärbel: jörg@bücher.example, bob\n")
-        os.chmod(apus.aliases, 0o644)
+        self.change_settings(
+            apus, ('domains = ["v.example", "w.example"]', 'domains = ["bücher.example", "v.example", "straße.example"]'))
+        self.write_aliases(apus, "Bärbel: jörg@bücher.example, bob\n")
         status, out, err = apus.tool("check")
         self.assertNotIn("is no address", out + err)
         apus.start()
@@ -195,16 +203,9 @@ class Domains(Case):
         self.assertEqual(len(apus.delivered()), 1)
         self.assertEqual(len(apus.delivered("bob")), 1)
 
-
     def test_a_list_beyond_ascii_is_delivered_by_its_name(self):
         apus = self.apus(local="")
-        with open(apus.config) as f:
-            text = f.read()
-        with open(apus.config, "w") as f:
-            f.write(text.replace("[local]\n", f'[local]\naliases = "{apus.aliases}"\n'))
-        with open(apus.aliases, "w") as f:
-            f.write("Größe: bob\nowner-größe: alice\n")
-        os.chmod(apus.aliases, 0o644)
+        self.write_aliases(apus, "Größe: bob\nowner-größe: alice\n")
         apus.own()
         apus.start()
         self.assertEqual(send(apus.port, "x@a.example", "Größe@apus.test")[0][:3], "250")
@@ -288,13 +289,7 @@ class Client(Case):
         new, old = self.sink(), self.sink(PLAIN)
         for sink in (new, old):
             apus = self.apus(smarthost=f"127.0.0.1:{sink.port}", local="")
-            with open(apus.config) as f:
-                text = f.read()
-            with open(apus.config, "w") as f:
-                f.write(text.replace("[local]\n", f'[local]\naliases = "{apus.aliases}"\n'))
-            with open(apus.aliases, "w") as f:
-                f.write("away: jörg@bücher.example\n")
-            os.chmod(apus.aliases, 0o644)
+            self.write_aliases(apus, "away: jörg@bücher.example\n")
             apus.start()
             send(apus.port, "alice@apus.test", "away@apus.test", options=())
             apus.wait_empty()
