@@ -60,49 +60,49 @@ package enum Xtext {
         coded.append(0x7D)
     }
 
-    /// The UTF-8 that utf-8-addr-xtext or utf-8-addr-unitext stands for; nil if the octets are neither.
-    package static func decodeUnicode(_ octets: [UInt8]) -> [UInt8]? {
-        guard Self.isUnicodeXtext(octets, allowsUnicode: true) else { return nil }
+    /// The UTF-8 that utf-8-addr-xtext (RFC 6533 §3) stands for: printable characters, any other one as `\x{HEX}`. Nil if the
+    /// octets are none.
+    ///
+    /// - Parameter allowsUnicode: whether they may be utf-8-addr-unitext: UTF-8 stands for itself as well.
+    package static func decodeUnicode(_ octets: [UInt8], allowsUnicode: Bool = true) -> [UInt8]? {
+        guard !octets.isEmpty, !allowsUnicode || octets.isAddressText else { return nil }
         var decoded: [UInt8] = []
         var rest = octets[...]
         while let octet = rest.popFirst() {
-            guard octet == ASCII.backslash, let end = rest.firstIndex(of: 0x7D) else {
+            if octet >= 0x80, allowsUnicode {
                 decoded.append(octet)
                 continue
             }
-            var scalar: UInt32 = 0
-            for digit in rest[..<end].dropFirst(2) { scalar = scalar << 4 | UInt32(Self.value(digit) ?? 0) }
-            if let units = Unicode.Scalar(scalar).flatMap({ UTF8.encode($0) }) { decoded += units }
-            rest = rest[(end + 1)...]
+            guard (0x21...0x7E).contains(octet), octet != ASCII.equals, octet != 0x2B else { return nil }
+            guard octet == ASCII.backslash else {
+                decoded.append(octet)
+                continue
+            }
+            guard let units = Self.scalar(&rest).flatMap({ UTF8.encode($0) }) else { return nil }
+            decoded += units
         }
         return decoded
     }
 
-    /// Whether the octets are utf-8-addr-xtext (RFC 6533 §3): printable characters, any other one as `\x{HEX}`.
-    ///
-    /// - Parameter allowsUnicode: whether they may be utf-8-addr-unitext: UTF-8 stands for itself as well.
+    /// Whether the octets are utf-8-addr-xtext, or utf-8-addr-unitext.
     package static func isUnicodeXtext(_ octets: [UInt8], allowsUnicode: Bool = false) -> Bool {
-        guard !octets.isEmpty, !allowsUnicode || octets.isAddressText else { return false }
-        var rest = octets[...]
-        while let octet = rest.popFirst() {
-            if octet >= 0x80, allowsUnicode { continue }
-            guard (0x21...0x7E).contains(octet), octet != ASCII.equals, octet != 0x2B else { return false }
-            guard octet == ASCII.backslash else { continue }
-            guard rest.popFirst() == 0x78, rest.popFirst() == 0x7B, let end = rest.firstIndex(of: 0x7D) else {
-                return false
-            }
-            let number = rest[..<end]
-            guard (2...6).contains(number.count) else { return false }
-            var scalar: UInt32 = 0
-            for digit in number {
-                guard let value = Self.value(digit) else { return false }
-                scalar = scalar << 4 | UInt32(value)
-            }
-            // What a control character would do in a report must not be tried.
-            guard scalar >= 0x20, !(0x7F...0x9F).contains(scalar), Unicode.Scalar(scalar) != nil else { return false }
-            rest = rest[(end + 1)...]
+        Self.decodeUnicode(octets, allowsUnicode: allowsUnicode) != nil
+    }
+
+    /// The character that stands as `x{HEX}` at the beginning, which is taken off.
+    private static func scalar(_ rest: inout ArraySlice<UInt8>) -> Unicode.Scalar? {
+        guard rest.popFirst() == 0x78, rest.popFirst() == 0x7B, let end = rest.firstIndex(of: 0x7D) else { return nil }
+        let number = rest[..<end]
+        rest = rest[(end + 1)...]
+        guard (2...6).contains(number.count) else { return nil }
+        var scalar: UInt32 = 0
+        for digit in number {
+            guard let value = Self.value(digit) else { return nil }
+            scalar = scalar << 4 | UInt32(value)
         }
-        return true
+        // What a control character would do in a report must not be tried.
+        guard scalar >= 0x20, !(0x7F...0x9F).contains(scalar) else { return nil }
+        return Unicode.Scalar(scalar)
     }
 
     /// RFC 3461 has capitals only.
