@@ -15,7 +15,7 @@ extension LocalPlan {
         alias name: [UInt8], _ delivery: Delivery, _ recipient: DeliveryRecipient, _ rules: LocalAgent.Rules,
         _ shelf: AliasShelf
     ) -> Finding {
-        guard let aliases = rules.aliases else { return .outcome(Self.wait("aliases are done elsewhere")) }
+        guard let aliases = rules.aliases else { return .outcome(LocalFate.wait("aliases are done elsewhere")) }
         do throws(AliasShelf.Fault) {
             let file = try shelf.file(aliases)
             guard let entry = file.entries[name] else {
@@ -29,12 +29,8 @@ extension LocalPlan {
             try reading.take(entry.targets)
             return .plan(reading.plan(delivery, recipient, owner: file.owner(of: name)))
         } catch {
-            return .outcome(Self.wait(error.text))
+            return .outcome(LocalFate.wait(error.text))
         }
-    }
-
-    private static func wait(_ text: String) -> DeliveryOutcome {
-        LocalFate.outcome(.deferred, EnhancedStatus(.transient, 3, 5), text)
     }
 }
 

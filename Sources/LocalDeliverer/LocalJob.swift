@@ -143,6 +143,11 @@ enum LocalFate {
         DeliveryOutcome(kind, code: 0, status: status, reporter: Self.reporter, text: text)
     }
 
+    /// A file that says what becomes of the mail is not in order: the mail waits until somebody has seen to it.
+    static func wait(_ text: String) -> DeliveryOutcome {
+        Self.outcome(.deferred, EnhancedStatus(.transient, 3, 5), text)
+    }
+
     /// What a fault of the system means for the mail. Only what can never succeed fails.
     static func outcome(of error: SystemError) -> DeliveryOutcome {
         switch error.code {

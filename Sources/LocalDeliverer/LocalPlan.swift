@@ -101,12 +101,12 @@ private struct DotFileSearch {
             defer { file.close() }
             let facts = try file.facts()
             if let reason = self.distrust(try home.facts(), isHome: true) {
-                return .outcome(Self.wait("the home directory \(reason)"))
+                return .outcome(LocalFate.wait("the home directory \(reason)"))
             }
             if let reason = self.distrust(facts, isHome: false) {
-                return .outcome(Self.wait("~/\(name) \(reason)"))
+                return .outcome(LocalFate.wait("~/\(name) \(reason)"))
             }
-            guard facts.size <= DotFile.octetCountMax else { return .outcome(Self.wait("~/\(name) is too large")) }
+            guard facts.size <= DotFile.octetCountMax else { return .outcome(LocalFate.wait("~/\(name) is too large")) }
             let octets = try file.readAll(octetCountMax: 2 * DotFile.octetCountMax)
             do throws(DotFile.Fault) {
                 let dotFile =
@@ -116,7 +116,7 @@ private struct DotFileSearch {
                     : try DotFile.forward(octets, user: self.user, domain: self.domain, domains: .idna2008)
                 return dotFile.isEmpty ? .mailbox : try self.plan(dotFile, name, in: home)
             } catch {
-                return .outcome(Self.wait("~/\(name):\(error.line): \(error.text)"))
+                return .outcome(LocalFate.wait("~/\(name):\(error.line): \(error.text)"))
             }
         }
         guard isQmail, !self.tag.isEmpty else { return .mailbox }
@@ -150,10 +150,6 @@ private struct DotFileSearch {
         return nil
     }
 
-    private static func wait(_ text: String) -> DeliveryOutcome {
-        LocalFate.outcome(.deferred, EnhancedStatus(.transient, 3, 5), text)
-    }
-
     // MARK: Plans
 
     private func plan(
@@ -169,7 +165,7 @@ private struct DotFileSearch {
             case .maildir(let path): instructions.append(.maildir(self.place(path)))
             case .command(let text):
                 guard self.rules.hasDotPrograms else {
-                    return .outcome(Self.wait("~/\(name): programs are not allowed here (local.dot-programs)"))
+                    return .outcome(LocalFate.wait("~/\(name): programs are not allowed here (local.dot-programs)"))
                 }
                 let environment = isQmail ? self.environment(name, reversePath) : []
                 guard
