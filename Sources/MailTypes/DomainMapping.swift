@@ -24,6 +24,16 @@ package struct DomainMapping: Sendable {
         else { return nil }
         return mapped
     }
+
+    /// A pattern of domains or addresses (`*.example.org`, `joe@example.org`) with its domain in ASCII; as it is if it has none.
+    package func asciiPattern(_ pattern: String) -> String {
+        let octets = Array(pattern.utf8)
+        guard !octets.isASCII else { return pattern }
+        var start = octets.lastIndex(of: ASCII.at).map { $0 + 1 } ?? 0
+        if octets[start...].starts(with: "*.".utf8) { start += 2 }
+        guard let domain = self.ascii(octets[start...]) else { return pattern }
+        return String(decoding: octets[..<start] + domain, as: UTF8.self)
+    }
 }
 
 extension MailAddress {

@@ -31,18 +31,9 @@ struct FilterOptions: ParsableArguments {
         if let older, let seconds = Self.seconds(older) { terms.append(("older", String(seconds))) }
         for (name, value) in terms {
             // A longer one would end the connection; it can match nothing, and is refused as no address.
-            let cut = Array(Self.mapped(value).utf8.prefix(FrameLimits.fieldOctetCountMax))
+            let cut = Array(DomainMapping.idna2008.asciiPattern(value).utf8.prefix(FrameLimits.fieldOctetCountMax))
             octets.appendFrame(.filter, channel, [Array(name.utf8), cut])
         }
-    }
-
-    /// An address or a domain beyond ASCII with its domain in ASCII, as the queue has it.
-    private static func mapped(_ text: String) -> String {
-        let octets = Array(text.utf8)
-        guard !octets.isASCII else { return text }
-        let at = octets.lastIndex(of: ASCII.at).map { $0 + 1 } ?? 0
-        guard let domain = DomainMapping.idna2008.ascii(octets[at...]) else { return text }
-        return String(decoding: octets[..<at] + domain, as: UTF8.self)
     }
 
     /// The seconds of `90s`, `30m` or `30min`, `12h`, `5d`, `2w`; of a plain number too.

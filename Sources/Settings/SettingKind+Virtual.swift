@@ -1,19 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import IDN
-import MailTypes
-
 extension SettingKind {
-    /// A pattern of domains or of senders whose domain is beyond ASCII with that in ASCII; else as it is.
-    static func mapped(_ pattern: String) -> String {
-        let octets = Array(pattern.utf8)
-        guard !octets.isASCII else { return pattern }
-        var start = octets.lastIndex(of: ASCII.at).map { $0 + 1 } ?? 0
-        if octets[start...].starts(with: "*.".utf8) { start += 2 }
-        guard let domain = DomainMapping.idna2008.ascii(octets[start...]) else { return pattern }
-        return String(decoding: octets[..<start] + domain, as: UTF8.self)
-    }
-
     /// A template of mailboxes that keeps virtual users apart.
     static func virtualMailbox(_ text: String) throws(Fault) -> String {
         let hint = "write \"maildir:/srv/vmail/%{domain}/%{local}\""

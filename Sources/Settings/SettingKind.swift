@@ -171,7 +171,7 @@ package enum SettingKind: Equatable, Sendable {
             }
             return text
         case .domainPattern:
-            let text = Self.mapped(text)
+            let text = DomainMapping.idna2008.asciiPattern(text)
             guard DomainPattern(text: text) != nil else {
                 throw Fault(
                     "\"\(text)\" is not a pattern of domains",
@@ -179,7 +179,7 @@ package enum SettingKind: Equatable, Sendable {
             }
             return text
         case .sender:
-            let text = Self.mapped(text)
+            let text = DomainMapping.idna2008.asciiPattern(text)
             guard SenderPattern(text: text) != nil else {
                 throw Fault(
                     "\"\(text)\" is not a sender",
@@ -189,7 +189,7 @@ package enum SettingKind: Equatable, Sendable {
         case .language: return try Self.language(text)
         case .languageRule:
             var words = text.split(separator: " ").map(String.init)
-            if words.count == 2 { words[0] = Self.mapped(words[0]) }
+            if words.count == 2 { words[0] = DomainMapping.idna2008.asciiPattern(words[0]) }
             guard words.count == 2, DomainPattern(text: words[0]) != nil else {
                 throw Fault(
                     "\"\(text)\" is not a domain and a language",
