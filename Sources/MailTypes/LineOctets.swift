@@ -7,25 +7,38 @@ extension Span where Element == UInt8 {
     ///
     /// - Precondition: `start` and `limit` are places in the span, or its end.
     package func lineOctetIndex(from start: Int, to limit: Int) -> Int {
+        precondition(start >= 0 && limit <= self.count)
         var index = start
-        let carriageReturn = ASCII.carriageReturn
-        let lineFeed = ASCII.lineFeed
-        // Safety: the bytes are those of the span, read below within its bounds.
+        // Safety: the bytes are those of the span, and are read below `limit` only.
         let bytes = unsafe self.bytes
-        while index + 8 <= limit {
-            // Safety: the load checks its bounds, and any eight octets are a number.
-            let word = UInt64(littleEndian: unsafe bytes.unsafeLoadUnaligned(fromByteOffset: index, as: UInt64.self))
-            // Eight octets at once: the lowest upper bit that comes out is that of the first octet below 14.
-            let found = (word &- 0x0E0E_0E0E_0E0E_0E0E) & ~word & 0x8080_8080_8080_8080
-            guard found != 0 else {
-                index += 8
-                continue
+        while index < limit {
+            // Four words at once are a third of the work for each octet.
+            while index + 32 <= limit {
+                let found =
+                    bytes.lowOctets(at: index) | bytes.lowOctets(at: index + 8) | bytes.lowOctets(at: index + 16)
+                    | bytes.lowOctets(at: index + 24)
+                if found != 0 { break }
+                index += 32
             }
-            index += found.trailingZeroBitCount / 8
-            if self[index] == carriageReturn || self[index] == lineFeed { return index }
+            while index + 8 <= limit {
+                let found = bytes.lowOctets(at: index)
+                index += found == 0 ? 8 : found.trailingZeroBitCount / 8
+                if found != 0 { break }
+            }
+            guard index < limit else { return limit }
+            if self[index] == ASCII.carriageReturn || self[index] == ASCII.lineFeed { return index }
             index += 1
         }
-        while index < limit, self[index] != carriageReturn, self[index] != lineFeed { index += 1 }
-        return index
+        return limit
+    }
+}
+
+extension RawSpan {
+    /// The upper bits of those of eight octets that may be below 14; the lowest that is set is right.
+    @inline(__always) fileprivate func lowOctets(at index: Int) -> UInt64 {
+        // Safety: the caller has looked at the bounds, and any eight octets are a number.
+        let word = UInt64(
+            littleEndian: unsafe self.unsafeLoadUnaligned(fromUncheckedByteOffset: index, as: UInt64.self))
+        return (word &- 0x0E0E_0E0E_0E0E_0E0E) & ~word & 0x8080_8080_8080_8080
     }
 }

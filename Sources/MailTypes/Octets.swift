@@ -124,19 +124,17 @@ extension Array where Element == UInt8 {
 
     /// Appends a number in decimal: all that is not generic of it.
     @usableFromInline package mutating func append(digitsOf value: UInt64) {
+        guard value > 9 else { return self.append(0x30 + UInt8(truncatingIfNeeded: value)) }
         var rest = value
         var digits = InlineArray<20, UInt8>(repeating: 0)
-        var count = 0
-        while rest > 9 {
-            digits[count] = 0x30 + UInt8(truncatingIfNeeded: rest % 10)
+        var first = 20
+        while rest > 0 {
+            first -= 1
+            digits[first] = 0x30 + UInt8(truncatingIfNeeded: rest % 10)
             rest /= 10
-            count += 1
         }
-        self.append(0x30 + UInt8(truncatingIfNeeded: rest))
-        while count > 0 {
-            count -= 1
-            self.append(digits[count])
-        }
+        // Safety: the pointer is used inside the closure only; Array has no append for a span yet.
+        unsafe digits.span.extracting(first...).withUnsafeBufferPointer { unsafe self.append(contentsOf: $0) }
     }
 }
 

@@ -200,20 +200,23 @@ package struct LogLine {
 
     /// What stands between the quotes.
     private mutating func appendQuoted(_ value: ArraySlice<UInt8>) {
-        for octet in value {
-            switch octet {
-            case ASCII.quote, ASCII.backslash:
-                self.octets.append(ASCII.backslash)
+        // What needs no escape is copied run by run.
+        var run = value.startIndex
+        for index in value.indices {
+            let octet = value[index]
+            if octet.isPrintable, octet != ASCII.quote, octet != ASCII.backslash { continue }
+            self.octets += value[run..<index]
+            run = index + 1
+            self.octets.append(ASCII.backslash)
+            if octet.isPrintable {
                 self.octets.append(octet)
-            case _ where octet.isPrintable:
-                self.octets.append(octet)
-            default:
-                self.octets.append(ASCII.backslash)
+            } else {
                 self.octets.append(0x78)
                 self.octets.append(Self.hexadecimal(octet >> 4))
                 self.octets.append(Self.hexadecimal(octet & 15))
             }
         }
+        self.octets += value[run...]
     }
 
     private static func hexadecimal(_ digit: UInt8) -> UInt8 { digit < 10 ? 0x30 + digit : 0x57 + digit }
