@@ -67,8 +67,7 @@ final class Committer {
     private var isBroken = false
     /// Whether nothing is begun before the deadline, because there was no room.
     private var isFull = false
-    /// Whether the last transaction had more than one message in it.
-    private var isShared = false
+    private var company = Company()
     private(set) var commitCount: UInt64 = 0
 
     /// A transaction has at most so many operations, and takes no further one beyond so many octets of content: it must
@@ -80,9 +79,9 @@ final class Committer {
     /// So long outcomes wait for mail to share a transaction with: a sync saved for each message of a quiet relay, and
     /// far less than what a peer takes to answer.
     private static let outcomePatience = TimeAmount.milliseconds(3)
-    /// So long a message waits for others, while several come at a time: a transaction costs much the same for ten
-    /// messages as for two. One that comes alone does not wait.
-    private static let messagePatience = TimeAmount.milliseconds(1)
+    /// So long a message waits for others, while waiting brings some: a transaction costs much the same for ten messages
+    /// as for two.
+    private static let messagePatience = TimeAmount.milliseconds(2)
     /// So many operations wait for nothing.
     private static let patientCountMax = 100
     /// How long to wait when there is no room even for outcomes.
@@ -115,7 +114,7 @@ final class Committer {
     private func patience(_ operation: StoreOperation) -> TimeAmount {
         switch operation {
         case .restore, .spill, .exchange, .operate, .repair: .zero
-        case .accept: self.isShared ? Self.messagePatience : .zero
+        case .accept: self.company.isWorthWaiting ? Self.messagePatience : .zero
         case .discard, .settle, .move, .quarantine, .destination: Self.outcomePatience
         }
     }
@@ -195,7 +194,7 @@ final class Committer {
             completions.append(.moved(moves))
             if !self.moves.isEmpty, self.deadline == nil { self.deadline = .now() + Self.outcomePatience }
         }
-        self.isShared = messageCount > 1
+        self.company.note(messageCount: messageCount)
         self.write(operations, completions)
     }
 
