@@ -63,6 +63,50 @@ struct Destination: Sendable {
     /// Down when last tried, and now to be tried with one delivery.
     func isProbing(at now: Timestamp) -> Bool { self.suspension.map { now >= $0.suspendedUntil } ?? false }
 
+    // Why these change what they look at, in one call: a destination that is only asked is copied first, with all that
+    // waits at it, and they are called for every delivery.
+
+    /// What a destination stands in line for.
+    enum Want {
+        case nothing
+        /// Nothing before this time.
+        case later(Timestamp)
+        /// A delivery, and whose would be the next.
+        case turn(AgentKind, MailPriority, sender: UInt32?)
+    }
+
+    /// What it wants now. One that wants something later is marked as delayed, and says so once.
+    mutating func want(at now: Timestamp) -> Want {
+        guard let priority = self.waiting.topPriority, self.window.hasRoom else { return .nothing }
+        if self.nextStart > now {
+            guard !self.isDelayed else { return .nothing }
+            self.isDelayed = true
+            return .later(self.nextStart)
+        }
+        return .turn(self.kind, priority, sender: self.waiting.nextSender)
+    }
+
+    /// Takes a place in the ring of a rank; false if it stands there or in a better one already.
+    mutating func enterRing(_ rank: Int) -> Bool {
+        let bit = UInt8(1) << rank
+        guard self.readyRanks < bit else { return false }
+        self.readyRanks |= bit
+        return true
+    }
+
+    /// Leaves the ring of a rank. Whether a delivery can be begun: there is work, room in the window, and the time has come.
+    mutating func leaveRing(_ rank: Int, at now: Timestamp) -> Bool {
+        self.readyRanks &= ~(UInt8(1) << rank)
+        return self.window.hasRoom && !self.waiting.isEmpty && self.nextStart <= now
+    }
+
+    /// Whether it is to be listed with those that could be forgotten. Told once.
+    mutating func enterIdleList() -> Bool {
+        guard self.isIdle, !self.isIdleListed else { return false }
+        self.isIdleListed = true
+        return true
+    }
+
     var isIdle: Bool {
         self.waiting.isEmpty && self.window.inFlightCount == 0 && self.loadingCount == 0 && self.suspension == nil
     }
@@ -111,31 +155,16 @@ struct Destination: Sendable {
 
 /// A message of which at least one recipient is in memory.
 struct MessageWork: Sendable {
-    let record: MessageRecord
+    private let shared: SharedRecord
+    var record: MessageRecord { self.shared.record }
     /// In the order of numbers.
     private(set) var recipients: [RecipientWork] = []
     /// A report waits for the deliveries that are under way, so that one report tells of all failures.
     var hasReportWaiting = false
 
-    /// The place of a number in `recipients`, which are in the order of numbers.
-    func index(of number: UInt32) -> Int? {
-        let index = self.lowerBound(number)
-        return index < self.recipients.count && self.recipients[index].record.number == number ? index : nil
-    }
-
     /// Adds a recipient whose number is not there.
     mutating func insert(_ recipient: RecipientWork) {
-        self.recipients.insert(recipient, at: self.lowerBound(recipient.record.number))
-    }
-
-    private func lowerBound(_ number: UInt32) -> Int {
-        var low = 0
-        var high = self.recipients.count
-        while low < high {
-            let middle = (low + high) / 2
-            if self.recipients[middle].record.number < number { low = middle + 1 } else { high = middle }
-        }
-        return low
+        self.recipients.insert(recipient, at: self.recipients.lowerBound(recipient.record.number))
     }
 
     mutating func remove(at index: Int) { self.recipients.remove(at: index) }
@@ -143,7 +172,14 @@ struct MessageWork: Sendable {
     /// Changes one recipient in place; its number stays.
     mutating func update(_ index: Int, _ body: (inout RecipientWork) -> Void) { body(&self.recipients[index]) }
 
-    init(record: MessageRecord) { self.record = record }
+    init(record: MessageRecord) { self.shared = SharedRecord(record) }
+
+    /// Never changes. A class, as whoever looks into a dictionary copies what is found there, and a record is made of
+    /// many parts.
+    private final class SharedRecord: Sendable {
+        let record: MessageRecord
+        init(_ record: MessageRecord) { self.record = record }
+    }
 
     /// Whether a delivery of this message is under way or not yet committed.
     var isUnderWay: Bool {
@@ -196,4 +232,23 @@ struct AgentLink: Sendable {
     var inFlightCount = 0
 
     var freeCount: Int { self.capacity - self.inFlightCount }
+}
+
+extension Array where Element == RecipientWork {
+    /// The place of a number among recipients that are in the order of numbers.
+    func index(of number: UInt32) -> Int? {
+        let index = self.lowerBound(number)
+        return index < self.count && self[index].record.number == number ? index : nil
+    }
+
+    /// The place of the first number that is not below this one.
+    fileprivate func lowerBound(_ number: UInt32) -> Int {
+        var low = 0
+        var high = self.count
+        while low < high {
+            let middle = (low + high) / 2
+            if self[middle].record.number < number { low = middle + 1 } else { high = middle }
+        }
+        return low
+    }
 }

@@ -50,7 +50,7 @@ extension Scheduler {
     ) {
         var isOrdinary = true
         for number in delivery.numbers {
-            guard let index = self.messages[delivery.message]?.index(of: number) else { continue }
+            guard let index = self.messages[delivery.message]?.recipients.index(of: number) else { continue }
             self.messages[delivery.message]?.update(index) { $0.lossCount += 1 }
             guard let work = self.messages[delivery.message]?.recipients[index] else { continue }
             if work.lossCount >= Self.lossCountMax || work.verb != nil { isOrdinary = false }
@@ -63,7 +63,7 @@ extension Scheduler {
         self.close(id)
         var flow: MailFlow?
         for number in delivery.numbers {
-            guard let index = self.messages[delivery.message]?.index(of: number) else { continue }
+            guard let index = self.messages[delivery.message]?.recipients.index(of: number) else { continue }
             self.messages[delivery.message]?.update(index) {
                 $0.phase = .waiting
                 flow = $0.record.flow
@@ -109,26 +109,16 @@ extension Scheduler {
 
     /// Lets a destination stand in line if it has work and room in its window and its time has come.
     mutating func makeReady(_ place: Int, _ now: Timestamp) {
-        guard let priority = self.destinations[place]?.waiting.topPriority,
-            let kind = self.destinations[place]?.kind, self.destinations[place]?.window.hasRoom == true
-        else { return }
-        if let start = self.destinations[place]?.nextStart, start > now {
-            guard self.destinations[place]?.isDelayed == false else { return }
-            self.destinations[place]?.isDelayed = true
-            self.delayed.insert(place, at: start)
-            return
+        switch self.destinations[place]?.want(at: now) {
+        case .nothing?, nil: return
+        case .later(let start)?: self.delayed.insert(place, at: start)
+        case .turn(let kind, let priority, let sender)?:
+            var rank = Int(priority.rawValue)
+            if let sender, self.isCrowded(self.restCount(kind)), self.senders.goesInFront(sender) {
+                rank = ReadyDestinations.front
+            }
+            if self.destinations[place]?.enterRing(rank) == true { self.ready[kind.rawValue].append(place, at: rank) }
         }
-        var wanted = Int(priority.rawValue)
-        if let sender = self.destinations[place]?.waiting.nextSender, self.isCrowded(self.restCount(kind)),
-            self.senders.goesInFront(sender)
-        {
-            wanted = ReadyDestinations.front
-        }
-        let bit = UInt8(1) << wanted
-        // Whoever stands in a better place already need not stand in this one.
-        guard self.destinations[place].map({ $0.readyRanks < bit }) ?? false else { return }
-        self.destinations[place]?.readyRanks |= bit
-        self.ready[kind.rawValue].append(place, at: wanted)
     }
 
     /// Nothing waits longer than this for the time between two deliveries.
@@ -155,10 +145,7 @@ extension Scheduler {
             while self.deliveries.count < self.limits.deliveryCountMax, refusalCount < Self.refusalCountMax,
                 let link = self.freeLink(kind), let (place, rank) = self.ready[kind.rawValue].popFirst()
             {
-                self.destinations[place]?.readyRanks &= ~(UInt8(1) << rank)
-                guard let destination = self.destinations[place], destination.window.hasRoom,
-                    !destination.waiting.isEmpty, destination.nextStart <= now
-                else {
+                guard self.destinations[place]?.leaveRing(rank, at: now) == true else {
                     self.makeReady(place, now)
                     continue
                 }
@@ -196,7 +183,7 @@ extension Scheduler {
         let most = record.verp != nil ? 1 : self.limits.recipientCountPerDeliveryMax
         while recipients.count < most, let number = rest.popFirst() {
             // An operator may have taken it away since, and a number may stand in the line twice.
-            guard let index = self.messages[job.message]?.index(of: number),
+            guard let index = self.messages[job.message]?.recipients.index(of: number),
                 let recipient = self.messages[job.message]?.recipients[index], recipient.phase == .waiting,
                 recipient.record.destination.agentKind == kind
             else { continue }

@@ -45,7 +45,7 @@ extension Scheduler {
                 continue
             }
             guard !self.moving.contains(entry.key.recipient),
-                self.messages[message]?.index(of: entry.key.recipient.number) == nil
+                self.messages[message]?.recipients.index(of: entry.key.recipient.number) == nil
             else { continue }
             let place = self.place(entry.destination)
             if let time = self.postponement(place, entry.key, entry.flow.sender, now) {
@@ -136,7 +136,9 @@ extension Scheduler {
             }
             let key = RecipientKey(message: record.id, number: recipient.number)
             // The cursor may have found it before its acceptance was told here.
-            guard !self.moving.contains(key), self.messages[record.id]?.index(of: key.number) == nil else { continue }
+            guard !self.moving.contains(key), self.messages[record.id]?.recipients.index(of: key.number) == nil else {
+                continue
+            }
             let place = self.place(recipient.destination)
             if let time = self.postponement(place, DueKey(time: due, recipient: key), recipient.flow.sender, now) {
                 self.moving.insert(key)
@@ -153,7 +155,7 @@ extension Scheduler {
     private mutating func keep(
         _ recipient: RecipientRecord, of record: MessageRecord, at place: Int, _ now: Timestamp
     ) -> Bool {
-        guard self.messages[record.id]?.index(of: recipient.number) == nil else { return true }
+        guard self.messages[record.id]?.recipients.index(of: recipient.number) == nil else { return true }
         guard self.destinations[place]?.isSuspended(at: now) == false,
             self.recipientCount < self.limits.recipientCountMax
         else { return false }
@@ -168,7 +170,7 @@ extension Scheduler {
 
     /// Takes a recipient out of memory.
     mutating func drop(_ number: UInt32, of message: MessageID) {
-        guard let index = self.messages[message]?.index(of: number),
+        guard let index = self.messages[message]?.recipients.index(of: number),
             let kind = self.messages[message]?.recipients[index].record.destination.agentKind,
             let sender = self.messages[message]?.recipients[index].record.flow.sender
         else { return }
@@ -236,7 +238,7 @@ extension Scheduler {
         while let job = self.destinations[place]?.waiting.take() {
             for number in job.numbers {
                 guard self.operating[job.message] == nil, let work = self.messages[job.message],
-                    let index = work.index(of: number), work.recipients[index].phase == .waiting
+                    let index = work.recipients.index(of: number), work.recipients[index].phase == .waiting
                 else { continue }
                 let recipient = work.recipients[index].record
                 self.drop(number, of: job.message)

@@ -25,7 +25,7 @@ extension Scheduler {
                 self.drop(recipient.record.number, of: message)
             case .inFlight:
                 order.except.insert(recipient.record.number)
-                if let index = self.messages[message]?.index(of: recipient.record.number) {
+                if let index = self.messages[message]?.recipients.index(of: recipient.record.number) {
                     self.messages[message]?.update(index) { $0.verb = order.verb }
                 }
             case .settling:

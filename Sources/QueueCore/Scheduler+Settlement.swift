@@ -25,7 +25,7 @@ extension Scheduler {
     /// A delivery has ended: decides what becomes of each recipient.
     mutating func end(_ id: DeliveryID, _ now: Timestamp, _ actions: inout [Action]) {
         guard let delivery = self.deliveries[id], delivery.changes.isEmpty,
-            let work = self.messages[delivery.message]
+            let message = self.messages[delivery.message]?.record
         else { return }
         var changes: [RecipientChange] = []
         var endings: [RecipientEnding] = []
@@ -33,18 +33,19 @@ extension Scheduler {
         // Recipients that were deferred together come back together.
         let random = self.random.next()
         for (number, answer) in zip(delivery.numbers, delivery.outcomes) {
-            guard let index = work.index(of: number) else { continue }
+            guard let index = self.messages[delivery.message]?.recipients.index(of: number),
+                let recipient = self.messages[delivery.message]?.recipients[index]
+            else { continue }
             let outcome = answer ?? Self.outcomeMissing
             if !Self.tellsThatHostIsDown(outcome) { isHostDown = false }
-            let recipient = work.recipients[index]
-            let step = self.next(recipient, work.record, outcome, now, random)
+            let step = self.next(recipient, message, outcome, now, random)
             var told = step.after ?? recipient.record
             if step.after == nil { told.attemptCount = told.attemptCount == .max ? .max : told.attemptCount + 1 }
             changes.append(RecipientChange(number: number, dueBefore: recipient.record.due, after: step.after))
             endings.append(
                 RecipientEnding(
-                    status: step.status, message: work.record.id, recipient: told, outcome: step.outcome ?? outcome,
-                    delay: now.elapsed(since: work.record.arrival)))
+                    status: step.status, message: message.id, recipient: told, outcome: step.outcome ?? outcome,
+                    delay: now.elapsed(since: message.arrival)))
             self.messages[delivery.message]?.update(index) { $0.phase = .settling(id) }
         }
         self.deliveries[id]?.changes = changes
@@ -219,7 +220,7 @@ extension Scheduler {
         var endings: [RecipientEnding] = []
         let random = self.random.next()
         for number in delivery.numbers {
-            guard let index = work.index(of: number) else { continue }
+            guard let index = work.recipients.index(of: number) else { continue }
             let record = work.recipients[index].record
             let step =
                 record.owedReport == .delayed
@@ -304,7 +305,7 @@ extension Scheduler {
     }
 
     private mutating func conclude(_ change: RecipientChange, _ message: MessageID, _ now: Timestamp) {
-        guard let index = self.messages[message]?.index(of: change.number) else { return }
+        guard let index = self.messages[message]?.recipients.index(of: change.number) else { return }
         let kind = self.messages[message]?.recipients[index].record.destination.agentKind
         guard let after = change.after, after.due != nil, after.owedReport != nil, kind != .bounce, !self.isPaused,
             self.operating[message] == nil
@@ -325,7 +326,8 @@ extension Scheduler {
 
     /// Puts a report into the line that had waited for the message's other deliveries.
     mutating func makeReportReady(_ message: MessageID, _ now: Timestamp) {
-        guard let work = self.messages[message], work.hasReportWaiting, !work.isUnderWay else { return }
+        guard self.messages[message]?.hasReportWaiting == true, let work = self.messages[message], !work.isUnderWay
+        else { return }
         self.messages[message]?.hasReportWaiting = false
         let place = self.place(.bounce)
         let owed = work.recipients.filter { $0.phase == .waiting && $0.record.owedReport != nil }.map(\.record)
@@ -340,11 +342,12 @@ extension Scheduler {
     private mutating func feedBack(
         _ feedback: DestinationWindow.Feedback, _ place: Int, _ now: Timestamp, _ actions: inout [Action]
     ) {
-        guard let destination = self.destinations[place] else { return }
+        guard let kind = self.destinations[place]?.kind else { return }
         self.destinations[place]?.noteEnd(now)
-        let told = destination.kind == .bounce ? .answered : feedback
+        let told = kind == .bounce ? .answered : feedback
         let isDown = self.destinations[place]?.window.ended(told) ?? false
         if isDown {
+            guard let destination = self.destinations[place] else { return }
             // Why: deliveries that were started before it was found down tell nothing new.
             guard !destination.isSuspended(at: now) else { return }
             let count = (destination.suspension?.suspensionCount ?? 0) &+ 1
@@ -355,10 +358,12 @@ extension Scheduler {
             actions.append(.saveDestination(destination.route, record))
             self.clear(place, until: record.suspendedUntil, now, &actions)
         } else {
-            if told == .answered, destination.suspension != nil {
+            if told == .answered, self.destinations[place]?.suspension != nil,
+                let route = self.destinations[place]?.route
+            {
                 self.destinations[place]?.suspension = nil
                 self.suspendedCount -= 1
-                actions.append(.saveDestination(destination.route, nil))
+                actions.append(.saveDestination(route, nil))
             }
             self.makeReady(place, now)
         }

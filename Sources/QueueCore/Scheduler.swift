@@ -123,7 +123,9 @@ package struct Scheduler: Sendable {
 
     /// Recipients that are with an agent or being committed.
     package func isUnderWay(_ key: RecipientKey) -> Bool {
-        guard let work = self.messages[key.message], let index = work.index(of: key.number) else { return false }
+        guard let work = self.messages[key.message], let index = work.recipients.index(of: key.number) else {
+            return false
+        }
         return work.recipients[index].phase != .waiting
     }
 
@@ -174,8 +176,7 @@ package struct Scheduler: Sendable {
 
     /// Remembers the window of an idle destination for a while, and forgets that of the one idle longest.
     mutating func listIdle(_ place: Int) {
-        guard let destination = self.destinations[place], destination.isIdle, !destination.isIdleListed else { return }
-        self.destinations[place]?.isIdleListed = true
+        guard self.destinations[place]?.enterIdleList() == true else { return }
         self.idle.append(place)
         guard self.idle.count > Self.idleCountMax, let oldest = self.idle.popFirst() else { return }
         self.destinations[oldest]?.isIdleListed = false
