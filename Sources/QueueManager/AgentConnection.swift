@@ -17,7 +17,8 @@ final class AgentConnection: LinkReceiver, SubmissionHome {
     /// Channels whose `want` waits until the agent takes octets again.
     private var held: [UInt32] = []
 
-    private struct OpenDelivery {
+    /// A class, as every frame looks at one, and what it holds is too much to be copied for it.
+    private final class OpenDelivery {
         let order: DeliveryOrder
         /// The reverse-path that the agent was told.
         let reversePath: ReversePath
@@ -30,6 +31,11 @@ final class AgentConnection: LinkReceiver, SubmissionHome {
         /// What is to go on to others, by the recipients' numbers.
         var wishes: [UInt32: Forwarding.Wish] = [:]
         var forwarding: Forwarding?
+
+        init(order: DeliveryOrder, reversePath: ReversePath) {
+            self.order = order
+            self.reversePath = reversePath
+        }
     }
 
     /// More addresses than any dot file of ours leads to.
@@ -111,26 +117,26 @@ final class AgentConnection: LinkReceiver, SubmissionHome {
         switch answer {
         case .want(let offset, let octetCount):
             guard open.want == nil else { throw FrameFault(.outOfPlace, .want) }
-            self.serve(channel, offset, octetCount)
+            self.serve(open, channel, offset, octetCount)
         case .outcome(let number, let outcome):
             if open.wishes[number] != nil, outcome.kind == .delivered {
                 // It is told when the copies are complete.
-                self.channels[channel]?.wishes[number]?.outcome = outcome
+                open.wishes[number]?.outcome = outcome
                 return
             }
-            self.channels[channel]?.wishes[number] = nil
+            open.wishes[number] = nil
             self.manager.tell(.outcomeReceived(DeliveryID(channel), number: number, outcome))
         case .done:
             if let report = open.report { self.manager.abandon(report) }
-            self.channels[channel]?.report = nil
-            self.channels[channel]?.isDone = true
+            open.report = nil
+            open.isDone = true
             let wishes = open.wishes.values.filter { $0.outcome != nil }
             guard !wishes.isEmpty else { return self.manager.tell(.doneReceived(DeliveryID(channel))) }
             let forwarding = Forwarding(
                 DeliveryID(channel), open.order.message, reversePath: open.reversePath, self.manager)
-            self.channels[channel]?.forwarding = forwarding
+            open.forwarding = forwarding
             forwarding.begin(wishes.sorted { $0.recipient.number < $1.recipient.number })
-        case .forward(let number, let forward): try self.forward(number, forward, channel, open)
+        case .forward(let number, let forward): try self.forward(number, forward, open)
         case .exchange(let request):
             guard open.isReport else { throw FrameFault(.outOfPlace, .mail) }
             try self.exchange(request, channel, open)
@@ -138,7 +144,7 @@ final class AgentConnection: LinkReceiver, SubmissionHome {
     }
 
     private func forward(
-        _ number: UInt32, _ forward: Forward, _ channel: UInt32, _ open: OpenDelivery
+        _ number: UInt32, _ forward: Forward, _ open: OpenDelivery
     ) throws(FrameFault) {
         guard self.kind == .local, let recipient = open.order.recipients.first(where: { $0.number == number }),
             open.wishes.values.reduce(0, { $0 + $1.paths.count }) < Self.forwardPathCountMax
@@ -150,19 +156,19 @@ final class AgentConnection: LinkReceiver, SubmissionHome {
             throw FrameFault(.badField, .forward)
         }
         wish.paths.append((forward.forwardPath, forward.meaning))
-        self.channels[channel]?.wishes[number] = wish
+        open.wishes[number] = wish
     }
 
     // MARK: - Content
 
-    private func serve(_ channel: UInt32, _ offset: UInt64, _ octetCount: Int) {
-        guard let link = self.link, let open = self.channels[channel] else { return }
+    private func serve(_ open: OpenDelivery, _ channel: UInt32, _ offset: UInt64, _ octetCount: Int) {
+        guard let link = self.link else { return }
         guard link.isWritable else {
-            self.channels[channel]?.want = (offset, octetCount)
+            open.want = (offset, octetCount)
             self.held.append(channel)
             return
         }
-        self.channels[channel]?.want = nil
+        open.want = nil
         guard let content = self.manager.content(open.message, offset: offset, octetCount: octetCount) else {
             // Why: a message cannot vanish under a delivery; if it has, the agent must not take a part for the whole.
             link.close(because: FrameFault(.outOfPlace, .want))
@@ -175,7 +181,8 @@ final class AgentConnection: LinkReceiver, SubmissionHome {
         let channels = self.held
         self.held = []
         for channel in channels {
-            if let want = self.channels[channel]?.want { self.serve(channel, want.offset, want.octetCount) }
+            guard let open = self.channels[channel], let want = open.want else { continue }
+            self.serve(open, channel, want.offset, want.octetCount)
         }
     }
 
@@ -190,7 +197,7 @@ final class AgentConnection: LinkReceiver, SubmissionHome {
             let report = Submission(
                 channel: channel, mail: mail, reported: DeliveryID(channel),
                 credit: FrameLimits.exchangeOctetCountMax, home: self)
-            self.channels[channel]?.report = report
+            open.report = report
             self.manager.begin(report)
         case .rcpt(let path, let dsn):
             self.manager.add(path, dsn, to: try Self.arriving(open, .rcpt))
@@ -201,12 +208,12 @@ final class AgentConnection: LinkReceiver, SubmissionHome {
         case .commit(let commit):
             let report = try Self.arriving(open, .commit)
             guard !report.recipients.isEmpty else { throw FrameFault(.outOfPlace, .commit) }
-            self.channels[channel]?.isDone = true
+            open.isDone = true
             report.commit = commit
             self.manager.commitAsked(report)
         case .abort:
             if let report = open.report { self.manager.abandon(report) }
-            self.channels[channel]?.report = nil
+            open.report = nil
         }
     }
 
