@@ -35,7 +35,7 @@ extension Reception {
     }
 
     /// Whom the Received field names.
-    func namedRecipient(_ mail: Mail) -> ForwardPath? {
+    func namedRecipient(_ mail: ReceivedMail) -> ForwardPath? {
         guard mail.recipientCount == 1, let recipient = mail.recipient else { return nil }
         return recipient.isInternational && !mail.unicodeHeader.isFound ? nil : recipient
     }

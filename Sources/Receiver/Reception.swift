@@ -34,36 +34,10 @@ final class Reception: ServerIntake, ServerConnectionHolder {
     /// Who the client is; nil as long as it has not said so.
     var user: [UInt8]?
     var authenticationFailureCount = 0
-    var mail: Mail?
+    var mail: ReceivedMail?
     var question: Question?
     private(set) var messageCount = 0
     private var refusalCount = 0
-
-    /// One mail transaction, from MAIL on.
-    struct Mail {
-        let reversePath: ReversePath
-        let parameters: MailParameters
-        /// The first recipient that was taken; the only one is named in the Received field.
-        var recipient: ForwardPath?
-        var recipientCount = 0
-        /// Begun with the first recipient: a mail that nobody here gets does not bother the queue.
-        var submission: Submission?
-        /// The queue has ended the submission before its commit. The rest of the content is read and dropped.
-        var refusal: Reply?
-        var receivedCounter = ReceivedCounter()
-        /// Of a message with SMTPUTF8.
-        var unicodeHeader = UnicodeHeader()
-        /// Of a message for submission.
-        var fieldPresence: FieldPresence
-        /// Whom it says to be from, and who is still to be asked about.
-        var authors: ArraySlice<FieldPresence.Author> = []
-
-        init(_ reversePath: ReversePath, _ parameters: MailParameters, readsAuthors: Bool) {
-            self.reversePath = reversePath
-            self.parameters = parameters
-            self.fieldPresence = FieldPresence(authorOctetCountMax: readsAuthors ? Reception.authorOctetCountMax : 0)
-        }
-    }
 
     /// What is awaited.
     enum Question {
@@ -131,7 +105,7 @@ final class Reception: ServerIntake, ServerConnectionHolder {
     func checkSender(_ path: ReversePath, _ parameters: MailParameters) -> ServerSession.Verdict? {
         // From here on domains are written in ASCII, which RFC 6531 §3.2 allows everywhere.
         guard let path = path.mapped(.idna2008) else { return .refused(.senderAddressSyntax) }
-        self.mail = Mail(path, parameters, readsAuthors: self.mustBeAuthor)
+        self.mail = ReceivedMail(path, parameters, readsAuthors: self.mustBeAuthor)
         // It was not announced to anybody else.
         if parameters.isVERP, self.uid == nil { return .refused(.parameterUnknown) }
         if self.isSubmission, !self.isTrusted {
@@ -274,8 +248,7 @@ final class Reception: ServerIntake, ServerConnectionHolder {
     }
 
     private func take(_ path: ForwardPath, _ dsn: RecipientDSN) -> ServerSession.Verdict {
-        guard var mail = self.mail else { return .refused(.queueUnavailable) }
-        defer { self.mail = mail }
+        guard let mail = self.mail else { return .refused(.queueUnavailable) }
         if let refusal = mail.refusal { return self.refuse(path, refusal) }
         if let user = self.user {
             if let refusal = self.desk.authentication.recipientRefusal(user, self.authenticationTerms) {
@@ -306,13 +279,13 @@ final class Reception: ServerIntake, ServerConnectionHolder {
     }
 
     func takeContent(_ octets: Span<UInt8>) {
-        guard self.mail?.refusal == nil, self.mail?.submission != nil else { return }
-        self.mail?.receivedCounter.receive(octets)
-        if self.mail?.parameters.isUnicode == true { self.mail?.unicodeHeader.receive(octets) }
-        if self.isSubmission { self.mail?.fieldPresence.receive(octets) }
-        if var submission = self.mail?.submission {
+        guard let mail = self.mail, mail.refusal == nil, mail.submission != nil else { return }
+        mail.receivedCounter.receive(octets)
+        if mail.parameters.isUnicode { mail.unicodeHeader.receive(octets) }
+        if self.isSubmission { mail.fieldPresence.receive(octets) }
+        if var submission = mail.submission {
             self.desk.queue.send(octets, for: &submission)
-            self.mail?.submission = submission
+            mail.submission = submission
         }
     }
 
@@ -406,7 +379,7 @@ final class Reception: ServerIntake, ServerConnectionHolder {
         line.write()
     }
 
-    private func logQueued(_ id: MessageID, _ mail: Mail, _ octetCount: UInt64) {
+    private func logQueued(_ id: MessageID, _ mail: ReceivedMail, _ octetCount: UInt64) {
         var line = self.line("queued")
         line.add("id", id)
         line.add("helo", self.helloName)
