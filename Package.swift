@@ -72,9 +72,11 @@ let package = Package(
         room("IDN", ["CIDN", "MailTypes"]),
         room("Cryptography", ["CCryptography", "MailTypes", "SASLCore", "PipeCore"]),
 
+        room("ChannelOutlet", nio),
+
         // Floor 4: drivers.
-        room("PipeDrivers", ["MailTypes", "PipeCore", "Unix"] + nio),
-        room("SMTPDrivers", ["MailTypes", "SMTPCore", "DNSCore", "Unix", "TLSEngine"] + nio),
+        room("PipeDrivers", ["MailTypes", "PipeCore", "Unix", "ChannelOutlet"] + nio),
+        room("SMTPDrivers", ["MailTypes", "SMTPCore", "DNSCore", "Unix", "TLSEngine", "ChannelOutlet"] + nio),
         room("LMDBQueueStore", ["MailTypes", "QueueCore", "LMDB"]),
 
         // Floor 5: programs.

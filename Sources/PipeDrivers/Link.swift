@@ -2,6 +2,7 @@
 //
 // One pair of pipes on an event loop, with frames cut, checked and gathered.
 
+import ChannelOutlet
 package import NIOCore
 import NIOPosix
 package import PipeCore
@@ -35,6 +36,7 @@ package final class Link {
 
     private weak var receiver: (any LinkReceiver)?
     private var channel: (any Channel)?
+    private var outlet: ChannelOutlet?
     private var decoder = FrameDecoder()
     private var pending: [UInt8] = []
     private var isFlushScheduled = false
@@ -99,6 +101,7 @@ package final class Link {
             return
         }
         self.channel = channel
+        self.outlet = ChannelOutlet(channel)
         self.flush()
     }
 
@@ -118,11 +121,13 @@ package final class Link {
 
     private func flush() {
         self.isFlushScheduled = false
-        guard let channel = self.channel, !self.pending.isEmpty, !self.isClosed else { return }
-        var buffer = channel.allocator.buffer(capacity: self.pending.count)
-        buffer.writeBytes(self.pending)
-        self.pending.removeAll(keepingCapacity: self.pending.capacity <= 262_144)
-        channel.writeAndFlush(buffer, promise: nil)
+        guard let outlet = self.outlet, !self.pending.isEmpty, !self.isClosed else { return }
+        // Why out of our hands: writing may end the link, which clears what is pending.
+        var octets: [UInt8] = []
+        swap(&octets, &self.pending)
+        outlet.write(octets.span)
+        octets.removeAll(keepingCapacity: octets.capacity <= 262_144)
+        if self.pending.isEmpty { swap(&octets, &self.pending) }
     }
 
     /// Sends what waits, then closes; `linkClosed` follows.
@@ -175,6 +180,7 @@ package final class Link {
         self.isClosed = true
         if !self.isFaulted, self.decoder.isInsideFrame { self.fail("cut", "the other side ended inside a frame") }
         self.channel = nil
+        self.outlet = nil
         self.pending = []
         self.ends.tellEnd()
         self.receiver?.linkClosed(self)

@@ -3,6 +3,7 @@
 // One connection to a server, around a ClientSession. The session decides, this carries it out: octets in and out,
 // content asked for as fast as the server takes it, and the deadline of what is being waited for.
 
+import ChannelOutlet
 package import MailTypes
 package import NIOCore
 import NIOPosix
@@ -34,6 +35,8 @@ package final class ClientConnection: ChannelInboundHandler {
     package private(set) var tls: TLSSummary?
     private var parser: ReplyParser
     private var channel: (any Channel)?
+    /// Nil before the connection is there, and under TLS.
+    private var outlet: ChannelOutlet?
     private var isConnecting = true
     private var isClosed = false
 
@@ -49,7 +52,8 @@ package final class ClientConnection: ChannelInboundHandler {
     private var contentOctetCount: UInt64 = 0
     private var providedOctetCount: UInt64 = 0
     private var wantedEnd: UInt64 = 0
-    private var unwrittenOctetCount = 0
+    /// Of content under TLS: octets that the kernel has not taken.
+    private var encryptedOctetCount = 0
 
     /// When what is waited for is given up; nil while only our own side is waited for.
     package private(set) var deadline: NIODeadline?
@@ -193,6 +197,9 @@ package final class ClientConnection: ChannelInboundHandler {
             return
         }
         self.channel = context.channel
+        if self.encryption?.kind != .implicit {
+            self.outlet = ChannelOutlet(context.channel) { [weak self] in self?.contentProgressed() }
+        }
         self.perform(self.session.receive(.connected))
         self.settle()
     }
@@ -243,7 +250,7 @@ package final class ClientConnection: ChannelInboundHandler {
     private func perform(_ action: ClientSession.Action) {
         switch action {
         case .wait: break
-        case .send(let octets): self.write(octets, promise: nil)
+        case .send(let octets): self.write(octets)
         case .startTLS: self.startTLS()
         case .seekProof: self.proofToTell = .some(nil)
         case .passChallenge(let challenge): self.proofToTell = .some(challenge)
@@ -262,6 +269,7 @@ package final class ClientConnection: ChannelInboundHandler {
     private func startTLS() {
         guard let channel = self.channel, let encryption = self.encryption else { return self.abandon() }
         self.encryption = nil
+        self.outlet = nil
         do {
             let engine = try TLSEngine(
                 client: encryption.context, serverName: encryption.serverName, names: encryption.names,
@@ -304,11 +312,17 @@ package final class ClientConnection: ChannelInboundHandler {
         guard !self.isClosed else { return }
         self.isClosed = true
         self.channel = nil
+        self.outlet = nil
         self.deadline = nil
         self.user.connectionClosed(self)
     }
 
-    private func write(_ octets: [UInt8], promise: EventLoopPromise<Void>?) {
+    private func write(_ octets: [UInt8]) {
+        if let outlet = self.outlet { outlet.write(octets.span) } else { self.encrypt(octets, promise: nil) }
+    }
+
+    /// Writes through the channel, and so through TLS.
+    private func encrypt(_ octets: [UInt8], promise: EventLoopPromise<Void>?) {
         guard let channel = self.channel else {
             promise?.fail(ChannelError.ioOnClosedChannel)
             return
@@ -332,22 +346,39 @@ package final class ClientConnection: ChannelInboundHandler {
 
     /// Writes what is encoded, and counts it until the kernel has taken it.
     private func writeContent() {
-        let count = self.encoded.count
-        self.unwrittenOctetCount += count
-        self.deadline = .now() + TimeAmount(self.timeLimits.content)
-        let promise = self.eventLoop.makePromise(of: Void.self)
-        promise.futureResult.assumeIsolated().whenComplete { _ in
-            self.unwrittenOctetCount -= count
-            guard self.session.stage == .content, !self.isClosed else { return }
-            self.deadline = self.unwrittenOctetCount > 0 ? .now() + TimeAmount(self.timeLimits.content) : nil
-            if self.providedOctetCount == self.wantedEnd { self.wantMore() }
+        if self.outlet != nil {
+            self.write(self.encoded)
+        } else {
+            let count = self.encoded.count
+            self.encryptedOctetCount += count
+            let promise = self.eventLoop.makePromise(of: Void.self)
+            promise.futureResult.assumeIsolated().whenComplete { _ in
+                self.encryptedOctetCount -= count
+                self.contentProgressed()
+            }
+            self.encrypt(self.encoded, promise: promise)
         }
-        self.write(self.encoded, promise: promise)
+        self.setContentDeadline()
+    }
+
+    /// Content that the kernel has not taken.
+    private var unwrittenOctetCount: Int { self.outlet?.waitingOctetCount ?? self.encryptedOctetCount }
+
+    /// The server has taken a part of what waited.
+    private func contentProgressed() {
+        guard self.session.stage == .content, !self.isClosed else { return }
+        self.setContentDeadline()
+        if self.providedOctetCount == self.wantedEnd { self.wantMore() }
+    }
+
+    /// The server has its time as long as octets wait for it.
+    private func setContentDeadline() {
+        self.deadline = self.unwrittenOctetCount > 0 ? .now() + TimeAmount(self.timeLimits.content) : nil
     }
 
     private func finishContent() {
         self.encoder.finish(into: &self.encoded)
-        self.write(self.encoded, promise: nil)
+        self.write(self.encoded)
         if self.encoded.capacity > 2 * Self.unwrittenOctetCountMax { self.encoded = [] }
         self.perform(self.session.receive(.contentSent))
         self.deadline = .now() + TimeAmount(self.timeLimits.finalReply)

@@ -3,6 +3,7 @@
 // One SMTP connection on an event loop. It feeds the octets that come to the pure session and carries out what
 // that decides. It decides nothing about mail itself; it knows about reading, writing and waiting.
 
+import ChannelOutlet
 package import MailTypes
 package import NIOCore
 package import SMTPCore
@@ -49,6 +50,8 @@ package final class ServerConnection: ChannelInboundHandler {
     /// Until it is used.
     private var encryption: TLSServerContext?
     private var context: ChannelHandlerContext?
+    /// Nil before the connection is there, and under TLS.
+    private var outlet: ChannelOutlet?
     /// What has come and is not used yet; nil for an idle connection.
     private var inbound: ByteBuffer?
     /// Replies that are not sent yet; nil for an idle connection.
@@ -109,6 +112,7 @@ package final class ServerConnection: ChannelInboundHandler {
     package func handlerRemoved(context: ChannelHandlerContext) {
         self.finish(by: nil)
         self.context = nil
+        self.outlet = nil
     }
 
     package func channelActive(context: ChannelHandlerContext) {
@@ -117,6 +121,7 @@ package final class ServerConnection: ChannelInboundHandler {
             self.startTLS(context)
             return self.readOn()
         }
+        self.outlet = ChannelOutlet(context.channel)
         self.readOn()
         if self.terms.greetingDelay > .zero {
             context.eventLoop.assumeIsolated().scheduleTask(in: self.terms.greetingDelay) { self.greet() }
@@ -387,6 +392,7 @@ package final class ServerConnection: ChannelInboundHandler {
     private func startTLS(_ context: ChannelHandlerContext) {
         guard let encryption = self.encryption else { return context.close(promise: nil) }
         self.encryption = nil
+        self.outlet = nil
         self.lastTick = self.register.tick
         do {
             let handler = TLSHandler(try TLSEngine(server: encryption), isClient: false)
@@ -399,17 +405,19 @@ package final class ServerConnection: ChannelInboundHandler {
 
     private func write(_ reply: Reply) {
         if reply.isRefusal { self.intake?.refused(reply) }
-        if self.outbound == nil {
-            self.outbound = ByteBuffer(bytes: reply.octets)
-        } else {
-            self.outbound?.writeBytes(reply.octets)
-        }
+        if self.outbound == nil { self.outbound = self.register.takeReplyBuffer() }
+        self.outbound?.writeBytes(reply.octets)
     }
 
     private func flush() {
         guard let octets = self.outbound, let context = self.context else { return }
         self.outbound = nil
-        context.writeAndFlush(Self.wrapOutboundOut(octets), promise: nil)
+        if let outlet = self.outlet {
+            outlet.write(octets.readableBytesUInt8Span)
+        } else {
+            context.writeAndFlush(Self.wrapOutboundOut(octets), promise: nil)
+        }
+        self.register.bringBack(octets)
     }
 
     /// Sends the last reply and closes.

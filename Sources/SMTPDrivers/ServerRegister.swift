@@ -25,6 +25,8 @@ package final class ServerRegister {
     private(set) var tick: UInt32 = 0
     private var isTicking = false
     private var emptied: (() -> Void)?
+    /// The buffer that the last replies went out in. Replies are small, and one connection writes at a time.
+    private var replyBuffer = ByteBuffer()
 
     package init(eventLoop: any EventLoop) { self.eventLoop = eventLoop }
 
@@ -49,6 +51,17 @@ package final class ServerRegister {
         if !self.isTicking { self.scheduleTick() }
         return self.connections.count - 1
     }
+
+    /// An empty buffer for replies; bring it back when they are written.
+    func takeReplyBuffer() -> ByteBuffer {
+        var buffer = self.replyBuffer
+        self.replyBuffer = ByteBuffer()
+        // Octets that the kernel has not taken yet stay as they are: the buffer gets other storage then.
+        buffer.clear()
+        return buffer
+    }
+
+    func bringBack(_ buffer: ByteBuffer) { self.replyBuffer = buffer }
 
     func noteTurnedAway() { self.totals.turnedAwayCount += 1 }
 

@@ -55,9 +55,12 @@ private let importTable: [String: Set<String>] = {
         "IDN": ["CIDN", "MailTypes"],
         "LMDB": ["CLMDB", "Glibc", "Synchronization"],
         "Cryptography": ["CCryptography", "MailTypes", "SASLCore", "PipeCore"],
+        "ChannelOutlet": nio.union(["Glibc"]),
         // Floor 4: drivers.
-        "PipeDrivers": nio.union(["Unix", "MailTypes", "PipeCore"]),
-        "SMTPDrivers": nio.union(["Unix", "Glibc", "MailTypes", "SMTPCore", "DNSCore", "TLSEngine"]),
+        "PipeDrivers": nio.union(["Unix", "MailTypes", "PipeCore", "ChannelOutlet"]),
+        "SMTPDrivers": nio.union([
+            "Unix", "Glibc", "MailTypes", "SMTPCore", "DNSCore", "TLSEngine", "ChannelOutlet",
+        ]),
         "LMDBQueueStore": ["MailTypes", "QueueCore", "LMDB", "Glibc"],
         // Floor 5: programs.
         "Supervisor": ["Glibc", "CUnix", "MailTypes", "PipeCore", "Unix", "Settings", "TLSEngine"],
