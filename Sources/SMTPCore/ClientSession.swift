@@ -160,6 +160,26 @@ package struct ClientSession: Sendable {
         /// → `closed`
         case quitting
         case closed
+
+        var stage: Stage {
+            switch self {
+            case .connecting: .connection
+            case .greeting: .greeting
+            case .hello: .hello
+            case .startTLS: .startTLS
+            case .securing: .handshake
+            case .authenticating: .authentication
+            case .ready: .idle
+            case .envelope(.reset), .envelope(.mail): .mail
+            case .envelope(.recipient): .recipient
+            case .envelope(.data): .data
+            case .content: .content
+            case .finalReply, .loneDot: .finalReply
+            case .spent: .idle
+            case .quitting: .quit
+            case .closed: .closed
+            }
+        }
     }
 
     /// The commands of one transaction, in their order.
@@ -174,7 +194,17 @@ package struct ClientSession: Sendable {
     let helloName: [UInt8]
     /// Who is named as the reporter of outcomes: `mx.example.org[192.0.2.1]`.
     let peerName: [UInt8]
-    var phase = Phase.connecting
+    var phase = Phase.connecting {
+        didSet {
+            self.stage = self.phase.stage
+            self.isReady = self.phase == .ready
+        }
+    }
+    /// What is waited for. Stored, like the next, as the driver asks all the time, and what is computed would copy the
+    /// session each time.
+    package private(set) var stage = Stage.connection
+    /// Whether a message can be begun.
+    package private(set) var isReady = false
     package internal(set) var capabilities = Capabilities()
     private let encryption: Encryption
     /// LMTP (RFC 2033): LHLO, and after the final dot a reply for each recipient that was taken.
@@ -209,29 +239,6 @@ package struct ClientSession: Sendable {
         self.isAuthenticating = isAuthenticating
         self.helloName = helloName
         self.peerName = peerName
-    }
-
-    /// Whether a message can be begun.
-    package var isReady: Bool { self.phase == .ready }
-
-    package var stage: Stage {
-        switch self.phase {
-        case .connecting: .connection
-        case .greeting: .greeting
-        case .hello: .hello
-        case .startTLS: .startTLS
-        case .securing: .handshake
-        case .authenticating: .authentication
-        case .ready: .idle
-        case .envelope(.reset), .envelope(.mail): .mail
-        case .envelope(.recipient): .recipient
-        case .envelope(.data): .data
-        case .content: .content
-        case .finalReply, .loneDot: .finalReply
-        case .spent: .idle
-        case .quitting: .quit
-        case .closed: .closed
-        }
     }
 
     package mutating func receive(_ event: Event) -> Action {

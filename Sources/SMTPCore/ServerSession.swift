@@ -102,10 +102,32 @@ package struct ServerSession: Sendable {
         /// The client was told to begin its handshake. → `fresh`, `closed`
         case securing
         case closed
+
+        var standing: Standing {
+            switch self {
+            case .fresh, .idle, .collecting, .expectingResponse, .receivingContent: .open
+            case .askingSender, .askingRecipient, .verifying, .askingCredentials, .committing: .asking
+            case .securing: .securing
+            case .closed: .closed
+            }
+        }
+    }
+
+    /// What the driver may feed, in a word.
+    package enum Standing: Sendable {
+        /// Commands or content.
+        case open
+        /// A verdict.
+        case asking
+        /// The end of a handshake.
+        case securing
+        case closed
     }
 
     private let rules: ServerRules
-    private var phase: Phase = .fresh
+    private var phase: Phase = .fresh { didSet { self.standing = self.phase.standing } }
+    /// Stored, as the driver asks all the time, and what is computed would copy the session each time.
+    package private(set) var standing = Standing.open
     private var faultCount = 0
     /// Whether the client said EHLO, not HELO.
     package private(set) var isExtended = false
@@ -122,24 +144,19 @@ package struct ServerSession: Sendable {
     package init(rules: ServerRules, tls: ServerTLS = .none) {
         self.rules = rules
         self.tls = tls
-        if tls == .implicit { self.phase = .securing }
+        if tls == .implicit { (self.phase, self.standing) = (.securing, .securing) }
     }
 
-    package var isClosed: Bool { self.phase == .closed }
+    package var isClosed: Bool { self.standing == .closed }
 
     /// Whether a question waits for its verdict: no command may be fed now.
-    package var isAsking: Bool {
-        switch self.phase {
-        case .askingSender, .askingRecipient, .verifying, .askingCredentials, .committing: true
-        case .fresh, .idle, .collecting, .expectingResponse, .receivingContent, .securing, .closed: false
-        }
-    }
+    package var isAsking: Bool { self.standing == .asking }
 
     /// Whether a handshake is awaited; nothing but its end may be fed now.
-    package var isSecuring: Bool { self.phase == .securing }
+    package var isSecuring: Bool { self.standing == .securing }
 
     /// Whether commands or content may be fed now.
-    package var isOpenToInput: Bool { !self.isClosed && !self.isAsking && !self.isSecuring }
+    package var isOpenToInput: Bool { self.standing == .open }
 
     package mutating func receive(_ event: Event) -> Action {
         // Why: timing can bring any event after the end: a verdict, a limit, a stop.

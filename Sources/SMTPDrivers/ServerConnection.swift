@@ -46,6 +46,8 @@ package final class ServerConnection: ChannelInboundHandler {
     private let register: ServerRegister
     private var intake: (any ServerIntake)?
     private var session: ServerSession
+    /// What may be fed to it.
+    private var standing: ServerSession.Standing
     private var input: ServerInput
     /// Until it is used.
     private var encryption: TLSServerContext?
@@ -93,7 +95,9 @@ package final class ServerConnection: ChannelInboundHandler {
         self.terms = terms
         self.register = register
         self.intake = intake
-        self.session = ServerSession(rules: terms.rules, tls: encryption.kind)
+        let session = ServerSession(rules: terms.rules, tls: encryption.kind)
+        self.session = session
+        self.standing = session.standing
         self.encryption = encryption.context
         self.input = ServerInput(
             limits: terms.rules.limits, repairsBareLineFeeds: terms.rules.repairsBareLineFeeds)
@@ -117,7 +121,7 @@ package final class ServerConnection: ChannelInboundHandler {
 
     package func channelActive(context: ChannelHandlerContext) {
         self.lastTick = self.register.tick
-        if self.session.isSecuring {
+        if self.standing == .securing {
             self.startTLS(context)
             return self.readOn()
         }
@@ -131,22 +135,22 @@ package final class ServerConnection: ChannelInboundHandler {
     }
 
     private func greet() {
-        guard !self.session.isClosed, !self.state.contains(.isGreeted) else { return }
+        guard self.standing != .closed, !self.state.contains(.isGreeted) else { return }
         self.state.insert(.isGreeted)
-        self.perform(self.session.receive(.connected))
+        self.perform(self.feed(.connected))
         self.advance()
     }
 
     package func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         self.state.remove(.isReadAsked)
-        guard !self.session.isClosed else { return }
-        guard !self.session.isSecuring else { return }
+        guard self.standing != .closed else { return }
+        guard self.standing != .securing else { return }
         guard self.state.contains(.isGreeted) else {
-            self.perform(self.session.receive(.spokenTooSoon))
+            self.perform(self.feed(.spokenTooSoon))
             return self.flush()
         }
         var octets = Self.unwrapInboundIn(data)
-        if self.input.isInContent, !self.session.isAsking { self.lastTick = self.register.tick }
+        if self.input.isInContent, self.standing != .asking { self.lastTick = self.register.tick }
         if self.inbound == nil { self.inbound = octets } else { self.inbound?.writeBuffer(&octets) }
         self.advance()
     }
@@ -163,15 +167,15 @@ package final class ServerConnection: ChannelInboundHandler {
         guard let event = event as? TLSEvent else { return context.fireUserInboundEventTriggered(event) }
         switch event {
         case .established(let summary):
-            guard self.session.isSecuring else { return }
+            guard self.standing == .securing else { return }
             self.lastTick = self.register.tick
-            self.perform(self.session.receive(.secured))
+            self.perform(self.feed(.secured))
             self.intake?.secured(summary)
             // Over implicit TLS the greeting is still to come.
             if self.state.contains(.isGreeted) { self.advance() } else { self.greet() }
         case .failed(let error):
-            if self.session.isSecuring { self.intake?.handshakeFailed(error.text) }
-            self.perform(self.session.receive(.handshakeFailed))
+            if self.standing == .securing { self.intake?.handshakeFailed(error.text) }
+            self.perform(self.feed(.handshakeFailed))
         }
     }
 
@@ -182,21 +186,21 @@ package final class ServerConnection: ChannelInboundHandler {
     // MARK: What the intake calls
 
     /// Whether a question waits for its answer.
-    package var isAsking: Bool { self.session.isAsking }
+    package var isAsking: Bool { self.standing == .asking }
 
     /// Answers the question that the intake left open.
     package func conclude(_ verdict: ServerSession.Verdict) {
-        guard !self.session.isClosed else { return }
+        guard self.standing != .closed else { return }
         self.lastTick = self.register.tick
-        self.perform(self.session.receive(.verdict(verdict)))
+        self.perform(self.feed(.verdict(verdict)))
         self.advance()
     }
 
     /// Answers the question about the client's credentials with what it has to be shown.
     package func challenge(_ octets: [UInt8]) {
-        guard !self.session.isClosed else { return }
+        guard self.standing != .closed else { return }
         self.lastTick = self.register.tick
-        self.perform(self.session.receive(.challenged(octets)))
+        self.perform(self.feed(.challenged(octets)))
         self.advance()
     }
 
@@ -208,7 +212,7 @@ package final class ServerConnection: ChannelInboundHandler {
     /// Ends the session as soon as no mail is under way.
     func stop() {
         self.state.insert(.isStopping)
-        guard self.state.contains(.isGreeted) || self.session.isSecuring else {
+        guard self.state.contains(.isGreeted) || self.standing == .securing else {
             self.context?.close(promise: nil)
             return
         }
@@ -220,15 +224,15 @@ package final class ServerConnection: ChannelInboundHandler {
         let elapsed = TimeAmount.nanoseconds(Int64(tick &- self.lastTick) * ServerRegister.tickLength.nanoseconds)
         if self.state.contains(.isLingering) {
             if tick &- self.lastTick >= Self.lingerTickCount { self.context?.close(promise: nil) }
-        } else if self.session.isAsking {
+        } else if self.standing == .asking {
             guard elapsed > self.terms.answerTimeout, let intake = self.intake else { return }
             self.conclude(intake.overdue())
-        } else if self.session.isSecuring {
+        } else if self.standing == .securing {
             guard elapsed > self.terms.handshakeTimeout else { return }
             self.intake?.handshakeFailed("the client did not complete the TLS handshake in time")
-            self.perform(self.session.receive(.idleLimitReached))
+            self.perform(self.feed(.idleLimitReached))
         } else if elapsed > (self.input.isInContent ? self.terms.dataTimeout : self.terms.commandTimeout) {
-            self.perform(self.session.receive(.idleLimitReached))
+            self.perform(self.feed(.idleLimitReached))
             self.flush()
         }
     }
@@ -244,11 +248,11 @@ package final class ServerConnection: ChannelInboundHandler {
         if let buffer = self.inbound {
             self.inbound = nil
             let usedCount = self.use(buffer)
-            if !self.session.isClosed { self.keep(buffer, from: usedCount) }
+            if self.standing != .closed { self.keep(buffer, from: usedCount) }
         }
-        if self.session.isAsking { return }
-        if self.state.contains(.isStopping), !self.session.isClosed {
-            self.perform(self.session.receive(.stopRequested))
+        if self.standing == .asking { return }
+        if self.state.contains(.isStopping), self.standing != .closed {
+            self.perform(self.feed(.stopRequested))
         }
         self.flush()
         self.readOn()
@@ -258,7 +262,7 @@ package final class ServerConnection: ChannelInboundHandler {
     private func use(_ buffer: ByteBuffer) -> Int {
         let octets = buffer.readableBytesUInt8Span
         var index = 0
-        while self.session.isOpenToInput, let intake = self.intake {
+        while self.standing == .open, let intake = self.intake {
             // A client that does not read its replies gets no more of them.
             if self.isClogged { break }
             let credit = self.input.isInContent ? intake.contentCredit : 0
@@ -268,23 +272,23 @@ package final class ServerConnection: ChannelInboundHandler {
                 self.obey(command, isFollowed: index < octets.count)
             case .commandFault(let fault):
                 self.lastTick = self.register.tick
-                self.perform(self.session.receive(.commandFaulted(fault)))
+                self.perform(self.feed(.commandFaulted(fault)))
             case .response(let range):
                 self.lastTick = self.register.tick
                 let line = range.map { octets[$0] }
-                self.perform(self.session.receive(.responseReceived(line, isFollowed: index < octets.count)))
+                self.perform(self.feed(.responseReceived(line, isFollowed: index < octets.count)))
             case .responseFault(let fault):
                 self.lastTick = self.register.tick
-                self.perform(self.session.receive(.responseFaulted(fault)))
+                self.perform(self.feed(.responseFaulted(fault)))
             case .content(let range):
                 if range.isEmpty { return index }
                 intake.takeContent(octets.extracting(range))
             case .contentLineEnd:
                 intake.takeContent(Self.lineEnd.span)
             case .contentEnd(let octetCount):
-                self.perform(self.session.receive(.contentEnded(octetCount: octetCount)))
+                self.perform(self.feed(.contentEnded(octetCount: octetCount)))
             case .contentFault(let fault):
-                self.perform(self.session.receive(.contentFaulted(fault)))
+                self.perform(self.feed(.contentFaulted(fault)))
             case .hungry:
                 self.abandonEarly()
                 return index
@@ -302,7 +306,7 @@ package final class ServerConnection: ChannelInboundHandler {
         case .authenticate: self.session.authentication = self.intake?.authenticationOffer ?? AuthenticationOffer()
         case .mail, .recipient, .data, .reset, .noOperation, .quit, .verify, .expand, .help, .startTLS: break
         }
-        self.perform(self.session.receive(.commandReceived(command, isFollowed: isFollowed)))
+        self.perform(self.feed(.commandReceived(command, isFollowed: isFollowed)))
     }
 
     /// Content that is refused already is not carried on to its end: what was taken of it is given up at once.
@@ -339,6 +343,12 @@ package final class ServerConnection: ChannelInboundHandler {
     }
 
     // MARK: Carrying out
+
+    private func feed(_ event: ServerSession.Event) -> ServerSession.Action {
+        let action = self.session.receive(event)
+        self.standing = self.session.standing
+        return action
+    }
 
     private func perform(_ first: ServerSession.Action) {
         var action = first
@@ -383,7 +393,7 @@ package final class ServerConnection: ChannelInboundHandler {
                 self.lastTick = self.register.tick
                 return
             }
-            action = self.session.receive(.verdict(verdict))
+            action = self.feed(.verdict(verdict))
         }
     }
 
@@ -399,7 +409,7 @@ package final class ServerConnection: ChannelInboundHandler {
             try context.pipeline.syncOperations.addHandler(handler, position: .first)
         } catch {
             self.intake?.handshakeFailed("\(error)")
-            self.perform(self.session.receive(.handshakeFailed))
+            self.perform(self.feed(.handshakeFailed))
         }
     }
 
@@ -443,7 +453,7 @@ package final class ServerConnection: ChannelInboundHandler {
 
     /// The end of the session, however it came; the channel may live a moment longer.
     private func finish(by reply: Reply?) {
-        if !self.session.isClosed { _ = self.session.receive(.disconnected) }
+        if self.standing != .closed { _ = self.feed(.disconnected) }
         if let intake = self.intake {
             self.intake = nil
             intake.abandon()
