@@ -249,6 +249,7 @@ package final class ServerConnection: ChannelInboundHandler {
             self.inbound = nil
             let usedCount = self.use(buffer)
             if self.standing != .closed { self.keep(buffer, from: usedCount) }
+            if self.inbound == nil { self.register.receiveBuffer.bringBack(buffer) }
         }
         if self.standing == .asking { return }
         if self.state.contains(.isStopping), self.standing != .closed {

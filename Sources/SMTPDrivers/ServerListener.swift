@@ -75,13 +75,17 @@ package final class ServerListener {
     private static func bootstrap(
         _ register: ServerRegister, _ eventLoop: any EventLoop, isLocal: Bool, _ welcome: @escaping (Origin) -> Welcome
     ) -> ServerBootstrap {
-        let door = NIOLoopBound(Door(register: register, welcome: welcome), eventLoop: eventLoop)
+        let allocator = ServerReceiveAllocator(NIOLoopBound(register.receiveBuffer, eventLoop: eventLoop))
+        let door = NIOLoopBound(
+            Door(register: register, allocator: allocator, welcome: welcome), eventLoop: eventLoop)
         let bootstrap = ServerBootstrap(group: eventLoop)
             // A further accept of each batch would only tell that nobody else is there; if somebody is, the next turn
             // comes at once.
             .serverChannelOption(ChannelOptions.maxMessagesPerRead, value: 1)
             .childChannelInitializer { channel in
-                channel.eventLoop.makeCompletedFuture { try door.value.admit(channel) }
+                // Not `makeCompletedFuture`, which makes a future for each connection.
+                do { try door.value.admit(channel) } catch { return channel.eventLoop.makeFailedFuture(error) }
+                return channel.eventLoop.makeSucceededVoidFuture()
             }
         // Connections inherit it. Replies are written once a batch; none may wait for an acknowledgement.
         return isLocal ? bootstrap : bootstrap.serverChannelOption(ChannelOptions.tcpOption(.tcp_nodelay), value: 1)
@@ -100,6 +104,7 @@ package protocol ServerConnectionHolder: AnyObject {
 /// Decides about each accepted connection.
 private struct Door {
     let register: ServerRegister
+    let allocator: ServerReceiveAllocator
     let welcome: (ServerListener.Origin) -> ServerListener.Welcome
 
     func admit(_ channel: any Channel) throws {
@@ -107,7 +112,7 @@ private struct Door {
         if let options = channel.syncOptions {
             try options.setOption(ChannelOptions.autoRead, value: false)
             try options.setOption(ChannelOptions.maxMessagesPerRead, value: 1)
-            try options.setOption(ChannelOptions.recvAllocator, value: ServerReceiveAllocator())
+            try options.setOption(ChannelOptions.recvAllocator, value: self.allocator)
         }
         guard let origin = Self.localOrigin(channel) ?? channel.remoteAddress.flatMap(Self.origin) else {
             throw ChannelError.eof

@@ -27,6 +27,7 @@ package final class ServerRegister {
     private var emptied: (() -> Void)?
     /// The buffer that the last replies went out in. Replies are small, and one connection writes at a time.
     private var replyBuffer = ByteBuffer()
+    let receiveBuffer = ReceiveBuffer()
 
     package init(eventLoop: any EventLoop) { self.eventLoop = eventLoop }
 
