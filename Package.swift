@@ -140,6 +140,7 @@ let package = Package(
             "AllocationTests",
             ["CAllocations", "MailTypes", "PipeCore", "QueueCore", "SMTPCore", "Simulation"]),
         tests("MailTypesTests", ["MailTypes"]),
+        tests("ChannelOutletTests", ["ChannelOutlet"] + nio),
         .testTarget(
             name: "SMTPCoreTests", dependencies: ["SMTPCore", "MailTypes"], exclude: ["Transcripts"],
             swiftSettings: house),

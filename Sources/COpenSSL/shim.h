@@ -110,18 +110,19 @@ static inline struct apus_tls_wire *apus_tls_get_wire(const SSL *ssl) {
     return (struct apus_tls_wire *)SSL_get_ex_data(ssl, 0);
 }
 
-/* Forgets what was put out, and its memory. */
-static inline void apus_wire_clear(struct apus_tls_wire *wire) {
-    free(wire->output);
+/* Hands over what was put out, wire->output_count octets before; the caller frees it. */
+static inline uint8_t *apus_wire_take(struct apus_tls_wire *wire) {
+    uint8_t *output = wire->output;
     wire->output = NULL;
     wire->output_count = 0;
     wire->output_capacity = 0;
+    return output;
 }
 
 static inline void apus_tls_free(SSL *ssl) {
     struct apus_tls_wire *wire = apus_tls_get_wire(ssl);
     SSL_free(ssl);
-    apus_wire_clear(wire);
+    free(wire->output);
     SSL_SESSION_free(wire->session);
     free(wire);
 }

@@ -8,8 +8,11 @@ import Glibc
 package import NIOCore
 
 /// Writes octets to the socket or pipe of a channel: at once what the kernel takes, and through the channel what it does
-/// not take. To be used on the event loop, by the only one who writes to the channel.
+/// not take. To be used on the event loop, by the only handler that writes to the channel.
+///
+/// Whoever has it must let go of it when the handler is removed.
 package final class ChannelOutlet {
+    private let context: ChannelHandlerContext
     private let channel: any Channel
     private let descriptor: CInt
     private let isSocket: Bool
@@ -18,11 +21,13 @@ package final class ChannelOutlet {
     /// Called when a part of these has gone out, or never will.
     private let progressed: (() -> Void)?
 
-    /// - Parameter channel: over a socket or a pair of pipes. With any other, all goes through the channel.
-    package init(_ channel: any Channel, progressed: (() -> Void)? = nil) {
-        self.channel = channel
+    /// - Parameter context: of the handler that writes, in a channel over a socket or a pair of pipes. With any other, all
+    ///   goes through the channel.
+    package init(_ context: ChannelHandlerContext, progressed: (() -> Void)? = nil) {
+        self.context = context
+        self.channel = context.channel
         self.progressed = progressed
-        (self.descriptor, self.isSocket) = Self.output(of: channel) ?? (-1, false)
+        (self.descriptor, self.isSocket) = Self.output(of: context.channel) ?? (-1, false)
     }
 
     /// Where the octets of a channel go to. Not by the pipeline's own `withUnsafeTransportIfAvailable`: the cast in there
@@ -52,12 +57,12 @@ package final class ChannelOutlet {
         // Safety: the pointer is used inside the closure only.
         unsafe octets.extracting(sentCount...).withUnsafeBytes { _ = unsafe rest.writeBytes($0) }
         self.waitingOctetCount += restCount
-        let promise = self.channel.eventLoop.makePromise(of: Void.self)
+        let promise = self.context.eventLoop.makePromise(of: Void.self)
         promise.futureResult.assumeIsolated().whenComplete { _ in
             self.waitingOctetCount -= restCount
             self.progressed?()
         }
-        self.channel.writeAndFlush(rest, promise: promise)
+        self.context.writeAndFlush(NIOAny(rest), promise: promise)
     }
 
     /// How many octets the kernel takes at once. Whatever is wrong with the other side, the channel finds out with the rest.

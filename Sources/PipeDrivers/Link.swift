@@ -87,7 +87,7 @@ package final class Link {
             .takingOwnershipOfDescriptors(input: self.ends.input.number, output: output.number)
             .whenComplete { result in
                 switch result {
-                case .success(let channel): bound.value.opened(channel)
+                case .success(let channel): bound.value.opened(channel, boundHandler.value.outlet)
                 case .failure(let error):
                     bound.value.fail("open", "\(error)")
                     bound.value.ended()
@@ -95,13 +95,13 @@ package final class Link {
             }
     }
 
-    private func opened(_ channel: any Channel) {
+    private func opened(_ channel: any Channel, _ outlet: ChannelOutlet?) {
         guard !self.isClosed else {
             channel.close(promise: nil)
             return
         }
         self.channel = channel
-        self.outlet = ChannelOutlet(channel)
+        self.outlet = outlet
         self.flush()
     }
 
@@ -193,8 +193,13 @@ private final class LinkHandler: ChannelInboundHandler {
     typealias OutboundOut = ByteBuffer
 
     private let link: Link
+    fileprivate private(set) var outlet: ChannelOutlet?
 
     init(_ link: Link) { self.link = link }
+
+    func handlerAdded(context: ChannelHandlerContext) { self.outlet = ChannelOutlet(context) }
+
+    func handlerRemoved(context: ChannelHandlerContext) { self.outlet = nil }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         self.link.read(Self.unwrapInboundIn(data))

@@ -19,7 +19,7 @@ extension Reception {
         return AuthenticationOffer(
             mechanisms: self.desk.authentication.vault.mechanisms,
             allowsClearText: self.authenticationTerms.loopbackWithoutTLS && self.client.isLoopback,
-            hasBinding: self.tls.map { !$0.exporterBinding.isEmpty || !$0.endPointBinding.isEmpty } ?? false,
+            hasBinding: self.bindings.map { !$0.isEmpty } ?? false,
             hasCertificate: self.tls?.peer != nil)
     }
 
@@ -34,8 +34,8 @@ extension Reception {
         var beginning = ExchangeBeginning(
             mechanism: mechanism, client: self.client, isEncrypted: self.tls != nil, initialResponse: initialResponse)
         if let tls = self.tls {
-            beginning.exporterBinding = tls.exporterBinding
-            beginning.endPointBinding = tls.endPointBinding
+            beginning.exporterBinding = self.bindings?.exporter ?? []
+            beginning.endPointBinding = self.bindings?.endPoint ?? []
             beginning.certificate = tls.peer.map { Self.octets(hexadecimal: $0.fingerprint) } ?? []
         }
         guard let channel = desk.vault.begin(beginning, for: self) else {

@@ -25,6 +25,8 @@ final class Reception: ServerIntake, ServerConnectionHolder {
     private var mayRelay: Bool
     /// What the handshake has agreed on; nil in plain text.
     private(set) var tls: TLSSummary?
+    /// What authentication can bind to, on a listener that offers it.
+    private(set) var bindings: TLSBindings?
     /// Whether the listener is for the mail programs of our own clients (RFC 6409), not for other servers.
     let isSubmission: Bool
     let sessionID: [UInt8]
@@ -78,8 +80,9 @@ final class Reception: ServerIntake, ServerConnectionHolder {
     /// Whether mail for anywhere is taken.
     private var isTrusted: Bool { self.mayRelay || self.user != nil }
 
-    func secured(_ summary: TLSSummary) {
+    func secured(_ summary: TLSSummary, _ bindings: () -> TLSBindings) {
         self.tls = summary
+        if self.isSubmission { self.bindings = bindings() }
         self.user = nil
         self.helloName = []
         self.isExtended = false

@@ -198,7 +198,7 @@ package final class ClientConnection: ChannelInboundHandler {
         }
         self.channel = context.channel
         if self.encryption?.kind != .implicit {
-            self.outlet = ChannelOutlet(context.channel) { [weak self] in self?.contentProgressed() }
+            self.outlet = ChannelOutlet(context) { [weak self] in self?.contentProgressed() }
         }
         self.perform(self.session.receive(.connected))
         self.settle()

@@ -51,6 +51,8 @@ package final class ServerConnection: ChannelInboundHandler {
     private var input: ServerInput
     /// Until it is used.
     private var encryption: TLSServerContext?
+    /// While its handshake is under way.
+    private var engine: TLSEngine?
     private var context: ChannelHandlerContext?
     /// Nil before the connection is there, and under TLS.
     private var outlet: ChannelOutlet?
@@ -125,7 +127,7 @@ package final class ServerConnection: ChannelInboundHandler {
             self.startTLS(context)
             return self.readOn()
         }
-        self.outlet = ChannelOutlet(context.channel)
+        self.outlet = ChannelOutlet(context)
         self.readOn()
         if self.terms.greetingDelay > .zero {
             context.eventLoop.assumeIsolated().scheduleTask(in: self.terms.greetingDelay) { self.greet() }
@@ -170,7 +172,8 @@ package final class ServerConnection: ChannelInboundHandler {
             guard self.standing == .securing else { return }
             self.lastTick = self.register.tick
             self.perform(self.feed(.secured))
-            self.intake?.secured(summary)
+            if let engine = self.engine { self.intake?.secured(summary) { engine.bindings } }
+            self.engine = nil
             // Over implicit TLS the greeting is still to come.
             if self.state.contains(.isGreeted) { self.advance() } else { self.greet() }
         case .failed(let error):
@@ -406,7 +409,9 @@ package final class ServerConnection: ChannelInboundHandler {
         self.outlet = nil
         self.lastTick = self.register.tick
         do {
-            let handler = TLSHandler(try TLSEngine(server: encryption), isClient: false)
+            let engine = try TLSEngine(server: encryption)
+            self.engine = engine
+            let handler = TLSHandler(engine, isClient: false)
             try context.pipeline.syncOperations.addHandler(handler, position: .first)
         } catch {
             self.intake?.handshakeFailed("\(error)")

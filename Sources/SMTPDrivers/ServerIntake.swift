@@ -12,7 +12,9 @@ package protocol ServerIntake: AnyObject {
     /// The client has said HELO or EHLO.
     func greeted(_ name: [UInt8], isExtended: Bool)
     /// What comes from now on is encrypted. What the client has called itself is forgotten.
-    func secured(_ summary: TLSSummary)
+    ///
+    /// - Parameter bindings: what authentication can bind to; to be called only if the client may authenticate.
+    func secured(_ summary: TLSSummary, _ bindings: () -> TLSBindings)
     /// There was to be a handshake, and it has failed; `ended` follows.
     func handshakeFailed(_ reason: String)
     /// How the client may say who it is, as things are now.

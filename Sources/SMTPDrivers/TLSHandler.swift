@@ -3,6 +3,7 @@
 // TLS in the pipeline of a connection, of a server or a client: ciphertext towards the network, plain text towards the
 // session. All that TLS is, is in the engine.
 
+import ChannelOutlet
 import NIOCore
 package import TLSEngine
 
@@ -25,6 +26,9 @@ final class TLSHandler: ChannelDuplexHandler {
     private let isClient: Bool
     /// Called with a session that the server gives, for the next connection.
     private let keepSession: ((TLSSession) -> Void)?
+    private var outlet: ChannelOutlet?
+    /// Of writes that the kernel has not taken all of.
+    private var promises: [EventLoopPromise<Void>] = []
     /// The session has asked for octets and has got none since.
     private var isReadOwed = false
     /// A read was put off until the other side takes what we have sent.
@@ -39,10 +43,18 @@ final class TLSHandler: ChannelDuplexHandler {
     }
 
     func handlerAdded(context: ChannelHandlerContext) {
+        self.outlet = ChannelOutlet(context) { [weak self] in self?.fulfilPromises() }
         // A session that asked for octets before it was encrypted asks for these.
         self.isReadOwed = true
         guard self.isClient, context.channel.isActive else { return }
         self.begin(context)
+    }
+
+    func handlerRemoved(context: ChannelHandlerContext) {
+        self.outlet = nil
+        let promises = self.promises
+        self.promises = []
+        for promise in promises { promise.fail(ChannelError.ioOnClosedChannel) }
     }
 
     func channelActive(context: ChannelHandlerContext) {
@@ -52,8 +64,7 @@ final class TLSHandler: ChannelDuplexHandler {
 
     private func begin(_ context: ChannelHandlerContext) {
         do throws(TLSError) { try self.engine.start() } catch { return self.fail(error, context) }
-        self.sendOutput(context)
-        context.flush()
+        self.sendOutput()
     }
 
     // MARK: Coming in
@@ -74,16 +85,16 @@ final class TLSHandler: ChannelDuplexHandler {
                 }
             } catch { fault = error }
         }
-        let hasOutput = self.engine.hasOutput
-        self.sendOutput(context)
+        // What follows the end of the handshake is for later; it goes out with the greeting, or with an answer.
+        let isIdle = self.engine.state == .established && !self.isTold && self.engine.isLastFlightIdle
         if let session = self.engine.takeSession() { self.keepSession?(session) }
         self.tellEstablished(context)
         if let plaintext, !self.isOver {
             self.isReadOwed = false
             context.fireChannelRead(Self.wrapInboundOut(plaintext))
         }
-        // Why last: tickets go out with the greeting, or with the answer to what came with the end of the handshake.
-        if hasOutput { context.flush() }
+        // Why last: what the session has to say goes out in the same write.
+        if !isIdle { self.sendOutput() }
         if let fault { return self.fail(fault, context) }
         if self.engine.state == .ended, !self.isOver { self.end(context) }
     }
@@ -104,8 +115,7 @@ final class TLSHandler: ChannelDuplexHandler {
         guard !self.isOver else { return }
         self.isOver = true
         // The alert, so that the other side knows why.
-        self.sendOutput(context)
-        context.flush()
+        self.sendOutput()
         context.fireUserInboundEventTriggered(TLSEvent.failed(error))
         context.close(promise: nil)
     }
@@ -157,26 +167,34 @@ final class TLSHandler: ChannelDuplexHandler {
         }
         if let fault {
             promise?.fail(fault)
-            return
+        } else if let promise {
+            self.promises.append(promise)
         }
-        self.sendOutput(context, promise)
     }
 
-    private func sendOutput(_ context: ChannelHandlerContext, _ promise: EventLoopPromise<Void>? = nil) {
-        guard self.engine.hasOutput else {
-            promise?.succeed()
-            return
+    func flush(context: ChannelHandlerContext) { self.sendOutput() }
+
+    /// Hands over what the engine has put out.
+    private func sendOutput() {
+        // Safety: the octets are looked at during the call only, and any are octets.
+        if let outlet = self.outlet {
+            self.engine.takeOutput { octets in unsafe outlet.write(octets.bindMemory(to: UInt8.self).span) }
         }
-        self.engine.takeOutput { octets in
-            context.write(Self.wrapOutboundOut(ByteBuffer(bytes: octets)), promise: promise)
-        }
+        self.fulfilPromises()
+    }
+
+    /// Tells who wrote that it is out, once it is.
+    private func fulfilPromises() {
+        guard !self.promises.isEmpty, self.outlet?.waitingOctetCount == 0 else { return }
+        let promises = self.promises
+        self.promises = []
+        for promise in promises { promise.succeed() }
     }
 
     func close(context: ChannelHandlerContext, mode: CloseMode, promise: EventLoopPromise<Void>?) {
         if mode != .input, context.channel.isActive {
             self.engine.close()
-            self.sendOutput(context)
-            context.flush()
+            self.sendOutput()
         }
         context.close(mode: mode, promise: promise)
     }

@@ -14,17 +14,23 @@ package struct TLSSummary: Equatable, Sendable {
     package let isVerified: Bool
     /// The certificate of the other side, if it has shown one.
     package let peer: Peer?
-    /// What mechanisms of authentication bind to: `tls-exporter` (RFC 9266), of TLS 1.3. Empty if there is none.
-    package let exporterBinding: [UInt8]
-    /// `tls-server-end-point` (RFC 5929 §4), at a server. Empty if there is none.
-    package let endPointBinding: [UInt8]
-
     package struct Peer: Equatable, Sendable {
         /// The common name of its subject; whatever its issuer has written there.
         package let name: String?
         /// SHA-256 of all of it, 64 hexadecimal digits in small letters.
         package let fingerprint: String
     }
+}
+
+/// What mechanisms of authentication bind to a connection.
+package struct TLSBindings: Equatable, Sendable {
+    /// `tls-exporter` (RFC 9266), of TLS 1.3. Empty if there is none.
+    package let exporter: [UInt8]
+    /// `tls-server-end-point` (RFC 5929 §4), at a server. Empty if there is none.
+    package let endPoint: [UInt8]
+
+    /// Whether there is anything to bind to.
+    package var isEmpty: Bool { self.exporter.isEmpty && self.endPoint.isEmpty }
 }
 
 /// One TLS connection without input or output: ciphertext goes in and comes out, and so does plain text.
@@ -184,13 +190,20 @@ package final class TLSEngine {
         _ = SSL_shutdown(self.ssl)
     }
 
+    /// Whether what a server puts out when its handshake is done can wait: with TLS 1.3 that is a ticket for another time,
+    /// with TLS 1.2 the client waits for it.
+    package var isLastFlightIdle: Bool { SSL_version(self.ssl) == TLS1_3_VERSION && SSL_is_server(self.ssl) == 1 }
+
     package var hasOutput: Bool { self.wire.pointee.output_count > 0 }
 
     /// Hands over what is to be sent to the other side, if anything; the octets are valid during the call.
     package func takeOutput(_ body: (UnsafeRawBufferPointer) -> Void) {
         guard self.hasOutput else { return }
-        body(UnsafeRawBufferPointer(start: self.wire.pointee.output, count: self.wire.pointee.output_count))
-        apus_wire_clear(self.wire)
+        let count = self.wire.pointee.output_count
+        // Why before the call: it may lead back to here.
+        let output = apus_wire_take(self.wire)
+        defer { free(output) }
+        body(UnsafeRawBufferPointer(start: output, count: count))
     }
 
     // MARK: What was agreed
@@ -204,9 +217,11 @@ package final class TLSEngine {
             cipher: String(cString: SSL_CIPHER_standard_name(cipher)),
             isResumed: SSL_session_reused(self.ssl) == 1,
             isVerified: self.isStrict && SSL_get_verify_result(self.ssl) == CLong(X509_V_OK),
-            peer: certificate.map { TLSSummary.Peer(name: commonName($0), fingerprint: fingerprint($0)) },
-            exporterBinding: self.exporterBinding, endPointBinding: self.endPointBinding)
+            peer: certificate.map { TLSSummary.Peer(name: commonName($0), fingerprint: fingerprint($0)) })
     }
+
+    /// To be asked once the handshake is done; made anew each time.
+    package var bindings: TLSBindings { TLSBindings(exporter: self.exporterBinding, endPoint: self.endPointBinding) }
 
     private var exporterBinding: [UInt8] {
         guard SSL_version(self.ssl) == TLS1_3_VERSION else { return [] }
