@@ -125,9 +125,12 @@ package final class Link {
         // Why out of our hands: writing may end the link, which clears what is pending.
         var octets: [UInt8] = []
         swap(&octets, &self.pending)
+        let wasFull = octets.count >= Self.unwrittenOctetCountMax
         outlet.write(octets.span)
         octets.removeAll(keepingCapacity: octets.capacity <= 262_144)
         if self.pending.isEmpty { swap(&octets, &self.pending) }
+        // Who has found the link full may wait, and the channel tells nothing of what never had to wait in it.
+        if wasFull, self.isWritable, !self.isClosed { self.receiver?.linkBecameWritable(self) }
     }
 
     /// Sends what waits, then closes; `linkClosed` follows.
