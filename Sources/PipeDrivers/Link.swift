@@ -48,15 +48,20 @@ package final class Link {
 
     /// Takes the descriptors over and says hello. To be called on the event loop.
     ///
-    /// - Parameter capacity: how many channels we bear at once (pipes.md §1).
+    /// - Parameters:
+    ///   - capacity: how many channels we bear at once (pipes.md §1).
+    ///   - unaskedOctetCountMax: content of a delivery that we take unasked.
     package init(
-        _ ends: LinkEnds, program: String, capacity: UInt32 = 0, receiver: any LinkReceiver, on eventLoop: any EventLoop
+        _ ends: LinkEnds, program: String, capacity: UInt32 = 0, unaskedOctetCountMax: UInt32 = 0,
+        receiver: any LinkReceiver, on eventLoop: any EventLoop
     ) {
         eventLoop.preconditionInEventLoop()
         self.ends = ends
         self.eventLoop = eventLoop
         self.receiver = receiver
-        self.send { Hello(ends.dialect, program: program, capacity: capacity).append(to: &$0) }
+        let hello = Hello(
+            ends.dialect, program: program, capacity: capacity, unaskedOctetCountMax: unaskedOctetCountMax)
+        self.send { hello.append(to: &$0) }
         self.open()
     }
 

@@ -13,6 +13,8 @@ final class AgentConnection: LinkReceiver, SubmissionHome {
     let kind: AgentKind
     private unowned let manager: QueueManager
     private var link: Link?
+    /// Content that is not longer goes out with the envelope.
+    private var unaskedOctetCountMax: UInt64 = 0
     private var channels: [UInt32: OpenDelivery] = [:]
     /// Channels whose `want` waits until the agent takes octets again.
     private var held: [UInt32] = []
@@ -65,6 +67,13 @@ final class AgentConnection: LinkReceiver, SubmissionHome {
             reversePath = self.manager.rewritten(reversePath, of: message, to: order.recipients)
         }
         self.channels[channel] = OpenDelivery(order: order, reversePath: reversePath)
+        var content: ArraySlice<UInt8> = []
+        if message.octetCount <= self.unaskedOctetCountMax {
+            guard let whole = self.manager.content(message.id, offset: 0, octetCount: Int(message.octetCount)) else {
+                return self.missesContent(link)
+            }
+            content = whole
+        }
         link.send { octets in
             DeliverRequest.deliver(
                 Delivery(
@@ -86,8 +95,12 @@ final class AgentConnection: LinkReceiver, SubmissionHome {
                 ).append(to: &octets, channel: channel)
             }
             DeliverRequest.go.append(to: &octets, channel: channel)
+            if !content.isEmpty { DeliverRequest.data(content).append(to: &octets, channel: channel) }
         }
     }
+
+    /// Why: a message cannot vanish under a delivery; if it has, the agent must not take a part for the whole.
+    private func missesContent(_ link: Link) { link.close(because: FrameFault(.outOfPlace, .want)) }
 
     /// The outcomes are committed.
     func noted(_ delivery: DeliveryID) {
@@ -98,6 +111,7 @@ final class AgentConnection: LinkReceiver, SubmissionHome {
     // MARK: - The link
 
     func linkOpened(_ link: Link, hello: Hello) {
+        self.unaskedOctetCountMax = UInt64(hello.unaskedOctetCountMax)
         self.manager.tell(.agentJoined(self.id, self.kind, capacity: Int(hello.capacity)))
     }
 
@@ -170,9 +184,7 @@ final class AgentConnection: LinkReceiver, SubmissionHome {
         }
         open.want = nil
         guard let content = self.manager.content(open.message, offset: offset, octetCount: octetCount) else {
-            // Why: a message cannot vanish under a delivery; if it has, the agent must not take a part for the whole.
-            link.close(because: FrameFault(.outOfPlace, .want))
-            return
+            return self.missesContent(link)
         }
         link.send { DeliverRequest.data(content).append(to: &$0, channel: channel) }
     }

@@ -22,7 +22,7 @@ final class Attempt {
     /// Whether `go` has come.
     var isComplete = false
     /// Whether `done` has been sent.
-    var isDone = false
+    var isDone = false { didSet { self.content = nil } }
 
     var exchangers: MailExchangers?
     /// Where the connection leads.
@@ -36,7 +36,14 @@ final class Attempt {
     /// The recipients of the transaction under way, by place.
     private var places: [Int] = []
 
-    /// Octets of the last `want` that the queue has still to send.
+    /// A message that is not longer comes whole with its envelope, and is kept until the delivery is done: most are so
+    /// short, a question for each would cost more, and the next server is not kept waiting for it. The price is so
+    /// much memory for each delivery that waits for its server.
+    static let unaskedOctetCountMax: UInt64 = 16_384
+
+    /// A message that comes unasked, as far as it has come; nil for one that is asked for.
+    private var content: [UInt8]?
+    /// Octets of the last `want`, or of content that comes unasked, that the queue has still to send.
     private(set) var outstandingOctetCount = 0
     /// Whether those are for a connection that is gone, so that they are dropped.
     private var isOutstandingStale = false
@@ -49,6 +56,10 @@ final class Attempt {
         self.delivery = delivery
         self.nextHop = nextHop
         self.queueLink = queueLink
+        if delivery.octetCount > 0, delivery.octetCount <= Self.unaskedOctetCountMax {
+            self.content = []
+            self.outstandingOctetCount = Int(delivery.octetCount)
+        }
     }
 
     var hasRecipients: Bool { !self.recipients.isEmpty }
@@ -86,10 +97,15 @@ final class Attempt {
 
     // MARK: Content
 
-    /// Asks the queue for content, unless octets of an earlier question are still coming.
+    /// Gives the connection content that has come already, or asks the queue for it; later, if octets are still coming
+    /// that nobody has asked for, or somebody before.
     func want(offset: UInt64, octetCount: Int) {
         guard self.outstandingOctetCount == 0 else {
             self.heldWant = (offset, octetCount)
+            return
+        }
+        if let content = self.content {
+            _ = self.connection?.provide(content.dropFirst(Int(offset)).prefix(octetCount))
             return
         }
         self.outstandingOctetCount = octetCount
@@ -101,7 +117,9 @@ final class Attempt {
     func take(_ octets: ArraySlice<UInt8>) -> Bool {
         guard octets.count <= self.outstandingOctetCount else { return false }
         self.outstandingOctetCount -= octets.count
-        if !self.isOutstandingStale, let connection = self.connection {
+        if self.content != nil {
+            self.content? += octets
+        } else if !self.isOutstandingStale, let connection = self.connection {
             guard connection.provide(octets) else { return false }
         }
         if self.outstandingOctetCount == 0, let held = self.heldWant {

@@ -25,7 +25,8 @@ final class QueueLink: LinkReceiver {
         self.sender = sender
         self.capacity = capacity
         self.link = Link(
-            ends, program: "apus-remote", capacity: UInt32(clamping: capacity), receiver: self, on: eventLoop)
+            ends, program: "apus-remote", capacity: UInt32(clamping: capacity),
+            unaskedOctetCountMax: UInt32(Attempt.unaskedOctetCountMax), receiver: self, on: eventLoop)
     }
 
     func send(_ answer: DeliverAnswer, channel: UInt32) {

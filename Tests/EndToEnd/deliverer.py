@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A local deliverer in thirty lines: takes the place of apus-local, by Documentation/pipes.md alone.
 
-Usage: deliverer.py FOLDER. Writes each recipient's message to FOLDER/ID-NUMBER.
+Usage: deliverer.py FOLDER [UNASKED]. Writes each recipient's message to FOLDER/ID-NUMBER. Content of at most UNASKED
+octets is waited for, not asked for.
 """
 import os
 import sys
@@ -37,7 +38,8 @@ def send(*words):
     sys.stdout.buffer.flush()
 
 
-send(b"hello", b"0", b"deliver", b"1", b"deliverer.py", b"10")
+unasked = sys.argv[2:3]
+send(b"hello", b"0", b"deliver", b"1", b"deliverer.py", b"10", *(word.encode() for word in unasked))
 open_deliveries = {}
 while True:
     verb, channel, *rest = fields(read_netstring(sys.stdin.buffer))
@@ -49,7 +51,9 @@ while True:
         delivery = open_deliveries[channel]
         delivery["content"] += rest[0] if verb == b"data" else b""
         asked = delivery.setdefault("asked", 0)
-        if len(delivery["content"]) == asked and asked < delivery["size"]:
+        if unasked and delivery["size"] <= int(unasked[0]):
+            delivery["asked"] = delivery["size"]
+        elif len(delivery["content"]) == asked and asked < delivery["size"]:
             delivery["asked"] = min(delivery["size"], asked + 1048576)
             send(b"want", channel, b"%d" % asked, b"%d" % (delivery["asked"] - asked))
         if len(delivery["content"]) == delivery["size"]:
