@@ -56,6 +56,8 @@ final class Committer {
 
     private var operations: [StoreOperation] = []
     private var completions: [Completion] = []
+    /// New messages since the last transaction began.
+    private var messageCount = 0
     /// Moves that wait. They go in small parts into transactions that are made anyway, or alone: nobody waits for them,
     /// and each touches pages of its own. A move that comes late does nothing wrong: it applies only to where it was from.
     private var moves: [DueMove] = []
@@ -82,6 +84,8 @@ final class Committer {
     /// So long a message waits for others, while waiting brings some: a transaction costs much the same for ten messages
     /// as for two.
     private static let messagePatience = TimeAmount.milliseconds(2)
+    /// So many messages wait for no others: to hold more sessions up would cost more than it saves.
+    private static let crowdCount = 8
     /// So many operations wait for nothing.
     private static let patientCountMax = 100
     /// How long to wait when there is no room even for outcomes.
@@ -107,7 +111,9 @@ final class Committer {
     func add(_ operation: StoreOperation, _ completion: Completion) {
         self.operations.append(operation)
         self.completions.append(completion)
-        self.schedule(in: self.operations.count < Self.patientCountMax ? self.patience(operation) : .zero)
+        if case .accept = operation { self.messageCount += 1 }
+        let isCrowd = self.messageCount >= Self.crowdCount || self.operations.count >= Self.patientCountMax
+        self.schedule(in: isCrowd ? .zero : self.patience(operation))
     }
 
     /// How long an operation may wait for others to share its transaction with.
@@ -154,6 +160,7 @@ final class Committer {
         self.beginTask?.cancel()
         self.beginTask = nil
         self.deadline = nil
+        self.messageCount = 0
         self.isFull = false
         guard !self.isBroken, !self.isEmpty else { return }
         var messageCount = 0
