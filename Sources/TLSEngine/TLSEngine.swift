@@ -14,6 +14,7 @@ package struct TLSSummary: Equatable, Sendable {
     package let isVerified: Bool
     /// The certificate of the other side, if it has shown one.
     package let peer: Peer?
+
     package struct Peer: Equatable, Sendable {
         /// The common name of its subject; whatever its issuer has written there.
         package let name: String?
