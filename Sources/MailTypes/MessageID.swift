@@ -14,12 +14,9 @@ package struct MessageID: Hashable, Comparable, Sendable {
     /// Thirteen octets of base 32.
     package var octets: [UInt8] {
         let alphabet = Self.alphabet
-        var octets = [UInt8](repeating: 0, count: 13)
-        var span = octets.mutableSpan
-        for place in span.indices {
-            span[place] = alphabet[Int(truncatingIfNeeded: (self.rawValue &>> UInt64(5 * (12 - place))) & 31)]
+        return [UInt8](count: 13) { place in
+            alphabet[Int(truncatingIfNeeded: (self.rawValue &>> UInt64(5 * (12 - place))) & 31)]
         }
-        return octets
     }
 
     /// The same as text, for tools and tests.
@@ -47,4 +44,13 @@ package struct MessageID: Hashable, Comparable, Sendable {
     }
 
     package static func < (left: MessageID, right: MessageID) -> Bool { left.rawValue < right.rawValue }
+}
+
+extension Array where Element == UInt8 {
+    /// An array of `count` octets, each made from its place.
+    fileprivate init(count: Int, _ octet: (Int) -> UInt8) {
+        self = []
+        self.reserveCapacity(count)
+        for place in 0..<count { self.append(octet(place)) }
+    }
 }
