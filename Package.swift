@@ -71,7 +71,6 @@ let package = Package(
         room("LMDB", ["CLMDB"]),
         room("IDN", ["CIDN", "MailTypes"]),
         room("Cryptography", ["CCryptography", "MailTypes", "SASLCore", "PipeCore"]),
-
         room("ChannelOutlet", nio),
 
         // Floor 4: drivers.

@@ -46,8 +46,7 @@ package final class ServerConnection: ChannelInboundHandler {
     private let register: ServerRegister
     private var intake: (any ServerIntake)?
     private var session: ServerSession
-    /// What may be fed to it.
-    private var standing: ServerSession.Standing
+    private var standing: ServerSession.Standing { self.session.standing }
     private var input: ServerInput
     /// Until it is used.
     private var encryption: TLSServerContext?
@@ -97,9 +96,7 @@ package final class ServerConnection: ChannelInboundHandler {
         self.terms = terms
         self.register = register
         self.intake = intake
-        let session = ServerSession(rules: terms.rules, tls: encryption.kind)
-        self.session = session
-        self.standing = session.standing
+        self.session = ServerSession(rules: terms.rules, tls: encryption.kind)
         self.encryption = encryption.context
         self.input = ServerInput(
             limits: terms.rules.limits, repairsBareLineFeeds: terms.rules.repairsBareLineFeeds)
@@ -139,7 +136,7 @@ package final class ServerConnection: ChannelInboundHandler {
     private func greet() {
         guard self.standing != .closed, !self.state.contains(.isGreeted) else { return }
         self.state.insert(.isGreeted)
-        self.perform(self.feed(.connected))
+        self.perform(self.session.receive(.connected))
         self.advance()
     }
 
@@ -148,7 +145,7 @@ package final class ServerConnection: ChannelInboundHandler {
         guard self.standing != .closed else { return }
         guard self.standing != .securing else { return }
         guard self.state.contains(.isGreeted) else {
-            self.perform(self.feed(.spokenTooSoon))
+            self.perform(self.session.receive(.spokenTooSoon))
             return self.flush()
         }
         var octets = Self.unwrapInboundIn(data)
@@ -171,14 +168,14 @@ package final class ServerConnection: ChannelInboundHandler {
         case .established(let summary):
             guard self.standing == .securing else { return }
             self.lastTick = self.register.tick
-            self.perform(self.feed(.secured))
+            self.perform(self.session.receive(.secured))
             if let engine = self.engine { self.intake?.secured(summary) { engine.bindings } }
             self.engine = nil
             // Over implicit TLS the greeting is still to come.
             if self.state.contains(.isGreeted) { self.advance() } else { self.greet() }
         case .failed(let error):
             if self.standing == .securing { self.intake?.handshakeFailed(error.text) }
-            self.perform(self.feed(.handshakeFailed))
+            self.perform(self.session.receive(.handshakeFailed))
         }
     }
 
@@ -195,7 +192,7 @@ package final class ServerConnection: ChannelInboundHandler {
     package func conclude(_ verdict: ServerSession.Verdict) {
         guard self.standing != .closed else { return }
         self.lastTick = self.register.tick
-        self.perform(self.feed(.verdict(verdict)))
+        self.perform(self.session.receive(.verdict(verdict)))
         self.advance()
     }
 
@@ -203,7 +200,7 @@ package final class ServerConnection: ChannelInboundHandler {
     package func challenge(_ octets: [UInt8]) {
         guard self.standing != .closed else { return }
         self.lastTick = self.register.tick
-        self.perform(self.feed(.challenged(octets)))
+        self.perform(self.session.receive(.challenged(octets)))
         self.advance()
     }
 
@@ -233,9 +230,9 @@ package final class ServerConnection: ChannelInboundHandler {
         } else if self.standing == .securing {
             guard elapsed > self.terms.handshakeTimeout else { return }
             self.intake?.handshakeFailed("the client did not complete the TLS handshake in time")
-            self.perform(self.feed(.idleLimitReached))
+            self.perform(self.session.receive(.idleLimitReached))
         } else if elapsed > (self.input.isInContent ? self.terms.dataTimeout : self.terms.commandTimeout) {
-            self.perform(self.feed(.idleLimitReached))
+            self.perform(self.session.receive(.idleLimitReached))
             self.flush()
         }
     }
@@ -256,7 +253,7 @@ package final class ServerConnection: ChannelInboundHandler {
         }
         if self.standing == .asking { return }
         if self.state.contains(.isStopping), self.standing != .closed {
-            self.perform(self.feed(.stopRequested))
+            self.perform(self.session.receive(.stopRequested))
         }
         self.flush()
         self.readOn()
@@ -276,23 +273,23 @@ package final class ServerConnection: ChannelInboundHandler {
                 self.obey(command, isFollowed: index < octets.count)
             case .commandFault(let fault):
                 self.lastTick = self.register.tick
-                self.perform(self.feed(.commandFaulted(fault)))
+                self.perform(self.session.receive(.commandFaulted(fault)))
             case .response(let range):
                 self.lastTick = self.register.tick
                 let line = range.map { octets[$0] }
-                self.perform(self.feed(.responseReceived(line, isFollowed: index < octets.count)))
+                self.perform(self.session.receive(.responseReceived(line, isFollowed: index < octets.count)))
             case .responseFault(let fault):
                 self.lastTick = self.register.tick
-                self.perform(self.feed(.responseFaulted(fault)))
+                self.perform(self.session.receive(.responseFaulted(fault)))
             case .content(let range):
                 if range.isEmpty { return index }
                 intake.takeContent(octets.extracting(range))
             case .contentLineEnd:
                 intake.takeContent(Self.lineEnd.span)
             case .contentEnd(let octetCount):
-                self.perform(self.feed(.contentEnded(octetCount: octetCount)))
+                self.perform(self.session.receive(.contentEnded(octetCount: octetCount)))
             case .contentFault(let fault):
-                self.perform(self.feed(.contentFaulted(fault)))
+                self.perform(self.session.receive(.contentFaulted(fault)))
             case .hungry:
                 self.abandonEarly()
                 return index
@@ -310,7 +307,7 @@ package final class ServerConnection: ChannelInboundHandler {
         case .authenticate: self.session.authentication = self.intake?.authenticationOffer ?? AuthenticationOffer()
         case .mail, .recipient, .data, .reset, .noOperation, .quit, .verify, .expand, .help, .startTLS: break
         }
-        self.perform(self.feed(.commandReceived(command, isFollowed: isFollowed)))
+        self.perform(self.session.receive(.commandReceived(command, isFollowed: isFollowed)))
     }
 
     /// Content that is refused already is not carried on to its end: what was taken of it is given up at once.
@@ -347,12 +344,6 @@ package final class ServerConnection: ChannelInboundHandler {
     }
 
     // MARK: Carrying out
-
-    private func feed(_ event: ServerSession.Event) -> ServerSession.Action {
-        let action = self.session.receive(event)
-        self.standing = self.session.standing
-        return action
-    }
 
     private func perform(_ first: ServerSession.Action) {
         var action = first
@@ -397,7 +388,7 @@ package final class ServerConnection: ChannelInboundHandler {
                 self.lastTick = self.register.tick
                 return
             }
-            action = self.feed(.verdict(verdict))
+            action = self.session.receive(.verdict(verdict))
         }
     }
 
@@ -415,13 +406,13 @@ package final class ServerConnection: ChannelInboundHandler {
             try context.pipeline.syncOperations.addHandler(handler, position: .first)
         } catch {
             self.intake?.handshakeFailed("\(error)")
-            self.perform(self.feed(.handshakeFailed))
+            self.perform(self.session.receive(.handshakeFailed))
         }
     }
 
     private func write(_ reply: Reply) {
         if reply.isRefusal { self.intake?.refused(reply) }
-        if self.outbound == nil { self.outbound = self.register.takeReplyBuffer() }
+        if self.outbound == nil { self.outbound = self.register.replyBuffer.take(capacity: 0) }
         self.outbound?.writeBytes(reply.octets)
     }
 
@@ -433,7 +424,7 @@ package final class ServerConnection: ChannelInboundHandler {
         } else {
             context.writeAndFlush(Self.wrapOutboundOut(octets), promise: nil)
         }
-        self.register.bringBack(octets)
+        self.register.replyBuffer.bringBack(octets)
     }
 
     /// Sends the last reply and closes.
@@ -459,7 +450,7 @@ package final class ServerConnection: ChannelInboundHandler {
 
     /// The end of the session, however it came; the channel may live a moment longer.
     private func finish(by reply: Reply?) {
-        if self.standing != .closed { _ = self.feed(.disconnected) }
+        if self.standing != .closed { _ = self.session.receive(.disconnected) }
         if let intake = self.intake {
             self.intake = nil
             intake.abandon()

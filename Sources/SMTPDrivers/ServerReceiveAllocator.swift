@@ -2,27 +2,6 @@
 
 import NIOCore
 
-/// The buffer that the last octets of a client came in, for the next to come: one for all connections of a process, as
-/// nearly all is used up before anybody else is read from. To be used on the event loop.
-final class ReceiveBuffer {
-    private var buffer = ByteBuffer()
-
-    /// An empty buffer of at least this capacity. Bring it back when what came in is used up.
-    func take(capacity: Int, _ allocator: ByteBufferAllocator) -> ByteBuffer {
-        guard self.buffer.storageCapacity >= capacity else { return allocator.buffer(capacity: capacity) }
-        var buffer = self.buffer
-        self.buffer = ByteBuffer()
-        // Octets that somebody still looks at stay as they are: the buffer gets other storage then.
-        buffer.clear()
-        return buffer
-    }
-
-    func bringBack(_ buffer: ByteBuffer) {
-        // The first buffer of a connection is a small one.
-        if buffer.storageCapacity >= self.buffer.storageCapacity { self.buffer = buffer }
-    }
-}
-
 /// Buffers for what clients send: large while somebody sends a lot, and next to none for a connection that waits.
 ///
 /// The channel keeps the first buffer that it was given for as long as it lives, so that one is small. By
@@ -35,10 +14,10 @@ struct ServerReceiveAllocator: RecvByteBufferAllocator {
     private static let ordinaryCapacity = 16_384
     private static let bulkCapacity = 65_536
 
-    private let shared: NIOLoopBound<ReceiveBuffer>
+    private let shared: NIOLoopBound<SpareBuffer>
     private var capacity = Self.firstCapacity
 
-    init(_ shared: NIOLoopBound<ReceiveBuffer>) { self.shared = shared }
+    init(_ shared: NIOLoopBound<SpareBuffer>) { self.shared = shared }
 
     func buffer(allocator: ByteBufferAllocator) -> ByteBuffer {
         if self.capacity == Self.firstCapacity { return allocator.buffer(capacity: self.capacity) }

@@ -25,9 +25,10 @@ package final class ServerRegister {
     private(set) var tick: UInt32 = 0
     private var isTicking = false
     private var emptied: (() -> Void)?
-    /// The buffer that the last replies went out in. Replies are small, and one connection writes at a time.
-    private var replyBuffer = ByteBuffer()
-    let receiveBuffer = ReceiveBuffer()
+    /// What clients send comes in here; the first buffer of a connection is one of its own.
+    let receiveBuffer = SpareBuffer()
+    /// Replies go out of here.
+    let replyBuffer = SpareBuffer()
 
     package init(eventLoop: any EventLoop) { self.eventLoop = eventLoop }
 
@@ -52,17 +53,6 @@ package final class ServerRegister {
         if !self.isTicking { self.scheduleTick() }
         return self.connections.count - 1
     }
-
-    /// An empty buffer for replies; bring it back when they are written.
-    func takeReplyBuffer() -> ByteBuffer {
-        var buffer = self.replyBuffer
-        self.replyBuffer = ByteBuffer()
-        // Octets that the kernel has not taken yet stay as they are: the buffer gets other storage then.
-        buffer.clear()
-        return buffer
-    }
-
-    func bringBack(_ buffer: ByteBuffer) { self.replyBuffer = buffer }
 
     func noteTurnedAway() { self.totals.turnedAwayCount += 1 }
 
