@@ -57,7 +57,7 @@ final class Committer {
     private var operations: [StoreOperation] = []
     private var completions: [Completion] = []
     /// New messages since the last transaction began.
-    private var messageCount = 0
+    private var waitingMessageCount = 0
     /// Moves that wait. They go in small parts into transactions that are made anyway, or alone: nobody waits for them,
     /// and each touches pages of its own. A move that comes late does nothing wrong: it applies only to where it was from.
     private var moves: [DueMove] = []
@@ -111,8 +111,8 @@ final class Committer {
     func add(_ operation: StoreOperation, _ completion: Completion) {
         self.operations.append(operation)
         self.completions.append(completion)
-        if case .accept = operation { self.messageCount += 1 }
-        let isCrowd = self.messageCount >= Self.crowdCount || self.operations.count >= Self.patientCountMax
+        if case .accept = operation { self.waitingMessageCount += 1 }
+        let isCrowd = self.waitingMessageCount >= Self.crowdCount || self.operations.count >= Self.patientCountMax
         self.schedule(in: isCrowd ? .zero : self.patience(operation))
     }
 
@@ -160,7 +160,7 @@ final class Committer {
         self.beginTask?.cancel()
         self.beginTask = nil
         self.deadline = nil
-        self.messageCount = 0
+        self.waitingMessageCount = 0
         self.isFull = false
         guard !self.isBroken, !self.isEmpty else { return }
         var messageCount = 0
