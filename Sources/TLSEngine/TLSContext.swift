@@ -24,11 +24,14 @@ package class TLSContext {
         BIO_meth_free(self.method)
     }
 
-    /// With forward secrecy and authenticated encryption; those of TLS 1.3 are all so.
-    fileprivate static let ciphers = "ECDHE+AESGCM:ECDHE+CHACHA20"
+    /// Of TLS 1.3. AES-128 comes first: nobody breaks it, and processors have instructions for its SHA-256 but not for the
+    /// SHA-384 of AES-256, which is a tenth of a handshake.
+    private static let suites = "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
+    /// Of TLS 1.2, with what those of TLS 1.3 all have: forward secrecy and authenticated encryption.
+    fileprivate static let ciphers = "ECDHE+AESGCM+AES128:ECDHE+AESGCM:ECDHE+CHACHA20"
     /// For a server that would otherwise be spoken to in plain text: anything that still is encryption.
     fileprivate static let lenientCiphers =
-        "ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:DHE+CHACHA20:ECDHE+AES:DHE+AES:RSA+AESGCM:RSA+AES:@SECLEVEL=1"
+        "ECDHE+AESGCM+AES128:ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:DHE+CHACHA20:ECDHE+AES:DHE+AES:RSA+AESGCM:RSA+AES:@SECLEVEL=1"
     private static let groups = "X25519:P-256:P-384:P-521"
 
     fileprivate static func make(
@@ -37,7 +40,8 @@ package class TLSContext {
         ERR_clear_error()
         guard let context = SSL_CTX_new(method) else { throw TLSError.drained("TLS is not available") }
         apus_context_set_modes(context)
-        guard apus_context_set_minimum(context, minimum.number) != 0, SSL_CTX_set_cipher_list(context, ciphers) == 1,
+        guard apus_context_set_minimum(context, minimum.number) != 0,
+            SSL_CTX_set_ciphersuites(context, Self.suites) == 1, SSL_CTX_set_cipher_list(context, ciphers) == 1,
             apus_context_set_groups(context, Self.groups) != 0
         else {
             SSL_CTX_free(context)
