@@ -49,8 +49,10 @@ package final class ChannelOutlet {
     }
 
     /// Writes octets behind all that were written before.
-    package func write(_ octets: Span<UInt8>) {
-        let sentCount = self.offer(octets)
+    ///
+    /// - Parameter isLast: the channel is closed right behind this; the kernel sends the octets and the end in one packet.
+    package func write(_ octets: Span<UInt8>, isLast: Bool = false) {
+        let sentCount = self.offer(octets, isLast: isLast)
         guard sentCount < octets.count else { return }
         let restCount = octets.count - sentCount
         var rest = self.channel.allocator.buffer(capacity: restCount)
@@ -66,13 +68,14 @@ package final class ChannelOutlet {
     }
 
     /// How many octets the kernel takes at once. Whatever is wrong with the other side, the channel finds out with the rest.
-    private func offer(_ octets: Span<UInt8>) -> Int {
+    private func offer(_ octets: Span<UInt8>, isLast: Bool) -> Int {
         // Why active: the descriptor is the channel's as long as it is. One that is closed may be somebody else's already.
         guard self.waitingOctetCount == 0, self.descriptor >= 0, self.channel.isActive else { return 0 }
+        let flags = CInt(MSG_NOSIGNAL) | (isLast ? CInt(MSG_MORE) : 0)
         // Safety: the pointer is used inside the closure only, within its bounds.
         let count = unsafe octets.withUnsafeBufferPointer { octets in
             unsafe self.isSocket
-                ? Glibc.send(self.descriptor, octets.baseAddress, octets.count, CInt(MSG_NOSIGNAL))
+                ? Glibc.send(self.descriptor, octets.baseAddress, octets.count, flags)
                 : Glibc.write(self.descriptor, octets.baseAddress, octets.count)
         }
         return max(count, 0)

@@ -416,11 +416,12 @@ package final class ServerConnection: ChannelInboundHandler {
         self.outbound?.writeBytes(reply.octets)
     }
 
-    private func flush() {
+    /// - Parameter isLast: the channel is closed right behind it.
+    private func flush(isLast: Bool = false) {
         guard let octets = self.outbound, let context = self.context else { return }
         self.outbound = nil
         if let outlet = self.outlet {
-            outlet.write(octets.readableBytesUInt8Span)
+            outlet.write(octets.readableBytesUInt8Span, isLast: isLast)
         } else {
             context.writeAndFlush(Self.wrapOutboundOut(octets), promise: nil)
         }
@@ -433,7 +434,7 @@ package final class ServerConnection: ChannelInboundHandler {
     /// the reply. After QUIT there are none; otherwise our direction is closed first, and the client is given
     /// a moment to close its own.
     private func close(after reply: Reply) {
-        if reply.code != 221 || !self.session.isSecured { self.flush() }
+        if reply.code != 221 || !self.session.isSecured { self.flush(isLast: reply.code == 221) }
         self.finish(by: reply)
         guard let context = self.context else { return }
         if reply.code == 221 {

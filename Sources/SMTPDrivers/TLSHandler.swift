@@ -175,10 +175,14 @@ final class TLSHandler: ChannelDuplexHandler {
     func flush(context: ChannelHandlerContext) { self.sendOutput() }
 
     /// Hands over what the engine has put out.
-    private func sendOutput() {
+    ///
+    /// - Parameter isLast: the channel is closed right behind it.
+    private func sendOutput(isLast: Bool = false) {
         // Safety: the octets are looked at during the call only, and any are octets.
         if let outlet = self.outlet {
-            self.engine.takeOutput { octets in unsafe outlet.write(octets.bindMemory(to: UInt8.self).span) }
+            self.engine.takeOutput { octets in
+                unsafe outlet.write(octets.bindMemory(to: UInt8.self).span, isLast: isLast)
+            }
         }
         self.fulfilPromises()
     }
@@ -194,7 +198,7 @@ final class TLSHandler: ChannelDuplexHandler {
     func close(context: ChannelHandlerContext, mode: CloseMode, promise: EventLoopPromise<Void>?) {
         if mode != .input, context.channel.isActive {
             self.engine.close()
-            self.sendOutput()
+            self.sendOutput(isLast: mode == .all)
         }
         context.close(mode: mode, promise: promise)
     }
