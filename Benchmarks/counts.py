@@ -2,6 +2,7 @@
 """counts.py: what the processes of one MTA do for a message, counted from outside.
 
   Calls         system calls by name, with perf's tracepoints: nothing is slowed, so that what is shared stays shared
+  Samples       where the CPU is spent, the kernel or which library, with perf
   Octets        what is read and written, by kind of descriptor, with strace
   Switches      context switches
   Allocations   calls of malloc and its kin, with Benchmarks/allocations.c in front of the C library
@@ -75,6 +76,48 @@ class Calls:
                     if len(fields) > 2 and fields[0].isdigit():
                         counts[fields[2].replace("syscalls:sys_enter_", "").replace("raw_syscalls:sys_enter", "all")] = int(fields[0])
         shutil.rmtree(self.folder)
+        return found
+
+
+class Samples:
+    """perf record on some processes, from `start` to `stop`."""
+
+    LINE = re.compile(r"^\s*(\d+)\s+[0-9a-f]+\s.*\(([^()]*(?:\([^()]*\))?[^()]*)\)$")
+
+    def __init__(self, programs):
+        self.program_of = {pid: program for program, pids in programs.items() for pid in pids}
+
+    @staticmethod
+    def possible():
+        return bool(shutil.which("perf"))
+
+    def start(self):
+        self.folder = tempfile.mkdtemp(prefix="apus-counts-")
+        self.file = os.path.join(self.folder, "perf.data")
+        self.running = subprocess.Popen(
+            ["perf", "record", "-q", "-F", "2999", "-o", self.file, "-p", ",".join(map(str, self.program_of))],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(1.5)
+
+    def stop(self):
+        """{program: {place: samples}}; a place is "kernel", a library, or the program's own code."""
+        self.running.send_signal(signal.SIGINT)
+        self.running.wait(30)
+        text = subprocess.run(["perf", "script", "-i", self.file, "-F", "pid,ip,sym,dso"], stdout=subprocess.PIPE,
+                              stderr=subprocess.DEVNULL, text=True, errors="replace").stdout
+        shutil.rmtree(self.folder)
+        found = {}
+        for line in text.splitlines():
+            match = self.LINE.match(line)
+            program = match and self.program_of.get(int(match[1]))
+            if not program:
+                continue
+            place = os.path.basename(match[2].removesuffix(" (deleted)"))
+            if place.startswith("["):
+                place = "kernel" if "kernel" in place else "its own"
+            elif ".so" not in place:
+                place = "its own"
+            found.setdefault(program, collections.Counter())[place.split(".so")[0]] += 1
         return found
 
 

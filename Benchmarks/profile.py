@@ -1,20 +1,23 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""profile.py: where the CPU of Apus goes, per message: system calls, context switches, octets copied, allocations,
-user instructions, by program; and what the load generator and the sink cost without an MTA between them.
+"""profile.py: where the CPU of Apus goes, per message: system calls, context switches, octets copied, CPU in the kernel
+and in each library, allocations, user instructions, by program; and what the same would cost with no MTA there.
 
     sudo Benchmarks/profile                       relay, accept and local, 4 KiB, 20 sessions
     sudo Benchmarks/profile --tests local --messages 4000
+    sudo Benchmarks/profile --tests tls,plain-py --only samples
 
 What is not installed (perf, strace, valgrind, cc) is left out and said so. Allocations and instructions are counted
-without root's part of apus-local: one process delivers, as its one user.
+without root's part of apus-local: one process delivers, as its one user. With TLS only samples are taken.
 """
-import argparse, os, pwd, resource, subprocess, sys, time
+import argparse, os, resource, subprocess, sys
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import bench, counts
-from benchlib import Env, HOST, Sink, source
+from benchlib import HERE, Env, Sink, source
 
-MODES = {"relay": "relay", "accept": "hold", "local": "local"}
+MODES = {"relay": "relay", "accept": "hold", "local": "local", "tls": "hold", "plain-py": "hold"}
+# The clients that speak TLS, or that do the same without, are tlsclient.py's.
+CLIENTS = 8
 SESSIONS = 20
 LENGTH = 4096
 
@@ -27,7 +30,7 @@ class Profiled(bench.Running):
         if folder:
             before, os.environ["APUS_BIN"] = os.environ.get("APUS_BIN"), folder
         try:
-            super().__init__("apus", MODES[kind], sink, user=user, patience=patience)
+            super().__init__("apus", MODES[kind], sink, user=user, patience=patience, cert="ec" if kind == "tls" else None)
         finally:
             if folder:
                 os.environ.pop("APUS_BIN")
@@ -36,7 +39,11 @@ class Profiled(bench.Running):
         self.send(10 * SESSIONS)
 
     def send(self, messages):
-        figures = self.load(self.kind, SESSIONS, messages, LENGTH, False)
+        if self.kind in ("tls", "plain-py"):
+            figures = self.load(self.kind, CLIENTS, messages, 1024, False,
+                                lambda: bench.tls_client(self.env.port, CLIENTS, messages, 1024, self.kind == "tls"))
+        else:
+            figures = self.load(self.kind, SESSIONS, messages, LENGTH, False)
         if not figures["ok"]:
             raise RuntimeError("not all messages came through")
         return figures
@@ -97,6 +104,23 @@ def profile_calls(kind, sink, messages):
         run.close()
 
 
+def profile_samples(kind, sink, messages):
+    if not counts.Samples.possible():
+        return print("\nsamples: perf is needed")
+    run = Profiled(kind, sink)
+    try:
+        samples = counts.Samples(run.programs())
+        samples.start()
+        figures = run.send(messages)
+        found = samples.stop()
+        # What is sampled is divided like what the kernel's account says was used.
+        each = 1000 * figures["cpu_per_1000"] / sum(sum(row.values()) for row in found.values())
+        rows = {p: {place: each * n for place, n in row.most_common()} for p, row in found.items()}
+        print_table(f"{kind}: CPU in microseconds per message, by samples", rows, 0)
+    finally:
+        run.close()
+
+
 def profile_allocations(kind, sink, messages):
     if not counts.Allocations.possible():
         return print("\nallocations: a C compiler is needed")
@@ -136,7 +160,7 @@ def profile_instructions(kind, sink, messages, keep):
 
 
 def floor(messages):
-    """What smtp-source and smtp-sink cost when they speak to each other."""
+    """What the system asks of anybody."""
     sink = Sink("/tmp")
     try:
         def used(pid):
@@ -153,13 +177,28 @@ def floor(messages):
               f"of smtp-sink {1000 * of_sink / messages:.3f}, with nothing between them")
     finally:
         sink.stop()
+    compiler = counts.Allocations.compiler()
+    if not compiler:
+        return print("the floor of a Maildir and of TLS: a C compiler is needed")
+    env = Env("floor", sink.port)
+    try:
+        env.make_cert("ec")
+        program = env.path("floor")
+        subprocess.run([compiler, "-O2", "-o", program, os.path.join(HERE, "floor.c"), "-lssl", "-lcrypto"], check=True)
+        spent = [[float(subprocess.run([program, *words], check=True, stdout=subprocess.PIPE).stdout) / 1000 for words in (
+            ["maildir", env.mkdir(f"maildir{number}"), "1600", str(LENGTH)], ["tls", env.cert, env.key, "1000"])]
+            for number in range(5)]
+        for what, figures in zip(("a file synced in a Maildir", "a server's handshake with OpenSSL, in memory"), zip(*spent)):
+            print(f"the floor: CPU ms of {what} {sorted(figures)[2]:.3f} ({min(figures):.3f}-{max(figures):.3f})")
+    finally:
+        env.close(False)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tests", default="relay,accept,local")
     parser.add_argument("--messages", type=int, default=2000)
-    parser.add_argument("--only", default="calls,allocations,instructions,floor", help="what to count")
+    parser.add_argument("--only", default="calls,samples,allocations,instructions,floor", help="what to count")
     parser.add_argument("--keep", metavar="FOLDER", help="where to leave what callgrind has written, for callgrind_annotate")
     options = parser.parse_args()
     only = options.only.split(",")
@@ -169,6 +208,10 @@ def main():
     for kind in options.tests.split(","):
         sink = Sink("/tmp")
         try:
+            if "samples" in only:
+                profile_samples(kind, sink, 3 * options.messages)
+            if kind in ("tls", "plain-py"):
+                continue
             if "calls" in only:
                 profile_calls(kind, sink, options.messages)
             if "allocations" in only:
