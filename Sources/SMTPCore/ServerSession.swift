@@ -3,7 +3,7 @@
 // One SMTP session seen from the server (RFC 5321 §3, §4). It decides; the driver acts. It holds what decides
 // (a phase and two counts), not what is carried: addresses and content pass by it.
 
-package import MailTypes
+import MailTypes
 
 /// A session as a machine: each event gives exactly one action.
 ///
@@ -11,74 +11,7 @@ package import MailTypes
 /// answered by a `verdict` (those about credentials maybe by `challenged`) before any other command is fed; the octets of a pipelining client wait in the driver's buffer.
 /// That fixes the order of the replies.
 package struct ServerSession: Sendable {
-    /// What happens to a session.
-    package enum Event: Equatable, Sendable {
-        case connected
-        /// Octets came before the greeting went out.
-        case spokenTooSoon
-        /// - isFollowed: the client had sent more behind this command when it was read.
-        case commandReceived(Command, isFollowed: Bool)
-        case commandFaulted(CommandFault)
-        /// The answer to the question that the last action asked.
-        case verdict(Verdict)
-        /// What the client has to be shown before it can go on with its credentials.
-        case challenged([UInt8])
-        /// A line that answers a challenge, without its CR LF.
-        case responseReceived([UInt8], isFollowed: Bool)
-        case responseFaulted(LineFault)
-        /// The final dot, after so many octets of content without fault.
-        case contentEnded(octetCount: UInt64)
-        /// The final dot of content that is refused.
-        case contentFaulted(DataFault)
-        /// The handshake that `startTLS` asked for, or that comes before the greeting, is done.
-        case secured
-        /// That handshake has failed: the connection cannot be used any more.
-        case handshakeFailed
-        /// Nothing came for as long as the settings allow.
-        case idleLimitReached
-        /// The program is to end. Fed again after each reply until the session closes.
-        case stopRequested
-        case disconnected
-    }
-
-    /// What the driver has to do. After the close nothing is fed but what timing may still bring.
-    package enum Action: Equatable, Sendable {
-        case reply(Reply)
-        /// Forget what MAIL began, then reply.
-        case abandonThenReply(Reply)
-        /// Forget what MAIL began, if anything, reply and close.
-        case replyThenClose(Reply)
-        case checkSender(ReversePath, MailParameters)
-        case checkRecipient(ForwardPath, RecipientDSN = RecipientDSN())
-        case verify(ForwardPath)
-        /// Ask whether these credentials are right, or what the client has to be shown.
-        case authenticate(SASLMechanism, initialResponse: [UInt8]?)
-        /// Likewise, with what the client has answered.
-        case respond([UInt8])
-        /// Reply, and take what comes as one line that answers it.
-        case receiveResponse(Reply)
-        /// Nobody is asked any more about the credentials; then reply.
-        case giveUpCredentialsThenReply(Reply)
-        /// Reply, and take what comes as the handshake of TLS. Whatever else the client sent must not be used.
-        case startTLS(Reply)
-        /// Reply, and take what comes as content.
-        case receiveContent(Reply)
-        /// The content is complete: ask for acceptance.
-        case commit(octetCount: UInt64)
-        /// Forget what MAIL began, if anything, and close.
-        case close
-        /// Nothing to do.
-        case wait
-    }
-
-    /// The answer of the world to a question, with the words for the client.
-    package enum Verdict: Equatable, Sendable {
-        case accepted(Reply)
-        /// A 421 closes the session.
-        case refused(Reply)
-    }
-
-    private enum Phase: Equatable {
+    enum Phase: Equatable {
         /// Not greeted yet, or no HELO yet. → `idle`, `closed`
         case fresh
         /// No mail in progress. → `askingSender`, `verifying`, `askingCredentials`, `securing`, `closed`
@@ -113,19 +46,8 @@ package struct ServerSession: Sendable {
         }
     }
 
-    /// What the driver may feed, in a word.
-    package enum Standing: Sendable {
-        /// Commands or content.
-        case open
-        /// A verdict.
-        case asking
-        /// The end of a handshake.
-        case securing
-        case closed
-    }
-
     private let rules: ServerRules
-    private var phase: Phase = .fresh { didSet { self.standing = self.phase.standing } }
+    var phase: Phase = .fresh { didSet { self.standing = self.phase.standing } }
     /// Stored, as the driver asks all the time, and what is computed would copy the session each time.
     package private(set) var standing = Standing.open
     private var faultCount = 0
@@ -133,7 +55,7 @@ package struct ServerSession: Sendable {
     package private(set) var isExtended = false
     /// Whether MAIL had SMTPUTF8; meaningful while a mail is in progress.
     private var isUnicode = false
-    private let tls: ServerTLS
+    let tls: ServerTLS
     /// Whether all that is said is said under TLS.
     package private(set) var isSecured = false
     /// How the client may say who it is. Brought up to date by the driver before EHLO and AUTH are fed.
@@ -287,48 +209,6 @@ package struct ServerSession: Sendable {
         return .startTLS(.startTLS)
     }
 
-    // MARK: Credentials (RFC 4954)
-
-    private mutating func authenticate(_ name: [UInt8], _ response: InitialResponse) -> Action {
-        guard !self.authentication.mechanisms.isEmpty else { return self.refuse(.authenticateUnknown) }
-        if self.isAuthenticated { return self.refuse(.authenticatedAlready) }
-        switch self.phase {
-        case .fresh: return self.refuse(.helloFirst)
-        case .collecting: return self.refuse(.authenticateInMail)
-        // HELO announces nothing.
-        case .idle where !self.isExtended: return self.refuse(.helloFirst)
-        case .idle: break
-        case .askingSender, .askingRecipient, .verifying, .askingCredentials, .expectingResponse, .receivingContent,
-            .committing, .securing, .closed:
-            preconditionFailure("A command was fed while none can be taken.")
-        }
-        guard self.tls != .required || self.isSecured else { return self.refuse(.encryptionNeeded) }
-        guard let mechanism = SASLMechanism(octets: name) else { return self.refuse(.mechanismUnknown) }
-        if let fault = self.authentication.fault(of: mechanism, isSecured: self.isSecured) { return self.refuse(fault) }
-        guard let initialResponse = response.decoded() else { return self.refuse(.notBase64) }
-        self.phase = .askingCredentials
-        return .authenticate(mechanism, initialResponse: initialResponse)
-    }
-
-    private mutating func takeResponse(_ line: [UInt8], isFollowed: Bool) -> Action {
-        // What follows would have been sent without knowing whether the client is let in.
-        if isFollowed { return self.close(.spokenTooSoon) }
-        if line == [0x2A] { return self.giveUpCredentials(.authenticationCancelled) }
-        guard let response = Base64.decode(line), response.count <= SASLLimits.messageOctetCountMax else {
-            return self.giveUpCredentials(.notBase64)
-        }
-        self.phase = .askingCredentials
-        return .respond(response)
-    }
-
-    private mutating func giveUpCredentials(_ reply: Reply) -> Action {
-        self.phase = .idle
-        switch self.refuse(reply) {
-        case .reply(let reply): return .giveUpCredentialsThenReply(reply)
-        case let action: return action
-        }
-    }
-
     // MARK: Mail
 
     private mutating func begin(_ path: ReversePath, _ parameters: MailParameters) -> Action {
@@ -462,7 +342,7 @@ package struct ServerSession: Sendable {
     // MARK: Refusals and ends
 
     /// A refusal that counts, if it is a permanent one: our own temporary troubles are not the client's fault.
-    private mutating func refuse(_ reply: Reply, abandons: Bool = false) -> Action {
+    mutating func refuse(_ reply: Reply, abandons: Bool = false) -> Action {
         if reply.code == 421 { return self.close(reply) }
         if reply.code >= 500 {
             self.faultCount += 1
@@ -471,7 +351,7 @@ package struct ServerSession: Sendable {
         return abandons ? .abandonThenReply(reply) : .reply(reply)
     }
 
-    private mutating func close(_ reply: Reply) -> Action {
+    mutating func close(_ reply: Reply) -> Action {
         self.phase = .closed
         return .replyThenClose(reply)
     }
