@@ -21,6 +21,16 @@ import Testing
         func channelInactive(context: ChannelHandlerContext) { self.isInactive = true }
     }
 
+    /// Says one thing and closes.
+    private final class Farewell: ChannelInboundHandler {
+        typealias InboundIn = ByteBuffer
+
+        func channelActive(context: ChannelHandlerContext) {
+            ChannelOutlet(context).write(Array("221 bye".utf8).span, isLast: true)
+            context.close(promise: nil)
+        }
+    }
+
     /// A channel over one end of a socket or a pipe, and the other end.
     private func with(
         socket isSocket: Bool, _ body: (NIOLoopBound<Writer>, any Channel, CInt) throws -> Void
@@ -96,6 +106,30 @@ import Testing
                 #expect(Self.read(other) == [7])
             }.wait()
         }
+    }
+
+    @Test("the last octets do not wait for more, and share a packet with the end of the connection")
+    func last() throws {
+        let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
+        defer { try? group.syncShutdownGracefully() }
+        let listener = try ServerBootstrap(group: group)
+            .childChannelInitializer { channel in
+                channel.eventLoop.makeCompletedFuture { try channel.pipeline.syncOperations.addHandler(Farewell()) }
+            }
+            .bind(host: "127.0.0.1", port: 0).wait()
+        let client = socket(AF_INET, CInt(SOCK_STREAM.rawValue), 0)
+        defer { close(client) }
+        let isConnected = try #require(listener.localAddress).withSockAddr { Glibc.connect(client, $0, socklen_t($1)) }
+        try #require(isConnected == 0)
+        #expect(String(decoding: Self.read(client), as: UTF8.self) == "221 bye")
+        #expect(Self.read(client).isEmpty)
+        // Linux's struct tcp_info, of which the C library knows the beginning only; tcpi_segs_in is at 140.
+        var information = [UInt32](repeating: 0, count: 64)
+        var size = socklen_t(4 * information.count)
+        try #require(getsockopt(client, CInt(IPPROTO_TCP), TCP_INFO, &information, &size) == 0)
+        // The answer to our SYN, and the octets with the end.
+        #expect(information[140 / 4] == 2)
+        try listener.close().wait()
     }
 
     @Test("a closed channel's descriptor is not written to, whosever it is by then", arguments: Self.kinds)

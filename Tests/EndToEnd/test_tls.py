@@ -147,6 +147,14 @@ workers = 2
             self.assertIn("Verify return code: 0 (ok)", said)
         self.assertNotIn("New, TLSv1.1", self.s_client("-tls1_1", "-cipher", "ALL:@SECLEVEL=0"))
 
+    def test_aes_128_is_chosen_where_a_client_can_do_it_and_chacha20_where_the_client_wants_it_most(self):
+        aes_128, aes_256, chacha = "TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"
+        for offered, chosen in (([aes_256, chacha, aes_128], aes_128), ([aes_256], aes_256), ([chacha, aes_128], chacha)):
+            said = self.s_client("-tls1_3", "-ciphersuites", ":".join(offered))
+            self.assertIn(f"Cipher is {chosen}", said)
+        said = self.s_client("-tls1_2", "-cipher", "ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-ECDSA-AES128-GCM-SHA256")
+        self.assertIn("Cipher is ECDHE-ECDSA-AES128-GCM-SHA256", said)
+
     def test_names_and_kinds_of_keys_choose_the_certificate(self):
         for words, subject in (
                 (["-servername", "other.test"], "other"), (["-servername", "nobody.test"], "mx"), (["-noservername"], "mx"),
