@@ -6,7 +6,7 @@ import COpenSSL
 package struct TLSSummary: Equatable, Sendable {
     /// `TLSv1.3`.
     package let version: String
-    /// The name of the IANA: `TLS_AES_256_GCM_SHA384`.
+    /// The name of the IANA: `TLS_AES_128_GCM_SHA256`.
     package let cipher: String
     /// Whether an earlier session was taken up again.
     package let isResumed: Bool
