@@ -79,10 +79,14 @@ package final class ServerConnection: ChannelInboundHandler {
         static let isAborted = State(rawValue: 32)
         /// A read was asked for and nothing has come since: to ask again would do nothing, at the price of asking.
         static let isReadAsked = State(rawValue: 64)
+        /// The client sends no more, and may still read.
+        static let isInputEnded = State(rawValue: 128)
     }
 
     /// More than so many octets that wait are not read on top of.
     private static let inboundOctetCountMax = 65_536
+    /// More than so many octets of replies are sent before the batch is used up.
+    private static let outboundOctetCountMax = 16_384
     private static let lineEnd: [UInt8] = [13, 10]
     /// How long a client has to read the reply that closes its session.
     private static let lingerTickCount: UInt32 = 3
@@ -163,6 +167,7 @@ package final class ServerConnection: ChannelInboundHandler {
     }
 
     package func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
+        if event as? ChannelEvent == .inputClosed { return self.endInput(context) }
         guard let event = event as? TLSEvent else { return context.fireUserInboundEventTriggered(event) }
         switch event {
         case .established(let summary):
@@ -177,6 +182,16 @@ package final class ServerConnection: ChannelInboundHandler {
             if self.standing == .securing { self.intake?.handshakeFailed(error.text) }
             self.perform(self.session.receive(.handshakeFailed))
         }
+    }
+
+    /// The client has closed its direction. Whoever does that behind its last command or the final dot still gets every
+    /// reply: it would send the message again if it did not hear of the first.
+    private func endInput(_ context: ChannelHandlerContext) {
+        self.state.insert(.isInputEnded)
+        guard self.state.contains(.isGreeted), self.standing == .open || self.standing == .asking else {
+            return context.close(promise: nil)
+        }
+        self.advance()
     }
 
     package func errorCaught(context: ChannelHandlerContext, error: any Error) { context.close(promise: nil) }
@@ -222,6 +237,7 @@ package final class ServerConnection: ChannelInboundHandler {
     /// Looks whether something has taken too long.
     func checkTime(_ tick: UInt32) {
         let elapsed = TimeAmount.nanoseconds(Int64(tick &- self.lastTick) * ServerRegister.tickLength.nanoseconds)
+        if self.state.contains(.isInputEnded), self.standing == .open { self.advance() }
         if self.state.contains(.isLingering) {
             if tick &- self.lastTick >= Self.lingerTickCount { self.context?.close(promise: nil) }
         } else if self.standing == .asking {
@@ -245,9 +261,10 @@ package final class ServerConnection: ChannelInboundHandler {
         self.state.insert(.isAdvancing)
         defer { self.state.remove(.isAdvancing) }
 
+        var isHungry = self.inbound == nil
         if let buffer = self.inbound {
             self.inbound = nil
-            let usedCount = self.use(buffer)
+            let usedCount = self.use(buffer, isHungry: &isHungry)
             if self.standing != .closed { self.keep(buffer, from: usedCount) }
             if self.inbound == nil { self.register.receiveBuffer.bringBack(buffer) }
         }
@@ -256,15 +273,23 @@ package final class ServerConnection: ChannelInboundHandler {
             self.perform(self.session.receive(.stopRequested))
         }
         self.flush()
+        if self.state.contains(.isInputEnded), isHungry, self.standing == .open {
+            // What the kernel has not taken of the replies would be lost; the next tick of the clock looks again.
+            if (self.outlet?.waitingOctetCount ?? 0) == 0 { self.context?.close(promise: nil) }
+            return
+        }
         self.readOn()
     }
 
     /// Feeds the session; how many octets were used.
-    private func use(_ buffer: ByteBuffer) -> Int {
+    ///
+    /// - Parameter isHungry: set if nothing but octets is missing.
+    private func use(_ buffer: ByteBuffer, isHungry: inout Bool) -> Int {
         let octets = buffer.readableBytesUInt8Span
         var index = 0
         while self.standing == .open, let intake = self.intake {
-            // A client that does not read its replies gets no more of them.
+            // A client that does not read its replies gets no more of them. One read can ask for a megabyte of help.
+            if let count = self.outbound?.readableBytes, count > Self.outboundOctetCountMax { self.flush() }
             if self.isClogged { break }
             let credit = self.input.isInContent ? intake.contentCredit : 0
             switch self.input.next(octets, at: &index, contentCountMax: credit) {
@@ -292,6 +317,7 @@ package final class ServerConnection: ChannelInboundHandler {
                 self.perform(self.session.receive(.contentFaulted(fault)))
             case .hungry:
                 self.abandonEarly()
+                isHungry = true
                 return index
             }
         }
@@ -336,7 +362,7 @@ package final class ServerConnection: ChannelInboundHandler {
     private var isClogged: Bool { !(self.context?.channel.isWritable ?? false) }
 
     private func readOn() {
-        guard !self.state.contains(.isReadAsked), let context = self.context,
+        guard self.state.isDisjoint(with: [.isReadAsked, .isInputEnded]), let context = self.context,
             (self.inbound?.readableBytes ?? 0) < Self.inboundOctetCountMax
         else { return }
         self.state.insert(.isReadAsked)

@@ -113,6 +113,7 @@ private struct Door {
             try options.setOption(ChannelOptions.autoRead, value: false)
             try options.setOption(ChannelOptions.maxMessagesPerRead, value: 1)
             try options.setOption(ChannelOptions.recvAllocator, value: self.allocator)
+            try options.setOption(ChannelOptions.allowRemoteHalfClosure, value: true)
         }
         guard let origin = Self.localOrigin(channel) ?? channel.remoteAddress.flatMap(Self.origin) else {
             throw ChannelError.eof

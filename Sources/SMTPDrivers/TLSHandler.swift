@@ -34,6 +34,7 @@ final class TLSHandler: ChannelDuplexHandler {
     /// A read was put off until the other side takes what we have sent.
     private var isReadHeld = false
     private var isTold = false
+    private var isInputOver = false
     private var isOver = false
 
     init(_ engine: TLSEngine, isClient: Bool, keepSession: ((TLSSession) -> Void)? = nil) {
@@ -105,10 +106,23 @@ final class TLSHandler: ChannelDuplexHandler {
         context.fireUserInboundEventTriggered(TLSEvent.established(summary))
     }
 
-    /// The other side has said that it sends no more.
+    /// The other side has said that it sends no more. A server that says so has nothing to say; a client may wait for replies.
     private func end(_ context: ChannelHandlerContext) {
-        self.isOver = true
-        context.close(promise: nil)
+        guard !self.isInputOver else { return }
+        self.isInputOver = true
+        if self.isClient {
+            self.isOver = true
+            context.close(promise: nil)
+        } else {
+            context.fireUserInboundEventTriggered(ChannelEvent.inputClosed)
+        }
+    }
+
+    func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
+        guard event as? ChannelEvent == .inputClosed else { return context.fireUserInboundEventTriggered(event) }
+        guard !self.isOver else { return }
+        do throws(TLSError) { try self.engine.receiveEnd() } catch { return self.fail(error, context) }
+        self.end(context)
     }
 
     private func fail(_ error: TLSError, _ context: ChannelHandlerContext) {

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What Apus promises at its limits: sizes, numbers, full disks, slow clients, parts that break the rules."""
 import base64
+import contextlib
 import hashlib
 import json
 import os
@@ -154,6 +155,25 @@ class Sizes(unittest.TestCase):
             figure("growth by a message of 50 MB", ", ".join(f"{n} {g / MEGABYTE:.1f} MB" for n, g in growth.most().items()))
             for name, octets in growth.most().items():
                 self.assertLessEqual(octets, 16 * MEGABYTE, name)
+
+    def test_a_client_that_asks_and_does_not_read_holds_at_most_a_quarter_of_a_megabyte(self):
+        with Apus() as apus, contextlib.ExitStack() as stack:
+            def client():
+                s = stack.enter_context(socket.socket())
+                s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                s.connect(("127.0.0.1", apus.port))
+                s.setblocking(False)
+                return s
+            with Growth(apus) as growth:
+                clients = [client() for _ in range(40)]
+                for _ in range(60):
+                    for s in clients:
+                        with contextlib.suppress(BlockingIOError):
+                            s.send(b"HELP\r\n" * 10_000)
+                    time.sleep(0.02)
+            most = growth.most()["apus-smtpd"] / len(clients)
+            figure("held by a client that asks for help and does not read", f"{most / 1024:.0f} KiB")
+            self.assertLessEqual(most, 256 * 1024)
 
     def test_the_operator_is_answered_at_once_while_five_thousand_messages_wait(self):
         with Apus(queue="paused = true\n") as apus:

@@ -53,6 +53,32 @@ class Receiving(unittest.TestCase):
         self.assertIn(identity.encode(), head)
         self.assertTrue(wait_for(lambda: self.apus.logged("status=delivered", identity)), self.apus.log()[-3000:])
 
+    def test_a_client_that_closes_its_direction_behind_its_last_word_still_gets_every_reply(self):
+        before = len(self.apus.delivered())
+        with self.session() as s:
+            for line in ("EHLO client.example", "MAIL FROM:<sender@example.org>", "RCPT TO:<alice@apus.test>", "DATA"):
+                s.command(line)
+            s.send(b"Subject: half closed\r\n\r\nx\r\n.\r\nQUIT\r\n")
+            s.socket.shutdown(socket.SHUT_WR)
+            self.assertTrue(s.reply().startswith("250 2.0.0"))
+            self.assertTrue(s.reply().startswith("221 2.0.0"))
+            self.assertEqual(s.reply(), "")
+        self.apus.wait_delivered(before + 1)
+        # Without a QUIT, and in the middle of a command or of the content: what was said is answered, then it ends.
+        for said, answered in ((b"NOOP\r\nNOOP\r\n", 2), (b"NOOP\r\nNOO", 1), (b"", 0)):
+            with self.session() as s:
+                s.send(said)
+                s.socket.shutdown(socket.SHUT_WR)
+                self.assertEqual([s.reply()[:3] for _ in range(answered + 1)], ["250"] * answered + [""], said)
+        with self.session() as s:
+            for line in ("EHLO client.example", "MAIL FROM:<sender@example.org>", "RCPT TO:<alice@apus.test>", "DATA"):
+                s.command(line)
+            s.send(b"Subject: cut\r\n\r\nhalf of it")
+            s.socket.shutdown(socket.SHUT_WR)
+            self.assertEqual(s.reply(), "")
+        time.sleep(0.5)
+        self.assertEqual(len(self.apus.delivered()), before + 1)
+
     def test_unknown_users_and_strangers_who_want_to_relay_are_told_why(self):
         with self.session(source="127.0.0.2") as s:
             s.command("EHLO stranger.example")

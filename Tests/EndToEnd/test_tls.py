@@ -164,6 +164,49 @@ workers = 2
             self.assertRegex(said, rf"subject=CN ?= ?{subject}\n", words)
         self.assertRegex(self.s_client(port=self.own), r"subject=CN ?= ?own\n")
 
+    def test_a_client_that_says_farewell_behind_the_final_dot_still_gets_its_reply(self):
+        before = len(self.apus.delivered())
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = self.context().wrap_bio(incoming, outgoing, server_hostname="mx.apus.test")
+        with socket.create_connection(("127.0.0.1", self.implicit), 20) as s:
+            def carry(step):
+                while True:
+                    try:
+                        return step()
+                    except ssl.SSLWantReadError:
+                        s.sendall(outgoing.read())
+                        octets = s.recv(65536)
+                        incoming.write(octets) if octets else incoming.write_eof()
+
+            def reply():
+                said = b""
+                while not said.endswith(b"\r\n"):
+                    part = carry(lambda: tls.read(4096))
+                    if not part:
+                        break
+                    said += part
+                return said.decode()
+            carry(tls.do_handshake)
+            reply()
+            for line in (b"EHLO c.example", b"MAIL FROM:<a@example.org>", b"RCPT TO:<alice@apus.test>", b"DATA"):
+                tls.write(line + b"\r\n")
+                s.sendall(outgoing.read())
+                reply()
+            tls.write(b"Subject: farewell\r\n\r\nx\r\n.\r\n")
+            try:
+                tls.unwrap()
+            except ssl.SSLWantReadError:
+                pass
+            s.sendall(outgoing.read())
+            s.shutdown(socket.SHUT_WR)
+            octets = b""
+            while part := s.recv(65536):
+                octets += part
+        # Its reply and the server's own farewell, each a record.
+        self.assertGreater(len(octets), 60)
+        self.apus.wait_delivered(before + 1)
+        self.assertTrue(wait_for(lambda: not self.apus.logged("disconnect", "code=4"), 1))
+
     def test_octets_behind_starttls_end_the_session(self):
         with Raw(self.apus.port) as s:
             s.command("EHLO c.example")
