@@ -402,7 +402,17 @@ package struct LocalAgent {
         var surroundings = LocalRun.Surroundings(
             rules: self.rules, shelf: self.shelf, now: now, clock: clock,
             programRoom: self.rules.programs.countMax - runningCount)
-        for channel in self.runs.keys.sorted() {
+        self.advance(self.runs.keys.sorted(), &surroundings)
+        // Room that programs have left which ended only now: nothing else would wake those who wait for it.
+        while surroundings.programRoom > 0 {
+            let waiting = self.runs.filter(\.value.isWaitingForRoom).keys.sorted()
+            if waiting.isEmpty { return }
+            self.advance(waiting, &surroundings)
+        }
+    }
+
+    private mutating func advance(_ channels: [UInt32], _ surroundings: inout LocalRun.Surroundings) {
+        for channel in channels {
             guard var run = self.runs.removeValue(forKey: channel), var job = self.jobs[channel] else { continue }
             for settled in run.advance(&surroundings) {
                 for forward in settled.forwards {

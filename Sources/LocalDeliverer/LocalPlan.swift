@@ -44,8 +44,11 @@ extension LocalPlan {
         // The owner of virtual users' mailboxes has no say about their mail.
         guard rules.dotFiles != .none, let user = rules.user, case .local = delivery.route else { return .mailbox }
         let search = DotFileSearch(delivery, recipient, user, rules)
-        // Most users have no file: that is one call for each message, instead of three.
-        if let name = search.onlyName, Descriptor.isAbsent("\(rules.home)/\(name)") { return .mailbox }
+        // Most users have no file: that is one call for each message, instead of three. With .qmail the home directory's own
+        // mode says something.
+        if rules.dotFiles == .forward, let name = search.onlyName, Descriptor.isAbsent("\(rules.home)/\(name)") {
+            return .mailbox
+        }
         do throws(SystemError) {
             let home = try Descriptor.openDirectory(rules.home)
             defer { home.close() }
@@ -96,6 +99,10 @@ private struct DotFileSearch {
 
     func find(in home: Descriptor) throws(SystemError) -> LocalPlan.Finding {
         let isQmail = self.rules.dotFiles == .qmail
+        // dot-qmail(5): the owner is just changing something, which may be a file that is away for a moment.
+        if isQmail, try home.facts().mode & 0o1000 != 0 {
+            return .outcome(LocalFate.wait("the home directory is sticky"))
+        }
         for name in self.names {
             guard let file = try self.open(name, in: home) else { continue }
             defer { file.close() }
@@ -144,10 +151,7 @@ private struct DotFileSearch {
     private func distrust(_ facts: FileFacts, isHome: Bool) -> String? {
         guard isHome ? facts.isDirectory : facts.isRegular else { return "is not a file" }
         guard facts.owner == geteuid() || facts.owner == 0 else { return "is somebody else's" }
-        guard facts.mode & 0o002 == 0 else { return "can be written by everybody" }
-        // dot-qmail(5): the owner is just changing something.
-        guard !isHome || self.rules.dotFiles != .qmail || facts.mode & 0o1000 == 0 else { return "is sticky" }
-        return nil
+        return facts.mode & 0o002 == 0 ? nil : "can be written by everybody"
     }
 
     // MARK: Plans
@@ -161,6 +165,7 @@ private struct DotFileSearch {
         for instruction in file.instructions {
             switch instruction {
             case .mailbox: instructions.append(self.rules.instruction(for: self.user))
+            case .mbox("/dev/null"): instructions.append(.discard)
             case .mbox(let path): instructions.append(.mbox(self.place(path)))
             case .maildir(let path): instructions.append(.maildir(self.place(path)))
             case .command(let text):

@@ -68,6 +68,14 @@ struct LocalRun {
         return nil
     }
 
+    /// Whether it waits for others' programs to end.
+    var isWaitingForRoom: Bool {
+        guard case .none = self.activity, let plan = self.plans.first, self.doneCount < plan.instructions.count,
+            case .program = plan.instructions[self.doneCount]
+        else { return false }
+        return true
+    }
+
     /// When it is to be looked after at the latest.
     var deadline: Duration? {
         switch self.activity {
@@ -207,6 +215,7 @@ struct LocalRun {
         if case .program(var run) = self.activity {
             let verdict = run.advance(surroundings.now)
             self.activity = .program(run)
+            if verdict != nil { surroundings.programRoom += 1 }
             return verdict
         }
         guard surroundings.programRoom > 0 else { return nil }

@@ -17,7 +17,7 @@ extension LocalSwitch {
     mutating func assign(_ channel: UInt32) {
         guard let job = self.jobs[channel], job.phase == .waiting else { return }
         let mine = self.workers.first { $0.value.user == job.user }
-        if let (pid, worker) = mine, !worker.isLeaving {
+        if let (pid, worker) = mine, !worker.isLeaving, !worker.isOutdated {
             self.give(channel, to: pid)
         } else if let mine {
             // Why no second worker beside one that is stuck: both would be at the same files.

@@ -76,8 +76,14 @@ struct LocalSwitch {
     private mutating func handle(_ event: ControlEvent) {
         switch event {
         case .settings(let table):
-            // For workers from now on; the old ones leave when they are idle.
-            if let settings = LocalDelivererProgram.reread(table) { self.settings = settings }
+            // For workers from now on; the others end what they have, and then themselves.
+            if let settings = LocalDelivererProgram.reread(table) {
+                self.settings = settings
+                for (pid, worker) in self.workers {
+                    self.workers[pid]?.isOutdated = true
+                    if worker.channels.isEmpty { self.release(pid) }
+                }
+            }
         case .link(let ends): self.open(ends)
         case .status(let channel):
             self.program.answerStatus(
@@ -171,6 +177,7 @@ struct LocalSwitch {
                 worker.channels.remove(channel)
                 if worker.channels.isEmpty { worker.lastWord = ThisProcess.uptime }
                 self.workers[pid] = worker
+                if worker.isOutdated, worker.channels.isEmpty { self.release(pid) }
             }
             return
         default: throw FrameFault(.outOfPlace, frame.verb)

@@ -73,6 +73,8 @@ struct SwitchWorker {
     /// Since when its pipes are closed, or it was killed.
     private(set) var leavingSince: Duration?
     private(set) var isKilled = false
+    /// There are newer settings than its own: it gets nothing more to do.
+    var isOutdated = false
     /// It was killed, and does not end.
     var isStuck = false
 

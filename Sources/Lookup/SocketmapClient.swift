@@ -78,10 +78,11 @@ package final class SocketmapClient {
 
     private func expire(_ question: Question) {
         self.waiting.removeAll { $0 === question }
-        for connection in self.connections.values where connection.question === question { connection.close() }
         let reason = "no answer in time"
         self.complain(reason)
+        // Why before the connection is closed: a question that has no answer then is asked once more, without a limit.
         question.settle(.unknownNow(reason: "the table \(question.place.text): \(reason)"))
+        for connection in self.connections.values where connection.question === question { connection.close() }
     }
 
     private func dispatch() {

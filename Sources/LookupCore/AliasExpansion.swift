@@ -355,6 +355,10 @@ struct Expansion {
                 return name == RecipientResolver.postmaster
                     ? self.followPostmaster(in: &users) : self.follow(RecipientResolver.postmaster, in: &users)
             }
+            // It may be an alias that nobody can read now.
+            guard !self.resolver.aliases.hasUnreadableLine else {
+                return .later(text: "the file of aliases is not in order")
+            }
             // The sender is told by the deliverer that this one of the targets is not there.
             guard Route.isUserName(name) else {
                 return .later(text: "the alias leads to \(name.printableText), which nobody can be called")

@@ -70,6 +70,12 @@ package struct DotFile: Equatable, Sendable {
         return text
     }
 
+    private mutating func append(command octets: ArraySlice<UInt8>, _ line: Int) throws(Fault) {
+        // A shell that is given nothing to do does it, and the mail would be gone.
+        guard !Self.trimmed(octets).isEmpty else { throw Fault(line: line, text: "there is no program behind |") }
+        try self.append(.command(Self.text(octets, line)), line)
+    }
+
     private mutating func append(path octets: ArraySlice<UInt8>, _ line: Int) throws(Fault) {
         let path = try Self.text(octets, line)
         let components = path.split(separator: "/")
@@ -100,13 +106,15 @@ package struct DotFile: Equatable, Sendable {
         return file
     }
 
-    /// The targets of a line, without their quotation marks.
+    /// The targets of a line, without their quotation marks; of `|"program arguments"` they are left to `take`.
     private static func targets(_ line: ArraySlice<UInt8>, _ number: Int) throws(Fault) -> [[UInt8]] {
         var targets: [[UInt8]] = [[]]
         var isQuoted = false
         var rest = line
         while let octet = rest.popFirst() {
-            if octet == ASCII.quote, targets[targets.count - 1].isEmpty || isQuoted {
+            if octet == ASCII.quote, !isQuoted, targets[targets.count - 1] == [0x7C] {
+                targets[targets.count - 1] += Self.quotedString(&rest)
+            } else if octet == ASCII.quote, targets[targets.count - 1].isEmpty || isQuoted {
                 isQuoted.toggle()
             } else if octet == ASCII.backslash, isQuoted, let next = rest.popFirst() {
                 targets[targets.count - 1].append(next)
@@ -124,11 +132,37 @@ package struct DotFile: Equatable, Sendable {
         }.filter { !$0.isEmpty }
     }
 
+    /// A quoted string whose first mark is gone, as it is written, its marks included; all that is left if it does not end.
+    private static func quotedString(_ rest: inout ArraySlice<UInt8>) -> [UInt8] {
+        var string = [ASCII.quote]
+        while let octet = rest.popFirst() {
+            string.append(octet)
+            if octet == ASCII.quote { break }
+            if octet == ASCII.backslash, let next = rest.popFirst() { string.append(next) }
+        }
+        return string
+    }
+
+    /// `"program arguments"` without its marks, which vacation(1) and procmail(1) tell users to write; anything else as it is.
+    private static func command(_ octets: ArraySlice<UInt8>) -> ArraySlice<UInt8> {
+        let text = Self.trimmed(octets)
+        var rest = text.dropFirst()
+        guard text.first == ASCII.quote, Self.quotedString(&rest).count == text.count, text.count > 1,
+            text.last == ASCII.quote
+        else { return text }
+        var command: ArraySlice<UInt8> = []
+        var inside = text.dropFirst().dropLast()
+        while let octet = inside.popFirst() {
+            command.append(octet == ASCII.backslash ? inside.popFirst() ?? octet : octet)
+        }
+        return command
+    }
+
     private mutating func take(
         _ target: [UInt8], user: [UInt8], domain: [UInt8], _ domains: DomainMapping, _ line: Int
     ) throws(Fault) {
         switch target[0] {
-        case 0x7C: try self.append(.command(Self.text(Self.trimmed(target.dropFirst()), line)), line)
+        case 0x7C: try self.append(command: Self.command(target.dropFirst()), line)
         case 0x2F: try self.append(path: target[...], line)
         case 0x7E where target.starts(with: "~/".utf8): try self.append(path: [ASCII.dot] + target.dropFirst(), line)
         case ASCII.backslash:
@@ -182,7 +216,7 @@ package struct DotFile: Equatable, Sendable {
                     throw Fault(line: number, text: "only addresses are allowed in this file")
                 }
                 if first == 0x7C {
-                    try file.append(.command(Self.text(line.dropFirst(), number)), number)
+                    try file.append(command: line.dropFirst(), number)
                 } else {
                     guard first == 0x2F || line.starts(with: "./".utf8) else {
                         throw Fault(line: number, text: "a file begins with / or ./")

@@ -26,8 +26,8 @@ package struct UserAccount: Equatable, Sendable {
             case 0: return account
             case EINTR: continue
             case ERANGE where capacity < 1 << 20: capacity *= 4
-            // Why: what "not found" is varies; these are the values that getpwnam(3) lists for it.
-            case ENOENT, ESRCH, EBADF, EPERM: return nil
+            // Why no other code means "not found", as getpwnam(3) would have it: with glibc that is 0 without an entry. A
+            // code is what the last service of nsswitch.conf left that could not be asked: of LDAP that is down, ENOENT.
             default: throw SystemError("getpwnam", name, code: code)
             }
         }
@@ -41,7 +41,12 @@ package struct UserAccount: Equatable, Sendable {
         self.home = String(cString: home)
         var count: CInt = 256
         var groups = [gid_t](repeating: entry.pw_gid, count: Int(count))
-        let found = getgrouplist(name, entry.pw_gid, &groups, &count)
+        var found = getgrouplist(name, entry.pw_gid, &groups, &count)
+        if found < 0, count > groups.count {
+            // It has said how many there are.
+            groups = [gid_t](repeating: entry.pw_gid, count: Int(count))
+            found = getgrouplist(name, entry.pw_gid, &groups, &count)
+        }
         self.groups = found >= 0 ? Array(groups.prefix(Int(count))) : [entry.pw_gid]
     }
 }

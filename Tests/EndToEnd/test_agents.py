@@ -160,6 +160,24 @@ class RealUsers(unittest.TestCase):
 
 
 class LocalAsRoot(RealUsers):
+    def test_a_user_whom_a_database_that_is_down_may_know_is_not_unknown(self):
+        # Of what the C library brings along, this one cannot be asked without a configuration.
+        switch = self.homes + "/nsswitch.conf"
+        with open(switch, "w") as f:
+            f.write("passwd: files hesiod\ngroup: files\nhosts: files\n")
+        wrapper = self.homes + "/apus-local"
+        with open(wrapper, "w") as f:
+            f.write(f'#!/bin/sh\nexec unshare -m sh -c \'mount --bind {switch} /etc/nsswitch.conf && exec "$0" "$@"\' {program("apus-local")} "$@"\n')
+        os.chmod(wrapper, 0o755)
+        part = Part(wrapper, {"hostname": "mx.example.org"}, "deliver")
+        self.addCleanup(part.kill)
+        deliveries = Deliveries(part)
+        stranger = deliveries.begin(message_id(1), "local:nobody-of-here", CONTENT, ["x@example.org"])
+        known = deliveries.begin(message_id(2), f"local:{self.USERS[0]}", CONTENT, ["x@example.org"])
+        ended = deliveries.run()
+        self.assertEqual(ended[stranger]["outcomes"][0][::2][:2], ["deferred", "4.3.0"])
+        self.assertEqual(ended[known]["outcomes"][0][0], "delivered")
+
     def test_each_mailbox_is_written_by_a_process_of_its_user_with_nothing_inherited(self):
         part = self.part()
         deliveries = Deliveries(part)

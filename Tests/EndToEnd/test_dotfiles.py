@@ -203,6 +203,14 @@ class Qmail(DotFiles):
                 self.assertLess(time.monotonic() - begun, 5)
                 self.assertEqual(self.files(), {})
 
+    def test_a_sticky_home_makes_mail_wait_although_the_file_is_away(self):
+        part = self.part(**QMAIL)
+        os.chmod(self.home, 0o1755)
+        for tag in ("", "-list"):
+            self.assertEqual(self.deliver(part, tag)[0], "deferred 4.3.5", tag)
+        os.chmod(self.home, 0o755)
+        self.assertEqual([self.deliver(part, tag)[0] for tag in ("", "-list")], ["delivered 2.0.0", "failed 5.1.1"])
+
     def test_a_link_within_the_home_is_followed(self):
         self.put("rules", "./box\n")
         os.symlink("rules", f"{self.home}/.qmail")
@@ -245,7 +253,10 @@ class Forward(DotFiles):
                 ("oneself by address", f"{user}@Example.org\n", "delivered 2.0.0", [], {"Maildir": 1}),
                 ("files", f"{self.home}/box, \"{self.home}/a dir/\"\n", "delivered 2.0.0", [], {"box": 1, "a dir": 1}),
                 ("a file in the home", "~/box\n", "delivered 2.0.0", [], {"box": 1}),
+                ("nowhere", "/dev/null\n", "delivered 2.0.0", [], {}),
                 ("a program", "\"|cat > 'taken, all'\"\n", "delivered 2.0.0", [], {}),
+                ("a program, the mark in front", "|\"/bin/cat -u > taken\"\n", "delivered 2.0.0", [], {}),
+                ("no program", "|\n", "deferred 4.3.5", [], {}),
                 ("a program without marks", "|cat > taken\n", "delivered 2.0.0", [], {}),
                 ("a program that says no", "|exit 67\n", "failed 5.1.1", [], {}),
                 ("a program that says later", "|exit 75\n", "deferred 4.3.0", [], {}),

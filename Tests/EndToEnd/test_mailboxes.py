@@ -377,6 +377,14 @@ class Programs(OneUser):
         self.assertGreater(time.monotonic() - begun, 1.9)
         self.assertEqual(max(map(int, text(f"{self.folder}/max").split())), 2)
 
+    def test_a_message_for_several_gets_room_when_the_program_of_the_first_has_ended(self):
+        part = self.with_program("import sys\nsys.exit(0)\n", programs_max=1)
+        deliveries = Deliveries(part)
+        for number in range(2):
+            deliveries.begin(message_id(number), "local:joe", CONTENT, ["joe@example.org", "joe+2@example.org", "joe+3@example.org"])
+        for job in deliveries.run(seconds=10).values():
+            self.assertEqual([job["outcomes"][n][0] for n in range(3)], ["delivered"] * 3)
+
     def test_limits_of_memory_processor_and_files_hold(self):
         part = self.with_program("x = bytearray(500_000_000)\n", program_memory=200_000_000)
         self.assertEqual(self.deliver(part)[0], "deferred")

@@ -5,11 +5,13 @@ import grp
 import os
 import pwd
 import shutil
+import signal
 import smtplib
 import ssl
 import stat
 import subprocess
 import tempfile
+import threading
 import unittest
 
 from apus import HERE, Apus, binaries
@@ -67,6 +69,32 @@ class AsRoot(unittest.TestCase):
             f.write(text)
         apus.write_settings(local=f'aliases = "{apus.aliases}"\n')
         return apus.start()
+
+    def test_a_reload_reaches_a_user_whose_mail_never_pauses(self):
+        apus = self.apus()
+        apus.write_settings(local='dot-files = "none"\n')
+        apus.start()
+        home = f"{self.homes}/{self.alice}"
+        self.addCleanup(os.unlink, f"{home}/.forward")
+        with open(f"{home}/.forward", "w") as f:
+            f.write("~/box\n")
+        stop = threading.Event()
+
+        def traffic():
+            while not stop.wait(0.2):
+                send(apus.port, [f"{self.alice}@apus.test"])
+        thread = threading.Thread(target=traffic)
+        thread.start()
+        try:
+            self.assertTrue(wait_for(lambda: os.path.isdir(f"{home}/Maildir/new") and os.listdir(f"{home}/Maildir/new"), 20))
+            self.assertFalse(os.path.exists(f"{home}/box"))
+            apus.write_settings(local='dot-files = "forward"\n')
+            os.kill(apus.process.pid, signal.SIGHUP)
+            # A worker that gets mail all the time does not end of its own.
+            self.assertTrue(wait_for(lambda: os.path.exists(f"{home}/box"), 8))
+        finally:
+            stop.set()
+            thread.join()
 
     def test_accounts_can_be_made_again_without_changing_anything(self):
         def accounts():

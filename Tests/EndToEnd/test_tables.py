@@ -121,6 +121,27 @@ mailbox = "maildir:{self.folder}/%{{domain}}/%{{local}}"
         self.assertEqual([a[:9] for a in answers], ["550 5.1.1"] * 40)
         self.assertLessEqual(server.connections, 8)
 
+    def test_a_server_that_hung_once_is_asked_again(self):
+        server = self.server()
+        apus = self.started(server, "table-timeout = 1")
+
+        def ask(names):
+            answers = {}
+            threads = [threading.Thread(target=lambda n=n: answers.update({n: recipient(apus, f"{n}@v.example")})) for n in names]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join(30)
+            return [answers[n][:3] for n in names]
+        never = threading.Event()
+        self.addCleanup(never.set)
+        server.replies = {f"busy{n}@v.example": lambda: time.sleep(0.2) or server.netstring("NOTFOUND ") for n in range(8)}
+        server.replies |= {f"hung{n}@v.example": lambda: never.wait(60) and server.netstring("NOTFOUND ") for n in range(8)}
+        # All the connections that there may be, each with an answer behind it.
+        self.assertEqual(ask([f"busy{n}" for n in range(8)]), ["550"] * 8)
+        self.assertEqual(ask([f"hung{n}" for n in range(8)]), ["451"] * 8)
+        self.assertTrue(wait_for(lambda: "250" in recipient(apus, "joe@v.example"), 5, 0.5))
+
     def test_a_server_that_comes_and_goes_is_found_again(self):
         apus = self.started(None, "table-timeout = 2")
         self.assertIn("451", recipient(apus, "joe@v.example"))

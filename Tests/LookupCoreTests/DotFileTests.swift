@@ -39,6 +39,9 @@ struct DotFileTests {
             ("\\ann\n", ["1: \\ann: only the user's own name can stand behind \\"]),
             ("a@b\n:include:/x\n", ["2: :include:/x is not possible here"]),
             ("\"open\n", ["1: a quotation mark is not closed"]),
+            ("|\"prog a, b\", c\n", ["|prog a, b@0", "&c@example.org"]), ("|\"a b\" c\n", ["|\"a b\" c@0"]),
+            ("|\"a \\\"b\\\"\"\n", ["|a \"b\"@0"]), ("|\n", ["1: there is no program behind |"]),
+            ("\"| \", c\n", ["1: there is no program behind |"]), ("|\"\"\n", ["1: there is no program behind |"]),
             ("/var/../etc/x\n", ["1: /var/../etc/x is not a file or a directory for mail"]),
         ] as [(String, [String])])
     func forward(text: String, wanted: [String]) {
@@ -57,6 +60,7 @@ struct DotFileTests {
                 ["maildir:./box/@2", "|prog x@2", "mbox:/var/mail/joe@2", "&a@b.example", "&c@d.example"]
             ),
             ("+list\n./box\n", ["2: only addresses are allowed in this file"]), ("+other\nb\n", ["&b@example.org"]),
+            ("./box\n|  \n", ["2: there is no program behind |"]),
             (".box\n", ["1: a file begins with / or ./"]),
             ("./a/../b\n", ["1: ./a/../b is not a file or a directory for mail"]),
             ("@\n", ["1: @ is not an address"]),

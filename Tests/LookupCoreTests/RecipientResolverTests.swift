@@ -117,6 +117,10 @@ struct RecipientCheckTests {
         #expect(try check(resolver("what is this\n"), "nobody@example.org") == "later")
         #expect(try check(resolver("what is this\n"), "alice@example.org") == "local")
         #expect(try resolve(resolver("what is this\n"), "nobody@example.org") == "later")
+        // A name behind an alias as well, but for users, who are known without the file.
+        #expect(try resolve(resolver("team: alice, nobody\nwhat is this\n"), "team@example.org") == "later")
+        #expect(
+            try resolve(resolver("team: alice\nwhat is this\n"), "team@example.org") == "alice@example.org=local:alice")
     }
 
     @Test("splits at another delimiter, or at none, but finds a whole name first")
