@@ -123,7 +123,9 @@ package struct BounceAgent {
     private func audience(_ job: Job) -> DeliveryReport.Audience? {
         if case .address(let sender) = job.delivery.reversePath { return .sender(sender) }
         guard let postmaster = self.rules.postmaster else { return nil }
-        // Why: a report to the postmaster that fails would make the next one, and so on for ever.
+        // Why: a report to the postmaster that fails would make the next one, and so on for ever; as itself, or as what it was
+        // sent on as by an alias or a file of the postmaster's.
+        guard !job.delivery.trace.contains(MailRequest.postmastersReport) else { return nil }
         let isPostmasters = job.recipients.contains { recipient in
             [recipient.forwardPath, recipient.originalForwardPath].contains { path in
                 path == .postmaster || path?.octets.equalsIgnoringCase(postmaster.octets) == true
@@ -217,6 +219,7 @@ package struct BounceAgent {
             octets = composed.octets
         }
         var trace = Array("report of ".utf8)
+        if case .postmaster = audience { trace = MailRequest.postmastersReport + Array(" of ".utf8) }
         trace += job.delivery.id.octets
         let requests: [SubmitRequest] = [
             .mail(

@@ -282,11 +282,16 @@ package struct MailExchangers: Sendable {
         return self.offer()
     }
 
-    /// Whether a host that MX records or the domain itself led to has an address of ours.
+    /// Whether a host that MX records or the domain itself led to has an address of ours. The port of SMTP on this machine
+    /// is ours too, whoever publishes that it is his (`MX 0 localhost.`); another port there may be somebody else's.
     private func isUs(_ host: DNSName, _ addresses: [IPAddress]) -> Bool {
         guard case .domain = self.nextHop.target, self.nextHop.port == nil else { return false }
-        return addresses.contains { self.ourselves.addresses.contains($0) }
+        // Who writes to localhost itself means this machine.
+        let isOurPort = self.port == Self.smtpPort && (self.isByMX || !host.isLocalhost)
+        return addresses.contains { self.ourselves.addresses.contains($0) || isOurPort && $0.isLoopback }
     }
+
+    private static let smtpPort: UInt16 = 25
 
     private mutating func offer() -> Action {
         guard self.candidateCount < self.limits.candidateCountMax, let candidate = self.candidates.popLast() else {

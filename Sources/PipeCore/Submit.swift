@@ -21,6 +21,10 @@ package struct MailRequest: Equatable, Sendable {
     /// Whether each recipient's copy is to have a reverse-path of its own (`ReversePath.variable`).
     package let isVERP: Bool
 
+    /// In the trace of a report to the postmaster, and of what it is sent on as: if one of these cannot be delivered, the next
+    /// report would have the same fate.
+    package static let postmastersReport = Array("report to postmaster".utf8)
+
     package init(
         reversePath: ReversePath, bodyType: BodyType, declaredSize: UInt64, trace: [UInt8],
         priority: MailPriority = .normal, dsn: MessageDSN = MessageDSN(), unicode: UnicodeDemand = .none,

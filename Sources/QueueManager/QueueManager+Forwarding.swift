@@ -61,6 +61,12 @@ final class Forwarding: SubmissionHome {
         self.list.compactMap { copy in copy.message.map { (copy.submission, $0) } }
     }
 
+    private var trace: [UInt8] {
+        let isPostmastersReport = self.source.trace.contains(MailRequest.postmastersReport)
+        return Self.traceMark + self.source.id.octets
+            + (isPostmastersReport ? [0x20] + MailRequest.postmastersReport : [])
+    }
+
     /// Begins all copies. The manager is told of the delivery's end when the last one is complete or has failed.
     func begin(_ wishes: [Wish]) {
         for wish in wishes {
@@ -69,7 +75,7 @@ final class Forwarding: SubmissionHome {
             let isUnicode = wish.recipient.forwardPath.isInternational
             let mail = MailRequest(
                 reversePath: wish.reversePath, bodyType: self.source.bodyType, declaredSize: 0,
-                trace: Self.traceMark + self.source.id.octets, dsn: self.isList(wish) ? MessageDSN() : self.source.dsn,
+                trace: self.trace, dsn: self.isList(wish) ? MessageDSN() : self.source.dsn,
                 // The field in front is a part of the header.
                 unicode: self.source.unicode.with(unicodeHeader: isUnicode))
             let submission = Submission(

@@ -9,6 +9,8 @@ struct ConnectionPool {
     private struct Entry {
         let connection: ClientConnection
         let nextHop: NextHop
+        /// Under which settings it was opened, counted.
+        let settingsNumber: UInt64
         /// Since which turn it waits, counted; nil while a message uses it, or while it is being opened or closed.
         var idleTurn: UInt64?
     }
@@ -18,6 +20,7 @@ struct ConnectionPool {
     private var idle: [NextHop: [UInt64]] = [:]
     private(set) var idleCount = 0
     private var turn: UInt64 = 0
+    private var settingsNumber: UInt64 = 0
 
     var count: Int { self.entries.count }
 
@@ -29,7 +32,16 @@ struct ConnectionPool {
     func nextHop(of connection: ClientConnection) -> NextHop? { self.entries[connection.number]?.nextHop }
 
     mutating func insert(_ connection: ClientConnection, nextHop: NextHop) {
-        self.entries[connection.number] = Entry(connection: connection, nextHop: nextHop)
+        self.entries[connection.number] = Entry(
+            connection: connection, nextHop: nextHop, settingsNumber: self.settingsNumber)
+    }
+
+    /// There are other settings from now on.
+    mutating func outdate() { self.settingsNumber += 1 }
+
+    /// Whether a connection was opened under earlier settings.
+    func isOutdated(_ connection: ClientConnection) -> Bool {
+        self.entries[connection.number]?.settingsNumber != self.settingsNumber
     }
 
     /// The connection is gone.

@@ -58,6 +58,9 @@ final class Sender {
         let old = self.settings
         self.settings = settings
         self.encryption.reload(settings)
+        // What was opened on other terms (plain text, no user) must not carry what comes.
+        self.pool.outdate()
+        self.closeIdle()
         guard settings.resolvers != old.resolvers || settings.resolverLimits != old.resolverLimits else { return }
         self.resolver?.close()
         self.resolver = self.makeResolver()
@@ -356,7 +359,8 @@ extension Sender: ClientConnectionUser {
 
     /// Keeps a connection for the next message, or ends it.
     private func release(_ connection: ClientConnection) {
-        guard connection.isReady, !self.isStopping, let nextHop = self.pool.nextHop(of: connection),
+        guard connection.isReady, !self.isStopping, !self.pool.isOutdated(connection),
+            let nextHop = self.pool.nextHop(of: connection),
             connection.transactionCount < self.settings.messagesPerConnectionMax(nextHop)
         else {
             connection.quit()
@@ -380,7 +384,17 @@ extension Sender: ClientConnectionUser {
     func connectionClosed(_ connection: ClientConnection) {
         _ = self.authentication.end(connection)
         self.pool.remove(connection)
-        if let attempt = self.users.removeValue(forKey: connection.number) { attempt.leaveConnection() }
+        if let attempt = self.users.removeValue(forKey: connection.number) {
+            attempt.leaveConnection()
+            // No session ends without a conclusion. If one did, its message must not wait for ever.
+            if self.attempts[attempt.number] != nil {
+                self.feed(
+                    .candidateFailed(
+                        DeliveryOutcome(
+                            .deferred, code: 0, status: EnhancedStatus(.transient, 4, 2), reporter: connection.peerName,
+                            text: Array("The connection was lost".utf8))), to: attempt)
+            }
+        }
         self.serveWaiting()
         self.onEnd?()
     }

@@ -34,11 +34,14 @@ final class SenderEncryption {
     func reload(_ settings: RemoteSettings) {
         if settings.authorities != self.settings.authorities {
             self.strict = nil
-            // What the old authorities have vouched for is not vouched for by the new ones.
-            self.sessions = self.sessions.filter { !$0.key.isStrict }
+            self.forgetVerified()
         }
         self.settings = settings
     }
+
+    /// What the old authorities have vouched for is not vouched for by the new ones, and nobody is asked for a certificate
+    /// when a session is resumed.
+    private func forgetVerified() { self.sessions = self.sessions.filter { !$0.key.isStrict } }
 
     /// Nil for plain text. Throws if what is demanded cannot be had on this machine.
     func terms(
@@ -64,10 +67,11 @@ final class SenderEncryption {
         return ClientEncryption(
             kind: kind, context: context, serverName: name, names: names,
             address: String(decoding: candidate.address.octets, as: UTF8.self),
-            session: self.sessions[key], keepSession: { [weak self] in self?.keep($0, key) })
+            session: self.sessions[key], keepSession: { [weak self] in self?.keep($0, key, of: context) })
     }
 
-    private func keep(_ session: TLSSession, _ key: SessionKey) {
+    private func keep(_ session: TLSSession, _ key: SessionKey, of context: TLSClientContext) {
+        guard context === (key.isStrict ? self.strict : self.lenient) else { return }
         // Any of them will do: what is lost is a shorter handshake.
         if self.sessions[key] == nil, self.sessions.count >= Self.sessionCountMax, let other = self.sessions.keys.first
         {
@@ -88,6 +92,7 @@ final class SenderEncryption {
         let mark = try? FileMark(self.settings.authorities)
         if let context = self.strict, mark == self.authoritiesMark { return context }
         let context = try TLSClientContext(authorities: self.settings.authorities)
+        if self.strict != nil { self.forgetVerified() }
         self.strict = context
         self.authoritiesMark = mark
         return context

@@ -64,8 +64,9 @@ extension ClientSession {
 
     /// Ends the session with nothing settled beyond what is.
     mutating func fail(_ failure: DeliveryOutcome, canQuit: Bool) -> Action {
-        if case .ready = self.phase {
-            // Nobody waits for a verdict.
+        // Whoever waits for the session to become ready may not have heard that it is: the next reply can come in the same
+        // read. Later nobody waits for a verdict.
+        if case .ready = self.phase, self.transactionCount > 0 {
             self.phase = .closed
             return .close
         }
@@ -99,6 +100,9 @@ extension ClientSession {
 
     mutating func breakOff(_ silence: Silence) -> Action {
         switch self.phase {
+        case .ready where self.transactionCount == 0:
+            return self.fail(
+                self.ours("The server closed the connection", EnhancedStatus(.transient, 4, 2)), canQuit: false)
         case .ready, .quitting, .spent, .closed:
             self.phase = .closed
             return .close

@@ -208,8 +208,10 @@ package final class ClientConnection: ChannelInboundHandler {
         let buffer = Self.unwrapInboundIn(data)
         let octets = buffer.readableBytesUInt8Span
         var index = 0
+        var isWhole = false
         do throws(ReplyFault) {
             while !self.isClosed, let reply = try self.parser.next(octets, from: &index) {
+                isWhole = true
                 self.perform(self.session.receive(.replied(reply)))
                 // What came in clear text behind the answer to STARTTLS may be somebody else's, and would be taken for
                 // answers under TLS.
@@ -219,9 +221,11 @@ package final class ClientConnection: ChannelInboundHandler {
                 }
             }
         } catch {
+            isWhole = true
             self.perform(self.session.receive(.replyFaulted(error)))
         }
-        self.settle()
+        // A part of a reply is no word: octets that drip do not buy time.
+        if isWhole { self.settle() }
     }
 
     package func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
@@ -259,6 +263,8 @@ package final class ClientConnection: ChannelInboundHandler {
             self.encoder = DataEncoder()
             self.providedOctetCount = 0
             self.wantedEnd = 0
+            // The next word is ours.
+            self.deadline = nil
             self.encoded.removeAll(keepingCapacity: true)
             if self.contentOctetCount == 0 { self.finishContent() } else { self.wantMore() }
         case .conclude(let conclusion): self.conclusionToTell = conclusion
@@ -282,10 +288,10 @@ package final class ClientConnection: ChannelInboundHandler {
         }
     }
 
-    /// After every event: the new deadline, then the user.
+    /// After every event: the new deadline, then the user. While content goes out, `setContentDeadline` has the say.
     private func settle() {
         let stage = self.session.stage
-        self.deadline = stage == .content ? nil : .now() + TimeAmount(self.timeLimits[stage])
+        if stage != .content { self.deadline = .now() + TimeAmount(self.timeLimits[stage]) }
         self.tell()
     }
 

@@ -52,6 +52,8 @@ package final class Resolver {
     }
 
     fileprivate func feed(_ event: StubResolver.Event) {
+        // Why: after the end a tick or a stream may still come, and would open sockets that nobody closes.
+        guard self.user != nil else { return }
         let actions = self.core.receive(event, now: self.now, random: &self.random)
         for action in actions {
             switch action {

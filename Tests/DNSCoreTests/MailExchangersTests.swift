@@ -155,6 +155,12 @@ struct MailExchangersTests {
         // By address too, if the settings name ours; not where the administrator has named the host.
         #expect(walk("example.org", self.zone, ownAddresses: ["192.0.2.2"]) == ["failed 0 5.4.6"])
         #expect(walk("[a.example.org]", self.zone, ownAddresses: ["192.0.2.2"]).count == 4)
+        // The port of SMTP on this machine is ours, whoever names it; localhost itself is what was asked for.
+        #expect(walk("example.org", ["mx example.org": mx((0, "localhost"))]) == ["failed 0 5.4.6"])
+        #expect(
+            walk("example.org", ["mx example.org": mx((5, "a.org")), "a a.org": addresses("127.0.0.9")])
+                == ["failed 0 5.4.6"])
+        #expect(walk("example.org:2525", ["mx example.org": mx((0, "localhost"))]).count == 3)
         // A better host that failed for now may come back.
         #expect(
             walk("example.org", self.zone, ownAddresses: ["192.0.2.3"]).last == "deferred 450 4.0.0")

@@ -322,6 +322,24 @@ class Restraint(unittest.TestCase):
                 self.assertTrue(apus.logged("to=<nobody-here@apus.test>", "status=reported" if count else "status=dropped"))
 
 
+    def test_a_report_to_the_postmaster_that_is_sent_on_and_fails_makes_no_other(self):
+        sink = Sink({"RCPT": lambda line: "550 5.1.1 no"})
+        self.addCleanup(sink.close)
+        apus = Apus(smarthost=f"127.0.0.1:{sink.port}")
+        self.addCleanup(apus.close)
+        # /dev/null has the file done by apus-local, which sends it on as a message of its own.
+        apus.write_settings(
+            local=f'aliases = "{apus.aliases}"\nalias-files = true\n', extra='[bounce]\npostmaster = "postmaster@apus.test"\n')
+        with open(apus.aliases, "w") as f:
+            f.write("postmaster: gone@elsewhere.example, /dev/null\n")
+        apus.own()
+        apus.start()
+        send(apus.port, ["x@nowhere.example"], sender="bad@elsewhere.example")
+        self.assertTrue(wait_for(lambda: apus.logged("to=<gone@elsewhere.example>", "status=dropped"), 20), apus.log()[-3000:])
+        apus.wait_empty()
+        self.assertEqual(apus.log().count(" reported "), 2)
+
+
 class VERP(unittest.TestCase):
     """Reverse-paths that tell whom a report is about."""
 

@@ -336,11 +336,24 @@ struct ClientSessionTests {
 
     @Test("a reply that nobody asked for ends an idle session")
     func unasked() {
+        for said in ["250 hello?", "421 too long idle"] {
+            var talk = Conversation()
+            _ = talk.begin("b@example.net")
+            for reply in ["250 ok", "550 no"] { _ = talk.hear(reply) }
+            #expect(talk.session.isReady)
+            #expect(talk.hear(said) == .close)
+            #expect(talk.session.stage == .closed)
+        }
+    }
+
+    @Test("a word behind the answer to EHLO, or the end, is told to who waits for the session to be ready")
+    func unaskedAtOnce() {
         var talk = Conversation()
-        #expect(talk.hear("250 hello?") == .close)
-        #expect(talk.session.stage == .closed)
-        var closing = Conversation()
-        #expect(closing.hear("421 too long idle") == .close)
+        #expect(talk.hear("421 4.3.2 too busy") == conclude(failure: "deferred 421 4.3.2 too busy"))
+        var lost = Conversation()
+        #expect(
+            lost.session.receive(.disconnected)
+                == conclude(failure: "deferred 0 4.4.2 The server closed the connection"))
     }
 
     @Test("a message that is begun on a session that has ended is left to the next server")
