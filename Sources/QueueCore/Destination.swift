@@ -14,6 +14,8 @@ struct Destination: Sendable {
     var loadingCount = 0
     /// In which rings of destinations that can start a delivery it stands: a bit for each rank.
     var readyRanks: UInt8 = 0
+    /// It is not down for longer than this from now on, whatever is written: the clock may have been ahead then.
+    private var suspensionMax: Duration
     /// The time between the beginnings of two deliveries, if the administrator wants one.
     var interval: Duration?
     /// No delivery is begun before.
@@ -39,13 +41,17 @@ struct Destination: Sendable {
         self.window = DestinationWindow(
             maximum: terms.deliveryCountMax ?? limits.destinationDeliveryCountMax, isProbing: suspension != nil)
         self.interval = terms.interval
+        self.suspensionMax = Self.suspensionMax(limits)
     }
+
+    private static func suspensionMax(_ limits: SchedulerLimits) -> Duration { limits.retry.maximum * 9 / 8 }
 
     /// The administrator has changed the limits.
     mutating func setLimits(_ limits: SchedulerLimits) {
         let terms = limits.terms(of: self.route)
         self.window.setMaximum(terms.deliveryCountMax ?? limits.destinationDeliveryCountMax)
         self.interval = terms.interval
+        self.suspensionMax = Self.suspensionMax(limits)
     }
 
     /// So much may be caught up with: timers are not exact.
@@ -58,10 +64,18 @@ struct Destination: Sendable {
         self.nextStart = max(self.nextStart, now.advanced(by: .zero - Self.catchUp)).advanced(by: interval)
     }
 
-    func isSuspended(at now: Timestamp) -> Bool { self.suspension.map { now < $0.suspendedUntil } ?? false }
+    func isSuspended(at now: Timestamp) -> Bool { self.suspendedUntil(at: now) != nil }
+
+    /// The time before which it is not tried, as it is down; nil if it may be tried.
+    func suspendedUntil(at now: Timestamp) -> Timestamp? {
+        guard let until = self.suspension?.suspendedUntil, now < until,
+            until <= now.advanced(by: self.suspensionMax)
+        else { return nil }
+        return until
+    }
 
     /// Down when last tried, and now to be tried with one delivery.
-    func isProbing(at now: Timestamp) -> Bool { self.suspension.map { now >= $0.suspendedUntil } ?? false }
+    func isProbing(at now: Timestamp) -> Bool { self.suspension != nil && !self.isSuspended(at: now) }
 
     // Why these change what they look at, in one call: a destination that is only asked is copied first, with all that
     // waits at it, and they are called for every delivery.

@@ -80,8 +80,10 @@ extension Scheduler {
 
     /// A delivery is over, or has to be done again.
     mutating func close(_ id: DeliveryID) {
-        guard let delivery = self.deliveries.removeValue(forKey: id), let sender = delivery.sender else { return }
-        self.senders.add(sender, deliveries: -1)
+        guard let delivery = self.deliveries.removeValue(forKey: id), let sender = delivery.sender,
+            let kind = self.destinations[delivery.destination]?.kind
+        else { return }
+        self.senders.add(sender, deliveries: -1, kind)
     }
 
     /// The agent of a kind with the most room, by its place; nil if none has any.
@@ -97,15 +99,19 @@ extension Scheduler {
 
     // MARK: - Starting
 
-    /// How many more deliveries can be begun by agents of a kind.
-    private func restCount(_ kind: AgentKind) -> Int {
+    /// How many more deliveries can be begun by agents of a kind, and whether these are so few that it matters who begins
+    /// them: less than a quarter of all that there could be.
+    private func rest(_ kind: AgentKind) -> (count: Int, isCrowd: Bool) {
+        let most = self.limits.deliveryCountMax
         var count = 0
-        for link in self.links[kind.rawValue] { count += min(link.freeCount, self.limits.deliveryCountMax) }
-        return min(self.limits.deliveryCountMax - self.deliveries.count, count)
+        var capacity = 0
+        for link in self.links[kind.rawValue] {
+            count += min(link.freeCount, most)
+            capacity += min(link.capacity, most)
+        }
+        let isCrowd = count < min(capacity, most) / 4 || most - self.deliveries.count < most / 4
+        return (min(most - self.deliveries.count, count), isCrowd)
     }
-
-    /// Whether so few deliveries are left to be begun that it matters who begins them.
-    private func isCrowded(_ restCount: Int) -> Bool { restCount < self.limits.deliveryCountMax / 4 }
 
     /// Lets a destination stand in line if it has work and room in its window and its time has come.
     mutating func makeReady(_ place: Int, _ now: Timestamp) {
@@ -114,7 +120,7 @@ extension Scheduler {
         case .later(let start)?: self.delayed.insert(place, at: start)
         case .turn(let kind, let priority, let sender)?:
             var rank = Int(priority.rawValue)
-            if let sender, self.isCrowded(self.restCount(kind)), self.senders.goesInFront(sender) {
+            if let sender, self.rest(kind).isCrowd, self.senders.goesInFront(sender, kind) {
                 rank = ReadyDestinations.front
             }
             if self.destinations[place]?.enterRing(rank) == true { self.ready[kind.rawValue].append(place, at: rank) }
@@ -161,16 +167,18 @@ extension Scheduler {
 
     /// The next job of a destination: in a crowd, of a sender who may have one more.
     private mutating func takeJob(_ place: Int, _ kind: AgentKind) -> Job? {
-        let restCount = self.restCount(kind)
-        guard self.isCrowded(restCount) else { return self.destinations[place]?.waiting.take() }
+        let rest = self.rest(kind)
+        guard rest.isCrowd else { return self.destinations[place]?.waiting.take() }
         let senders = self.senders
-        return self.destinations[place]?.waiting.take { senders.mayBegin($0, restCount: restCount) }
+        return self.destinations[place]?.waiting.take { senders.mayBegin($0, kind, restCount: rest.count) }
     }
 
     private mutating func start(
         _ job: Job, _ place: Int, _ kind: AgentKind, _ link: Int, _ now: Timestamp, _ actions: inout [Action]
     ) {
-        guard let record = self.messages[job.message]?.record, self.operating[job.message] == nil else { return }
+        guard let record = self.messages[job.message]?.record, self.operating[job.message] == nil,
+            let route = self.destinations[place]?.route
+        else { return }
         if kind == .bounce, self.messages[job.message]?.isUnderWay ?? false {
             self.messages[job.message]?.hasReportWaiting = true
             return
@@ -182,10 +190,10 @@ extension Scheduler {
         // Copies with reverse-paths of their own go one by one, and are reported so.
         let most = record.verp != nil ? 1 : self.limits.recipientCountPerDeliveryMax
         while recipients.count < most, let number = rest.popFirst() {
-            // An operator may have taken it away since, and a number may stand in the line twice.
+            // An operator may have taken it away since, or led it elsewhere, and a number may stand in the line twice.
             guard let index = self.messages[job.message]?.recipients.index(of: number),
                 let recipient = self.messages[job.message]?.recipients[index], recipient.phase == .waiting,
-                recipient.record.destination.agentKind == kind
+                recipient.record.destination == route
             else { continue }
             numbers.append(number)
             recipients.append(recipient.record)
@@ -195,11 +203,11 @@ extension Scheduler {
             self.destinations[place]?.waiting.putBack(
                 Job(message: job.message, flow: job.flow, numbers: Array(rest)))
         }
-        guard !numbers.isEmpty, let route = self.destinations[place]?.route else { return }
+        guard !numbers.isEmpty else { return }
         let agent = self.links[kind.rawValue][link].id
         self.links[kind.rawValue][link].inFlightCount += 1
         self.destinations[place]?.noteStart(now)
-        self.senders.add(job.flow.sender, deliveries: 1)
+        self.senders.add(job.flow.sender, deliveries: 1, kind)
         self.deliveries[id] = DeliveryUnderWay(
             link: agent, destination: place, message: job.message, numbers: numbers, sender: job.flow.sender,
             outcomes: [DeliveryOutcome?](repeating: nil, count: numbers.count))

@@ -34,6 +34,7 @@ extension Scheduler {
         var moves: [DueMove] = []
         for key in page.undecodable { actions.append(.quarantine(key)) }
         var passed = 0
+        self.activeCount = self.destinations.count { $0.map { !$0.isIdle && $0.suspension == nil } ?? false }
         for entry in page.entries {
             // A full window ends the page; what is left is found again from the cursor.
             guard self.recipientCount + keys.count < self.limits.recipientCountMax * 7 / 8 else { break }
@@ -44,13 +45,17 @@ extension Scheduler {
                 self.passOver(message, entry.key.time)
                 continue
             }
-            guard !self.moving.contains(entry.key.recipient),
-                self.messages[message]?.recipients.index(of: entry.key.recipient.number) == nil
-            else { continue }
+            if let move = self.moving[entry.key.recipient] {
+                if entry.key.time != move.from {
+                    let time = min(move.passed ?? entry.key.time, entry.key.time)
+                    self.moving[entry.key.recipient]?.passed = time
+                }
+                continue
+            }
+            guard self.messages[message]?.recipients.index(of: entry.key.recipient.number) == nil else { continue }
             let place = self.place(entry.destination)
             if let time = self.postponement(place, entry.key, entry.flow.sender, now) {
-                moves.append(DueMove(from: entry.key, to: time))
-                self.moving.insert(entry.key.recipient)
+                self.move(entry.key, to: time, &moves)
             } else {
                 self.destinations[place]?.loadingCount += 1
                 self.loadingPlaces.append(place)
@@ -96,7 +101,7 @@ extension Scheduler {
                 }
                 let place = self.place(recipient.destination)
                 if self.keep(recipient, of: message.record, at: place, now) { continue }
-                if let until = self.destinations[place]?.suspension?.suspendedUntil, until > now {
+                if let until = self.destinations[place]?.suspendedUntil(at: now) {
                     guard !self.isExpiredInVain(recipient, message.record, now) else {
                         self.expire(recipient, of: message.record, now, &actions)
                         continue
@@ -105,8 +110,7 @@ extension Scheduler {
                         self.tellDelay(recipient, of: message.record, now, &actions)
                         continue
                     }
-                    self.moving.insert(key)
-                    moves.append(DueMove(from: DueKey(time: due, recipient: key), to: self.spread(after: until)))
+                    self.move(DueKey(time: due, recipient: key), to: self.spread(after: until), &moves)
                 } else {
                     self.noteDue(due)
                 }
@@ -136,13 +140,12 @@ extension Scheduler {
             }
             let key = RecipientKey(message: record.id, number: recipient.number)
             // The cursor may have found it before its acceptance was told here.
-            guard !self.moving.contains(key), self.messages[record.id]?.recipients.index(of: key.number) == nil else {
+            guard self.moving[key] == nil, self.messages[record.id]?.recipients.index(of: key.number) == nil else {
                 continue
             }
             let place = self.place(recipient.destination)
             if let time = self.postponement(place, DueKey(time: due, recipient: key), recipient.flow.sender, now) {
-                self.moving.insert(key)
-                moves.append(DueMove(from: DueKey(time: due, recipient: key), to: time))
+                self.move(DueKey(time: due, recipient: key), to: time, &moves)
             } else if !self.keep(recipient, of: record, at: place, now) {
                 self.noteDue(due)
                 self.listIdle(place)
@@ -194,12 +197,13 @@ extension Scheduler {
             // One delivery's worth is the probe; the rest waits for what it tells.
             return destination.window.inFlightCount == 0 && count < self.limits.recipientCountPerDeliveryMax
         }
-        // Why: what others have waiting must not keep out a sender who has little.
-        if self.senders.isSmall(sender) { return true }
-        let activeCount = max(self.places.count - self.idle.count - self.suspendedCount, 1)
-        let share = min(2_000, max(self.limits.recipientCountMax / (2 * activeCount), 100))
+        let most = self.limits.recipientCountMax
         let kindCount = self.recipientCounts[destination.kind.rawValue] + destination.loadingCount
-        return count < share && kindCount < self.limits.recipientCountMax * 5 / 8
+        // Why: what others have waiting must not keep out a sender who has little. But thousands of them who write to one slow
+        // host must not keep out everybody else.
+        if self.senders.isSmall(sender), count < most / 4, kindCount < most * 11 / 16 { return true }
+        let share = min(2_000, max(most / (2 * max(self.activeCount, 1)), 100))
+        return count < share && kindCount < most * 5 / 8
     }
 
     /// When to look again at mail for a destination that is down or has its share of memory; nil if it can be taken.
@@ -211,7 +215,7 @@ extension Scheduler {
             // Why: mail for a destination that is down must still be able to expire, and its sender must be told of the
             // delay; an id tells the age.
             let age = now.elapsed(since: Timestamp(microseconds: key.recipient.message.rawValue))
-            if now < suspension.suspendedUntil {
+            if destination.isSuspended(at: now) {
                 return age >= self.patience ? nil : self.spread(after: suspension.suspendedUntil)
             }
             return self.spread(after: now.advanced(by: min(self.limits.retry.minimum, .seconds(60))))
@@ -238,7 +242,9 @@ extension Scheduler {
         while let job = self.destinations[place]?.waiting.take() {
             for number in job.numbers {
                 guard self.operating[job.message] == nil, let work = self.messages[job.message],
-                    let index = work.recipients.index(of: number), work.recipients[index].phase == .waiting
+                    let index = work.recipients.index(of: number), work.recipients[index].phase == .waiting,
+                    // An operator may have led it elsewhere since.
+                    work.recipients[index].record.destination == self.destinations[place]?.route
                 else { continue }
                 let recipient = work.recipients[index].record
                 self.drop(number, of: job.message)
@@ -248,17 +254,21 @@ extension Scheduler {
                     continue
                 }
                 let key = RecipientKey(message: job.message, number: number)
-                self.moving.insert(key)
-                moves.append(DueMove(from: DueKey(time: due, recipient: key), to: self.spread(after: until)))
+                self.move(DueKey(time: due, recipient: key), to: self.spread(after: until), &moves)
             }
         }
         if !moves.isEmpty { actions.append(.move(moves)) }
     }
 
+    private mutating func move(_ key: DueKey, to time: Timestamp, _ moves: inout [DueMove]) {
+        self.moving[key.recipient] = PendingMove(from: key.time)
+        moves.append(DueMove(from: key, to: time))
+    }
+
     mutating func conclude(_ moves: [DueMove]) {
         for move in moves {
-            self.moving.remove(move.from.recipient)
-            self.noteDue(move.to)
+            let pending = self.moving.removeValue(forKey: move.from.recipient)
+            self.noteDue(min(pending?.passed ?? move.to, move.to))
         }
     }
 }

@@ -97,6 +97,7 @@ extension Scheduler {
         case nil: break
         }
         switch outcome.kind {
+        case .failed where recipient.verb == .remove: return Step(nil, .removed)
         case .delivered:
             guard let action = Self.successReport(of: recipient.record, message, outcome) else {
                 return Step(nil, .delivered)

@@ -55,7 +55,9 @@ package struct Scheduler: Sendable {
     var loadingPlaces: [Int] = []
     var loadingSenders: [UInt32] = []
     /// Recipients whose move is being committed.
-    var moving: Set<RecipientKey> = []
+    var moving: [RecipientKey: PendingMove] = [:]
+    /// About how many destinations have work and are not down; counted anew with each page of the index.
+    var activeCount = 0
     /// Messages on which an operator's verb is being committed.
     var operating: [MessageID: PendingOrder] = [:]
     private var wakeTime: Timestamp?
@@ -65,6 +67,14 @@ package struct Scheduler: Sendable {
         var count = 0
         /// The earliest due time of a recipient that was passed over or put out of memory because of it.
         var floor: Timestamp
+    }
+
+    /// A move that is being committed.
+    struct PendingMove: Sendable {
+        let from: Timestamp
+        /// When an operator has given the recipient another time meanwhile, the move will change nothing, and the cursor, which
+        /// has passed that time, must go back.
+        var passed: Timestamp?
     }
 
     /// - Parameters:
@@ -169,6 +179,7 @@ package struct Scheduler: Sendable {
             self.destinations.append(destination)
         }
         self.places[route] = place
+        self.activeCount += 1
         return place
     }
 

@@ -5,7 +5,12 @@ struct SenderBook: Sendable {
     private struct Load {
         /// Recipients in memory, or asked from the disk.
         var recipientCount = 0
-        var deliveryCount = 0
+        /// Under way, by kind of agent: what a list sends to the world must not hold up its mail for people here.
+        var deliveryCounts = InlineArray<3, Int>(repeating: 0)
+
+        var isNothing: Bool {
+            self.recipientCount <= 0 && self.deliveryCounts.indices.allSatisfy { self.deliveryCounts[$0] <= 0 }
+        }
     }
 
     private var loads: [UInt32: Load] = [:]
@@ -22,19 +27,23 @@ struct SenderBook: Sendable {
         (self.loads[sender]?.recipientCount ?? 0) < Self.smallRecipientCount
     }
 
-    /// Whether a sender may begin a delivery when `restCount` more can be begun by all.
-    func mayBegin(_ sender: UInt32, restCount: Int) -> Bool {
-        let count = self.loads[sender]?.deliveryCount ?? 0
+    /// Whether a sender may begin a delivery when `restCount` more can be begun by all, with agents of that kind.
+    func mayBegin(_ sender: UInt32, _ kind: AgentKind, restCount: Int) -> Bool {
+        let count = self.loads[sender]?.deliveryCounts[kind.rawValue] ?? 0
         return count == 0 || count < restCount.multipliedReportingOverflow(by: Self.shareOfRest).partialValue
     }
 
-    func goesInFront(_ sender: UInt32) -> Bool {
-        (self.loads[sender]?.deliveryCount ?? 0) < Self.smallDeliveryCount
+    func goesInFront(_ sender: UInt32, _ kind: AgentKind) -> Bool {
+        (self.loads[sender]?.deliveryCounts[kind.rawValue] ?? 0) < Self.smallDeliveryCount
     }
 
-    mutating func add(_ sender: UInt32, recipients: Int = 0, deliveries: Int = 0) {
+    mutating func add(_ sender: UInt32, recipients: Int) {
         self.loads[sender, default: Load()].recipientCount += recipients
-        self.loads[sender, default: Load()].deliveryCount += deliveries
-        if let load = self.loads[sender], load.recipientCount <= 0, load.deliveryCount <= 0 { self.loads[sender] = nil }
+        if let load = self.loads[sender], load.isNothing { self.loads[sender] = nil }
+    }
+
+    mutating func add(_ sender: UInt32, deliveries: Int, _ kind: AgentKind) {
+        self.loads[sender, default: Load()].deliveryCounts[kind.rawValue] += deliveries
+        if let load = self.loads[sender], load.isNothing { self.loads[sender] = nil }
     }
 }

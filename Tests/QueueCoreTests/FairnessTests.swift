@@ -92,12 +92,23 @@ private struct Site {
     mutating func accept(
         from sender: String, to domain: String, _ priority: MailPriority = .normal
     ) -> MessageID {
+        self.accept(from: sender, to: domain, Samples.route(domain), priority)
+    }
+
+    /// Accepts a message to somebody here.
+    mutating func accept(from sender: String, toUser user: String) -> MessageID {
+        self.accept(from: sender, to: "here.example", .local(user: Array(user.utf8)), .normal)
+    }
+
+    private mutating func accept(
+        from sender: String, to domain: String, _ route: Route, _ priority: MailPriority
+    ) -> MessageID {
         self.lastID += 1
         var message = Samples.message(self.lastID, recipientCount: 1, at: self.now.microseconds)
         let path = ReversePath(octets: Array(sender.utf8)) ?? .null
         message.recipients = [
             RecipientRecord(
-                number: 0, forwardPath: Samples.path("user@\(domain)"), originalPath: nil, route: Samples.route(domain),
+                number: 0, forwardPath: Samples.path("user@\(domain)"), originalPath: nil, route: route,
                 flow: MailFlow(path, priority), state: .queued(last: nil), due: self.now)
         ]
         self.disk?[RecipientKey(message: message.record.id, number: 0)] = (message.record, message.recipients[0])
@@ -149,6 +160,45 @@ private struct Site {
         }
         let single = site.accept(from: "alice@example.net", to: "healthy.example")
         #expect(site.isOpen(single))
+    }
+
+    @Test("a single message to a healthy host leaves at once behind thousands of senders' mail for one slow host")
+    func manySendersToOneHost() {
+        var site = Site(recipientCountMax: 2_000)
+        for number in 0..<3_000 { site.accept(from: "user@s\(number).example", to: "slow.example") }
+        let single = site.accept(from: "alice@example.net", to: "healthy.example")
+        site.pass(.seconds(2))
+        let isOpen = site.isOpen(single)
+        #expect(isOpen)
+    }
+
+    @Test("the share of a destination does not grow because it was idle once")
+    func shareAfterIdleness() {
+        var site = Site(recipientCountMax: 2_000)
+        for round in 0..<2 {
+            for host in 0..<9 {
+                for _ in 0..<(round == 0 ? 1 : 600) { site.accept(from: "list@example.com", to: "slow\(host).example") }
+            }
+            if round == 0 { while !site.open.isEmpty { site.finish() } }
+        }
+        for _ in 0..<5 {
+            let single = site.accept(from: "list@example.com", to: "fast.example")
+            site.pass(.seconds(1))
+            let isOpen = site.isOpen(single)
+            #expect(isOpen)
+            if let place = site.open.firstIndex(where: { $0.message.id == single }) { site.finish(at: place) }
+        }
+    }
+
+    @Test("mail of a sender for people here does not wait for what he sends to the world")
+    func kindsApart() {
+        var site = Site()
+        site.tell(.agentJoined(AgentLinkID(2), .local, capacity: 64))
+        for number in 0..<300 { site.accept(from: "news@example.com", to: "host\(number).example") }
+        #expect(site.open.count == 300)
+        let single = site.accept(from: "news@example.com", toUser: "joe")
+        let isOpen = site.isOpen(single)
+        #expect(isOpen)
     }
 
     @Test("at one destination a single message goes next, however many of another sender wait")

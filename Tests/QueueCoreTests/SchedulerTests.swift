@@ -254,6 +254,50 @@ private let delivered = DeliveryOutcome(
         #expect(talk.tell(.doneReceived(DeliveryID(2))).settlements.first?.endings.map(\.status) == [.delivered])
     }
 
+    @Test("who is removed during a delivery that fails is not reported")
+    func removedAndFailed() {
+        var talk = Conversation()
+        talk.join(.remote)
+        _ = talk.accept(1, ["a.example"])
+        _ = talk.tell(.ordered(OperatorOrder(.remove, MessageID(rawValue: 1)), destinations: []))
+        _ = talk.tell(.orderCommitted(MessageID(rawValue: 1)))
+        _ = talk.tell(.outcomeReceived(DeliveryID(1), number: 0, Samples.failure))
+        let settlement = talk.tell(.doneReceived(DeliveryID(1))).settlements.first
+        #expect(settlement?.endings.map(\.status) == [.removed])
+        #expect(settlement?.changes.map(\.after) == [nil])
+    }
+
+    @Test("what waits for one host and is led to another is not delivered to the first")
+    func rerouteWhileWaiting() {
+        var talk = Conversation(windowMax: 1)
+        talk.join(.remote)
+        let first = talk.accept(1, ["a.example"]).orders
+        #expect(first.count == 1)
+        #expect(talk.accept(2, ["a.example"]).orders.isEmpty)
+        let id = MessageID(rawValue: 2)
+        let route = Samples.route("b.example")
+        _ = talk.tell(.ordered(OperatorOrder(.reroute(route), id), destinations: [route]))
+        var actions = talk.tell(.orderCommitted(id))
+        // It is found with its new route, for which there is no room either.
+        let due = DueKey(time: talk.now, recipient: RecipientKey(message: id, number: 0))
+        #expect(actions.contains { if case .loadDue = $0 { true } else { false } })
+        _ = talk.accept(3, ["b.example"])
+        actions = talk.tell(
+            .dueLoaded(
+                DuePage(
+                    entries: [DueEntry(key: due, destination: route, flow: Samples.flow)], hasMore: false, next: nil)))
+        let message = Samples.message(2, recipientCount: 1, at: talk.now.microseconds)
+        let recipient = RecipientRecord(
+            number: 0, forwardPath: message.recipients[0].forwardPath, originalPath: nil, route: route,
+            flow: Samples.flow, state: .queued(last: nil), due: talk.now)
+        var work = LoadedWork()
+        work.add(recipient, of: message.record)
+        _ = talk.tell(.workLoaded(work))
+        // Now the first host has room.
+        _ = talk.tell(.outcomeReceived(first[0].id, number: 0, delivered))
+        #expect(talk.tell(.doneReceived(first[0].id)).orders.isEmpty)
+    }
+
     @Test("reroute waits for the end of a delivery, and changes only the recipients that are meant")
     func lateReroute() {
         var talk = Conversation()
@@ -308,5 +352,62 @@ private let delivered = DeliveryOutcome(
         #expect(moves.count <= 2_000)
         let after = conversation.tell(.moved(moves))
         #expect(after.contains { if case .loadDue = $0 { true } else { false } }, "it goes on after the commit")
+    }
+
+    @Test("what an operator makes due while its move is being committed is found behind the move")
+    func orderOverMove() {
+        var talk = Conversation()
+        talk.join(.remote)
+        for id in 1...3 as ClosedRange<UInt64> {
+            for order in talk.accept(id, ["down.example"]).orders {
+                _ = talk.tell(.outcomeReceived(order.id, number: 0, hostDown))
+                _ = talk.tell(.doneReceived(order.id))
+            }
+        }
+        // Its mail is put off; the move is on its way to the disk.
+        let key = RecipientKey(message: MessageID(rawValue: 4), number: 0)
+        let accepted = talk.accept(4, ["down.example"])
+        var moves: [DueMove] = []
+        for case .move(let moved) in accepted { moves += moved }
+        #expect(moves.map(\.from.recipient) == [key])
+        // An order comes first: the recipient is due now, at another time than the move is from.
+        talk.now = talk.now.advanced(by: .seconds(5))
+        let flushed = talk.now
+        _ = talk.tell(.ordered(OperatorOrder(.flush, key.message), destinations: [Samples.route("down.example")]))
+        _ = talk.tell(.orderCommitted(key.message))
+        let entry = DueEntry(
+            key: DueKey(time: flushed, recipient: key), destination: Samples.route("down.example"), flow: Samples.flow)
+        let passed = talk.tell(.dueLoaded(DuePage(entries: [entry], hasMore: false, next: nil)))
+        #expect(passed.isEmpty, "\(passed)")
+        // The move changes nothing on the disk, and the cursor goes back.
+        let actions = talk.tell(.moved(moves))
+        guard case .loadDue(let after, _, _)? = actions.first(where: { if case .loadDue = $0 { true } else { false } })
+        else {
+            Issue.record("nothing is read: \(actions)")
+            return
+        }
+        #expect(after.map { $0 < entry.key } ?? true)
+    }
+
+    @Test("a host is not down until a time that only a clock that was ahead can have meant")
+    func suspensionOfAnotherYear() {
+        let limits = SchedulerLimits(
+            recipientCountMax: 1_000, deliveryCountMax: 100, destinationDeliveryCountMax: 20,
+            recipientCountPerDeliveryMax: 100, retry: RetrySchedule(minimum: .seconds(300), maximum: .seconds(3_600)),
+            lifetime: .seconds(86_400))
+        let now = Timestamp(microseconds: 1_000_000_000)
+        for (seconds, isTried) in [(3_000, false), (4_000, false), (31_536_000, true)] {
+            var talk = Conversation()
+            talk.scheduler = Scheduler(
+                limits: limits, isPaused: false, seed: 1,
+                suspended: [
+                    (
+                        Samples.route("a.example"),
+                        DestinationRecord(suspendedUntil: now.advanced(by: .seconds(seconds)), suspensionCount: 1)
+                    )
+                ])
+            talk.join(.remote)
+            #expect(talk.accept(1, ["a.example"]).orders.count == (isTried ? 1 : 0), "\(seconds)")
+        }
     }
 }
