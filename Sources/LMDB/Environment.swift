@@ -36,7 +36,8 @@ package final class Environment: Sendable {
     private nonisolated(unsafe) let handle: OpaquePointer
     private let shared: Mutex<Shared>
     private let writing = Mutex<Void>(())
-    private let sizeMax: Int
+    /// The octets that the map has at most for what is not essential.
+    package let sizeMax: Int
     private let sizeReserve: Int
     private let path: String
 
@@ -177,6 +178,10 @@ package final class Environment: Sendable {
             return try body(ReadTransaction(handle: reader))
         }
     }
+
+    /// Whether the map has grown into the reserve. From then on LMDB gives its pages to whoever asks: who writes what is not
+    /// essential has to look at `unusedOctetCount` himself.
+    package var isInReserve: Bool { self.shared.withLock { $0.mapSize > self.sizeMax } }
 
     private func grow(to limit: Int) throws(LMDBError) {
         try self.writing.withLock { _ throws(LMDBError) in

@@ -81,12 +81,36 @@ package final class LMDBQueueStore: QueueStore, Sendable {
     /// never shrinks, so a queue that was full once lives on the latter. Nil if the file system does not say.
     package func roomOctetCount() throws(StoreFault) -> UInt64? {
         guard let free = self.environment.diskFreeOctetCount else { return nil }
-        let databases = [
-            self.messages, self.contents, self.recipients, self.dues, self.suspensions, self.main,
-        ]
         do throws(LMDBError) {
-            return free.addingReportingOverflow(try self.environment.unusedOctetCount(databases)).partialValue
+            return free.addingReportingOverflow(try self.environment.unusedOctetCount(self.databases)).partialValue
         } catch { throw Self.fault(error) }
+    }
+
+    private var databases: [Database] {
+        [self.messages, self.contents, self.recipients, self.dues, self.suspensions, self.main]
+    }
+
+    /// Throws if new mail would take pages that are kept for the rest: outcomes must always find some, or the queue could
+    /// not get emptier.
+    private func spareReserve(_ operations: [StoreOperation]) throws(StoreFault) {
+        guard self.environment.isInReserve else { return }
+        var neededCount: UInt64 = 0
+        for operation in operations {
+            switch operation {
+            case .accept(let message), .restore(let message): neededCount += UInt64(message.content.count)
+            case .spill(_, _, let octets): neededCount += UInt64(octets.count)
+            case .discard, .settle, .exchange, .move, .quarantine, .destination, .operate, .repair: break
+            }
+            neededCount += UInt64(2 * self.environment.pageOctetCount)
+        }
+        let unusedCount: UInt64
+        do throws(LMDBError) {
+            unusedCount = try self.environment.unusedOctetCount(self.databases)
+        } catch { throw Self.fault(error) }
+        let usedCount = self.environment.fileOctetCount - min(unusedCount, self.environment.fileOctetCount)
+        guard usedCount + neededCount <= UInt64(self.environment.sizeMax) else {
+            throw .full("the queue is as large as size-max allows")
+        }
     }
 
     /// The size of the data file in octets.
@@ -100,6 +124,7 @@ package final class LMDBQueueStore: QueueStore, Sendable {
             case .discard, .settle, .exchange, .move, .quarantine, .destination, .operate, .repair: false
             }
         }
+        if !isEssential { try self.spareReserve(operations) }
         // A page that is looked at brings its neighbours with it.
         self.environment.noteTouched(65_536)
         do throws(LMDBError) {

@@ -43,6 +43,8 @@ protocol CommitterOwner: AnyObject {
     func committed(_ completions: [Completion], _ report: CommitReport)
     /// There was no room for these: nothing of them happened, and they are not tried again.
     func refused(_ completions: [Completion], _ reason: String)
+    /// What is the queue's duty finds no room, or does again.
+    func stoodStill(_ stands: Bool)
     /// The disk or the environment failed.
     func broke(_ reason: String)
 }
@@ -69,6 +71,9 @@ final class Committer {
     private var isBroken = false
     /// Whether nothing is begun before the deadline, because there was no room.
     private var isFull = false
+    /// At most so many operations are in the next transaction: fewer when more have found no room.
+    private var countMax = Committer.operationCountMax
+    private var isStandingStill = false
     private var company = Company()
     private(set) var commitCount: UInt64 = 0
 
@@ -167,7 +172,7 @@ final class Committer {
         var count = 0
         var octetCount = 0
         for operation in self.operations {
-            guard count < Self.operationCountMax, octetCount < Self.octetCountMax else { break }
+            guard count < self.countMax, octetCount < Self.octetCountMax else { break }
             count += 1
             switch operation {
             case .accept(let message), .restore(let message):
@@ -195,7 +200,7 @@ final class Committer {
             self.deadline = .now()
         }
         if !self.moves.isEmpty {
-            let moves = Array(self.moves.prefix(Self.moveCountMax))
+            let moves = Array(self.moves.prefix(min(Self.moveCountMax, self.countMax)))
             self.moves.removeFirst(moves.count)
             operations.append(.move(moves))
             completions.append(.moved(moves))
@@ -227,6 +232,8 @@ final class Committer {
         self.commitCount += 1
         switch result {
         case .success(let report):
+            self.countMax = min(2 * self.countMax, Self.operationCountMax)
+            self.setStandstill(false)
             // The next transaction begins before this one's answers are made, if it is due.
             if let deadline = self.deadline, deadline <= .now() { self.begin() } else { self.startTimer() }
             self.owner?.committed(completions, report)
@@ -235,6 +242,12 @@ final class Committer {
             self.isBroken = true
             self.owner?.broke(reason)
         }
+    }
+
+    private func setStandstill(_ stands: Bool) {
+        guard stands != self.isStandingStill else { return }
+        self.isStandingStill = stands
+        self.owner?.stoodStill(stands)
     }
 
     /// No room: new mail is refused, and what is the queue's duty already is tried again without it.
@@ -252,6 +265,9 @@ final class Committer {
         self.completions.insert(contentsOf: kept.map(\.1), at: 0)
         if refused.isEmpty {
             self.isFull = true
+            // A smaller transaction needs fewer pages, and what it deletes gives pages to the next.
+            self.countMax = max(1, operations.count / 2)
+            self.setStandstill(true)
             self.deadline = .now() + Self.fullDelay
             self.startTimer()
             var line = LogLine("queue-full")

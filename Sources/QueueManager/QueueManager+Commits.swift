@@ -84,6 +84,12 @@ extension QueueManager: CommitterOwner {
         }
     }
 
+    func stoodStill(_ stands: Bool) {
+        // Deliveries whose outcomes cannot be noted would be done again.
+        self.isStandingStill = stands
+        self.tell(.pauseSet(self.settings.isPaused || stands))
+    }
+
     func broke(_ reason: String) {
         // Why: after a failed sync nobody knows what is on the disk, and a second sync would claim success. What was
         // not answered is refused by the links closing; a restart reads what is really there.

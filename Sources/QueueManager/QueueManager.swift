@@ -17,6 +17,8 @@ package final class QueueManager {
     let program: Program
     let eventLoop: any EventLoop
     private(set) var settings: QueueSettings
+    /// Outcomes find no room on the disk.
+    var isStandingStill = false
     let store: LMDBQueueStore
     let committer: Committer
     let lookup: LookupClient
@@ -137,7 +139,7 @@ package final class QueueManager {
             self.cache.octetCountMax = settings.cacheOctetCountMax
             self.lookup.forget()
             self.tell(.limitsSet(settings.scheduler))
-            self.tell(.pauseSet(settings.isPaused))
+            self.tell(.pauseSet(settings.isPaused || self.isStandingStill))
         } catch {
             QueueLog.note("settings-kept", error.description)
         }

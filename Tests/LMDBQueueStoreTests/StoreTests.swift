@@ -72,6 +72,30 @@ import Testing
         _ = try store.commit([.accept(Samples.message(5_000, recipientCount: 1, at: 100, contentOctetCount: 40_000))])
     }
 
+    @Test("new mail does not take the reserve, however often what is queued is settled")
+    func reserve() throws {
+        let scratch = try Scratch()
+        let store = try self.open(scratch, sizeMax: 4 << 20, reserve: 1 << 20)
+        var waiting: [NewMessage] = []
+        var id: UInt64 = 0
+        // Whenever something is settled, as much is offered as fits.
+        for round in 0..<100 {
+            while true {
+                id += 1
+                let message = Samples.message(id, recipientCount: 1, at: 100, contentOctetCount: 4_000)
+                do { _ = try store.commit([.accept(message)]) } catch StoreFault.full { break }
+                waiting.append(message)
+            }
+            #expect(store.fileOctetCount < UInt64(4 << 20) + UInt64(1 << 19), "\(round)")
+            for _ in 0..<3 {
+                let message = waiting.removeFirst()
+                _ = try store.commit([.settle(message.record.id, [Samples.removal(message, 0)])])
+            }
+        }
+        for message in waiting { _ = try store.commit([.settle(message.record.id, [Samples.removal(message, 0)])]) }
+        #expect(try store.counts().messages == 0)
+    }
+
     @Test("a record that cannot be read is named, and the others go on")
     func damage() throws {
         let scratch = try Scratch()
