@@ -19,7 +19,9 @@ enum StandaloneQueue {
         var spawn = Spawn(path: try Self.executable(), arguments: ["apus-queue"])
         if let user = try Self.user(of: directory) { spawn.arguments += ["--user", user] }
         spawn.arguments += ["--link", "operate:apus:0:1"]
-        for pair in settings.table(for: .queue).pairs + [("paused", "true")] {
+        // Rewritten senders need the secret, which is no word for a command line; what is paused rewrites nothing.
+        let pairs = settings.table(for: .queue).pairs.filter { $0.name != "srs-domain" }
+        for pair in pairs + [("paused", "true")] {
             spawn.arguments += ["--setting", "\(pair.name)=\(pair.value)"]
         }
         spawn.environment = ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"]

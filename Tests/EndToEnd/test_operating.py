@@ -146,6 +146,21 @@ class Stopped(unittest.TestCase):
         self.assertEqual(apus.tool("explain", "alice@apus.test", check=False)[0], 69)
         self.assertIn("Not tried yet", apus.tool("explain", identity)[1])
 
+    def test_a_stopped_queue_is_shown_and_changed_where_senders_are_rewritten(self):
+        apus = paused()
+        self.addCleanup(apus.close)
+        secret = os.path.join(apus.root, "srs-secret")
+        with open(secret, "w") as f:
+            f.write("0123456789abcdef0123456789abcdef\n")
+        apus.write_settings(extra=f'[forwarding]\nsrs-domain = "srs.apus.test"\nsrs-secret = "{secret}"\n')
+        apus.own()
+        apus.start()
+        send(apus, ["alice@apus.test"])
+        apus.stop()
+        self.assertTrue(apus.tool("queue", "count")[1].startswith("1 "))
+        apus.tool("queue", "hold", "--all")
+        self.assertEqual([m["status"] for m in apus.listed()], ["held"])
+
     def test_without_a_queue_there_is_a_clear_word(self):
         apus = paused()
         self.addCleanup(apus.close)
