@@ -216,6 +216,13 @@ private let importTable: [String: Set<String>] = {
         }
     }
 
+    @Test("systemd starts apusd with no command in front of it that could keep it from starting")
+    func systemdUnit() {
+        let lines = Tree.lines(Tree.root.appending(path: "etc/systemd/apus.service"))
+        #expect(lines.contains { $0.hasPrefix("ExecStart=") })
+        #expect(!lines.contains { $0.hasPrefix("ExecStartPre=") || $0.hasPrefix("ExecCondition=") })
+    }
+
     @Test("every program has a man page and every man page a program or a format")
     func manPages() {
         let pages = Set(Tree.files("man", "").map(\.lastPathComponent).filter { $0.contains(".") })
