@@ -284,6 +284,18 @@ int apus_fcntl(int descriptor, int command, int argument) {
     return result < 0 ? -errno : result;
 }
 
+int apus_open_standard_descriptors(void) {
+    for (int number = 0; number <= 2; number++) {
+        if (fcntl(number, F_GETFD) >= 0) continue;
+        /* The lowest free number is this one, as those below it are open. What we start is to have it too: no O_CLOEXEC. */
+        int descriptor;
+        do descriptor = open("/dev/null", O_RDWR);
+        while (descriptor < 0 && errno == EINTR);
+        if (descriptor < 0) return -errno;
+    }
+    return 0;
+}
+
 int apus_pipe(int ends[2]) { return pipe2(ends, O_CLOEXEC) < 0 ? -errno : 0; }
 
 int apus_signal_descriptor(const int *numbers, size_t count) {

@@ -21,6 +21,7 @@ enum LocalWorker {
     }
 
     static func main(_ arguments: [String]) -> Never {
+        ThisProcess.openStandardDescriptors()
         Log.setProgram("apus-local")
         ThisProcess.forbidTracing()
         ThisProcess.ignoreBrokenPipes()

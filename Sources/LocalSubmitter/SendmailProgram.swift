@@ -21,6 +21,7 @@ package struct SendmailProgram {
     private static let recipientCountMax = 10_000
 
     package static func main() -> Never {
+        ThisProcess.openStandardDescriptors()
         signal(SIGPIPE, SIG_IGN)
         let words = CommandLine.arguments
         let name = words.first.map { $0.split(separator: "/").last.map(String.init) ?? $0 } ?? "sendmail"

@@ -23,6 +23,7 @@ struct OperatorCommand: ParsableCommand {
 package enum OperatorTool {
     /// Runs the command that the arguments say, and ends the process.
     package static func run() -> Never {
+        ThisProcess.openStandardDescriptors()
         signal(SIGPIPE, SIG_IGN)
         OperatorCommand.main()
         ExitStatus.ok.exit()

@@ -37,6 +37,7 @@ package final class ApusDaemon {
 
     /// Never returns: the process is apusd.
     package static func main() -> Never {
+        ThisProcess.openStandardDescriptors()
         Log.setProgram("apusd")
         let options = DaemonOptions.read(Array(CommandLine.arguments.dropFirst()))
         signal(SIGPIPE, SIG_IGN)

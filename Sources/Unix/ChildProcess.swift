@@ -45,6 +45,13 @@ package enum ChildProcess {
 package enum ThisProcess {
     package static var pid: Int32 { getpid() }
 
+    /// Opens /dev/null where standard input, output or error is closed, or ends the process if it cannot. The first thing
+    /// that every program does: the next file or socket would be one of them, and a log line or a child's messages would go
+    /// into it.
+    package static func openStandardDescriptors() {
+        if apus_open_standard_descriptors() < 0 { ExitStatus.system.exit() }
+    }
+
     /// A path by which this executable can be started again, whatever has become of its file meanwhile, and also by
     /// a user who may not look into its directory.
     package static let executablePath = "/proc/self/exe"

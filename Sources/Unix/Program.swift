@@ -60,6 +60,7 @@ package struct Program: Sendable {
 
     /// Starts, or says on standard error why it cannot and exits.
     package static func start(_ description: Description) -> Program {
+        ThisProcess.openStandardDescriptors()
         Log.setProgram(description.name)
         do throws(StartFault) {
             return try Program(description)

@@ -125,6 +125,26 @@ class Supervision(unittest.TestCase):
             apus.wait_delivered(len(DAEMONS))
             self.assertTrue(wait_for(lambda: len(sink.messages) >= len(DAEMONS)))
 
+    def test_apusd_with_closed_standard_descriptors_keeps_its_control_socket_from_the_programs(self):
+        apus = Apus()
+        self.addCleanup(apus.close)
+        apus.process = subprocess.Popen(
+            ["sh", "-c", 'exec "$0" --config "$1" <&- >&- 2>&-', os.path.join(apus.folder, "apusd"), apus.config], cwd="/",
+            start_new_session=True, **apus.identity())
+        self.assertTrue(wait_for(apus.answers, 30))
+
+        def files(pid):
+            folder = f"/proc/{pid}/fd"
+            return {int(n): os.readlink(f"{folder}/{n}") for n in os.listdir(folder)}
+        own = files(apus.process.pid)
+        self.assertEqual([own[n] for n in (0, 1, 2)], ["/dev/null"] * 3)
+        with open("/proc/net/unix") as f:
+            control = ["socket:[%s]" % l.split()[6] for l in f if l.strip().endswith(f"{apus.root}/state/control")]
+        self.assertTrue(set(control) & set(own.values()), own)
+        for name in DAEMONS:
+            pid, = apus.pids(name)[:1]
+            self.assertFalse(set(control) & set(files(pid).values()), name)
+
     def test_with_the_queue_away_mail_is_refused_for_now_and_the_connection_stays_usable(self):
         with Apus() as apus:
             with Raw(apus.port) as s:

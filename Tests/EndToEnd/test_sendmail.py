@@ -6,6 +6,7 @@ import pwd
 import re
 import shutil
 import subprocess
+import time
 import unittest
 
 from apus import Apus, binaries
@@ -69,6 +70,18 @@ class Sendmail(unittest.TestCase):
         report, = self.received(apus)
         self.assertEqual(report.get_content_type(), "multipart/report")
         self.assertIn("ghost@apus.test", report.as_string())
+
+    def test_what_it_shows_of_the_session_goes_nowhere_if_standard_error_is_closed(self):
+        apus = self.apus()
+        path = os.path.join(binaries(), "sendmail")
+        done = subprocess.run(
+            ["sh", "-c", f'exec "{path}" -v alice 2>&-'], input=b"Subject: s\n\nx\n", stdout=subprocess.PIPE, timeout=60,
+            env={"APUS_SUBMIT_SOCKET": f"{apus.root}/state/submit", "PATH": os.environ["PATH"]}, cwd="/", **apus.identity())
+        self.assertEqual(done.returncode, 0, apus.log()[-1500:])
+        message, = self.received(apus)
+        self.assertEqual(message.get_payload(), "x\n")
+        time.sleep(0.2)
+        self.assertFalse(apus.logged("apus-smtpd", "500"), apus.log()[-1500:])
 
     def test_without_the_mail_system_it_says_so_and_asks_to_try_again(self):
         apus = self.apus()

@@ -87,6 +87,10 @@ int apus_open(const char *path, int flags, mode_t mode);
 int apus_openat(int directory, const char *path, int flags, mode_t mode);
 int apus_fcntl(int descriptor, int command, int argument);
 
+/* Opens /dev/null as each of the descriptors 0, 1 and 2 that is closed: for the first moments of a process, before it has
+ * other threads. */
+int apus_open_standard_descriptors(void);
+
 /* pipe2(2) with O_CLOEXEC. */
 int apus_pipe(int ends[2]);
 
