@@ -246,10 +246,11 @@ package final class ApusDaemon {
             let pid = waitpid(-1, &status, WNOHANG)
             if pid < 0, errno == EINTR { continue }
             guard pid > 0 else { return }
-            guard let (part, process) = self.processes.first(where: { $0.value.pid == pid }) else { continue }
+            guard let part = self.processes.first(where: { $0.value.pid == pid })?.key else { continue }
+            self.processes[part]?.end()
             // What it said last.
             self.hear(part)
-            process.close()
+            self.processes[part]?.close()
             self.processes[part] = nil
             self.links.remove(pid)
             for number in self.gatherings.keys where self.gatherings[number]?.waiting.contains(part) == true {

@@ -18,6 +18,8 @@ struct PartProcess {
     /// Nil for the programs of others, which have none.
     private var control: ControlSocket?
     private var decoder = FrameDecoder()
+    /// Whether note has been taken of its end: from then on its number may be another process's.
+    private var hasEnded = false
 
     private static let sendTimeout = timeval(tv_sec: 3, tv_usec: 0)
 
@@ -144,10 +146,17 @@ struct PartProcess {
     }
 
     func stop() throws(SystemError) {
-        if self.control == nil { _ = Glibc.kill(self.pid, SIGTERM) } else { try self.send(.stop) }
+        if self.control == nil { self.signal(SIGTERM) } else { try self.send(.stop) }
     }
 
-    func kill() { _ = Glibc.kill(self.pid, SIGKILL) }
+    func kill() { self.signal(SIGKILL) }
+
+    private func signal(_ number: CInt) {
+        if !self.hasEnded { _ = Glibc.kill(self.pid, number) }
+    }
+
+    /// waitpid(2) has told of its end: it is never signalled again.
+    mutating func end() { self.hasEnded = true }
 
     // MARK: Hearing it
 
@@ -170,10 +179,12 @@ struct PartProcess {
     /// Ends a process that has closed its control socket.
     mutating func abandon() {
         self.close()
-        self.control = nil
         self.kill()
     }
 
-    /// Closes the control socket; the process learns by it that nobody needs it.
-    func close() { self.control?.descriptor.close() }
+    /// Closes the control socket, once; the process learns by it that nobody needs it.
+    mutating func close() {
+        self.control?.descriptor.close()
+        self.control = nil
+    }
 }

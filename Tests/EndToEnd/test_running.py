@@ -15,6 +15,7 @@ import unittest
 
 from apus import DAEMONS, Apus, binaries
 from peers import figure, free_port, Raw, Sink, slurp, wait_for
+from tracing import Trace, can_trace
 
 
 def send(port, subject, recipients=("alice@apus.test",), sender="a@b.example"):
@@ -144,6 +145,16 @@ class Supervision(unittest.TestCase):
         for name in DAEMONS:
             pid, = apus.pids(name)[:1]
             self.assertFalse(set(control) & set(files(pid).values()), name)
+
+    @unittest.skipUnless(can_trace(), "needs strace and root")
+    def test_a_program_whose_end_has_been_noted_is_not_signalled_any_more(self):
+        with Apus() as apus, Trace(apus.process.pid, "kill,wait4") as trace:
+            bounce, = apus.pids("apus-bounce")
+            apus.kill("apus-bounce")
+            self.assertTrue(wait_for(lambda: apus.pids("apus-bounce") not in ([], [bounce]), 20), apus.log())
+        noted, = [c for c in trace.named(["wait4"]) if c.result == str(bounce)]
+        late = [c for c in trace.named(["kill"], f"{bounce},") if c.ended > noted.begun]
+        self.assertEqual(late, [])
 
     def test_with_the_queue_away_mail_is_refused_for_now_and_the_connection_stays_usable(self):
         with Apus() as apus:
