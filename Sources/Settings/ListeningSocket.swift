@@ -65,12 +65,49 @@ package enum ListeningSocket {
         Glibc.bind(number, name.assumingMemoryBound(to: sockaddr.self), socklen_t(size))
     }
 
-    /// Whether `[::]` in that list leaves IPv4 to another listener of the same port.
-    private static func isDualStack(_ address: SocketAddress, among others: [SocketAddress]) -> Bool {
+    /// Whether `[::]` takes IPv4 as well: unless that list leaves it to another listener of the same port.
+    private static func isDualStack(_ address: SocketAddress, among others: some Sequence<SocketAddress>) -> Bool {
         guard case .v6 = address.address, address.address.isUnspecified else { return false }
         return !others.contains { other in
             guard other.port == address.port, case .v4 = other.address else { return false }
             return true
+        }
+    }
+
+    /// Why a running Apus cannot take an address of new settings without a restart; nil if nothing is known against it.
+    ///
+    /// - Parameters:
+    ///   - own: what it listens on now.
+    ///   - others: all addresses of the new settings.
+    package static func obstacle(
+        to address: SocketAddress, among others: [SocketAddress], own: Set<SocketAddress>
+    ) -> String? {
+        if own.contains(address) {
+            // Its socket is kept, so that nobody is refused meanwhile; what it takes was settled when it was bound.
+            let isDualStack = Self.isDualStack(address, among: others)
+            guard isDualStack != Self.isDualStack(address, among: own) else { return nil }
+            let change = isDualStack ? "take IPv4 as well" : "leave IPv4 to another listener"
+            return "\(address.text) would now have to \(change), which an open socket cannot begin to do"
+        }
+        // The old socket is closed only when all new ones are open: if one of these fails, nothing has changed.
+        let obstacle = own.filter { open in
+            guard Self.overlap(address, others, open, own) else { return false }
+            // What overlaps in the new settings too is a mistake, which a restart does not mend.
+            return !others.contains(open) || !Self.overlap(address, others, open, others)
+        }.min { $0.text < $1.text }
+        return obstacle.map { "\(address.text) overlaps \($0.text), on which the running Apus listens" }
+    }
+
+    /// Whether the sockets of two different addresses, each in a list that says what `[::]` takes, cannot both listen.
+    private static func overlap(
+        _ left: SocketAddress, _ lefts: some Sequence<SocketAddress>, _ right: SocketAddress,
+        _ rights: some Sequence<SocketAddress>
+    ) -> Bool {
+        guard left.port == right.port else { return false }
+        return switch (left.address, right.address) {
+        case (.v4, .v4), (.v6, .v6): left.address.isUnspecified || right.address.isUnspecified
+        case (.v6, .v4): Self.isDualStack(left, among: lefts)
+        case (.v4, .v6): Self.isDualStack(right, among: rights)
         }
     }
 

@@ -232,7 +232,16 @@ package struct Surroundings {
 
     private func checkAddresses(_ settings: Settings, _ remarks: inout [Remark]) {
         let all = settings.listenAddresses.map(\.address)
-        for listen in settings.listenAddresses where !self.ownAddresses.contains(listen.address) {
+        for listen in settings.listenAddresses {
+            if let text = ListeningSocket.obstacle(to: listen.address, among: all, own: self.ownAddresses) {
+                // Who checks before he restarts has made no mistake; a reload cannot take it.
+                remarks.append(
+                    Remark(
+                        self.isStarting ? .mistake : .advice, file: settings.file, line: listen.line,
+                        "listen.address: \(text)", hint: "a reload cannot do it, restart apusd"))
+                continue
+            }
+            guard !self.ownAddresses.contains(listen.address) else { continue }
             do throws(SystemError) {
                 try ListeningSocket.tryOut(listen.address, among: all)
             } catch {

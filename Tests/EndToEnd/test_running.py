@@ -203,6 +203,38 @@ class Supervision(unittest.TestCase):
                 self.assertTrue(s.reply().startswith("250"))
             apus.wait_delivered(1)
 
+    def test_a_reload_says_which_change_of_a_listener_needs_a_restart_and_the_listeners_stay(self):
+        def listening(*hosts):
+            return "".join(f'[[listen]]\naddress = "{host}:{port}"\nrole = "mx"\n' for host in hosts)
+
+        def greets(family, host):
+            with socket.socket(family) as s:
+                s.settimeout(5)
+                s.connect((host, port))
+                return s.recv(4) == b"220 "
+        for before, after, word in (
+                (["[::]", "0.0.0.0"], ["[::]"], "would now have to take IPv4 as well"),
+                (["[::]"], ["[::]", "127.0.0.1"], "would now have to leave IPv4 to another listener"),
+                (["127.0.0.1"], ["0.0.0.0"], "overlaps 127.0.0.1:"),
+                (["127.0.0.1"], ["[::]"], "overlaps 127.0.0.1:"),
+                (["[::]"], ["0.0.0.0"], "overlaps [::]:"),
+        ):
+            port = free_port()
+            with self.subTest(before=before, after=after), Apus(extra=listening(*before)) as apus:
+                apus.write_settings(extra=listening(*after))
+                status, out, _ = apus.tool("check")
+                self.assertIn("advice: ", out)
+                self.assertIn("restart apusd", out)
+                os.kill(apus.process.pid, signal.SIGHUP)
+                self.assertTrue(wait_for(lambda: apus.logged("reload-refused"), 15), apus.log())
+                self.assertTrue(apus.logged("settings-mistake", word, "restart apusd"), apus.log())
+                self.assertTrue(greets(socket.AF_INET, "127.0.0.1"))
+                if "[::]" in before:
+                    self.assertTrue(greets(socket.AF_INET6, "::1"))
+                apus.stop()
+                apus.start()
+                self.assertTrue(greets(socket.AF_INET, "127.0.0.1"))
+
     def test_sigterm_finishes_what_is_in_flight_and_exits_with_zero(self):
         sink = Sink({"DOT": lambda line: time.sleep(1.0)})
         self.addCleanup(sink.close)

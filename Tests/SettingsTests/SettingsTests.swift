@@ -191,6 +191,31 @@ private func remarks(_ text: String) -> [String] {
             ])
     }
 
+    @Test(
+        "A running Apus takes another list of addresses unless an open socket would be in the way or would have to change",
+        arguments: [
+            ("127.0.0.1:25", "127.0.0.1:25 127.0.0.2:25", true),
+            ("127.0.0.1:25", "0.0.0.0:26", true),
+            ("127.0.0.1:25", "0.0.0.0:25", false),
+            ("0.0.0.0:25", "127.0.0.1:25", false),
+            ("127.0.0.1:25", "[::1]:25", true),
+            ("[::1]:25", "[::]:25", false),
+            ("[::]:25", "[::]:25 0.0.0.0:26", true),
+            ("[::]:25", "[::]:25 0.0.0.0:25", false),
+            ("[::]:25 0.0.0.0:25", "[::]:25", false),
+            ("[::]:25 0.0.0.0:25", "0.0.0.0:25", true),
+            ("[::]:25 0.0.0.0:25", "[::1]:25 0.0.0.0:25", false),
+            ("[::]:25 192.0.2.1:25", "[::]:25 192.0.2.2:25", true),
+            ("[::]:25", "0.0.0.0:25", false),
+            ("", "[::]:25", true),
+        ])
+    func listenerChanges(before: String, after: String, isPossible: Bool) {
+        let own = Set(before.split(separator: " ").compactMap { SocketAddress(text: String($0)) })
+        let addresses = after.split(separator: " ").compactMap { SocketAddress(text: String($0)) }
+        let obstacles = addresses.compactMap { ListeningSocket.obstacle(to: $0, among: addresses, own: own) }
+        #expect(obstacles.isEmpty == isPossible, "\(obstacles)")
+    }
+
     @Test("An empty file says what is missing")
     func empty() {
         #expect(
