@@ -26,7 +26,7 @@ package enum OperatorTool {
         ThisProcess.openStandardDescriptors()
         signal(SIGPIPE, SIG_IGN)
         OperatorCommand.main()
-        ExitStatus.ok.exit()
+        Terminal.status.exit()
     }
 }
 

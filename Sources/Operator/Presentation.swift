@@ -1,15 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import ArgumentParser
+import Glibc
 import MailTypes
+import Synchronization
 import Unix
 
 /// Writes to the terminal, or whatever standard output is.
 enum Terminal {
+    private static let outputHasFailed = Atomic(false)
+
+    /// The rest of a command is carried out even if nobody can be told of it; `status` tells at its end.
     static func write(_ text: String) {
-        // A reader that has gone, such as head(1), has seen enough.
-        try? Descriptor.output.write(Array(text.utf8))
+        guard !self.outputHasFailed.load(ordering: .relaxed) else { return }
+        do throws(SystemError) { try Descriptor.output.write(Array(text.utf8)) } catch {
+            // A reader that has gone, such as head(1), has seen enough.
+            guard error.code != EPIPE else { return }
+            self.outputHasFailed.store(true, ordering: .relaxed)
+            self.complain(SystemError("write", "to standard output", code: error.code).text)
+        }
     }
+
+    /// How a command ends that has found nothing else to complain about.
+    static var status: ExitStatus { self.outputHasFailed.load(ordering: .relaxed) ? .inputError : .ok }
 
     static func complain(_ text: String) { try? Descriptor.error.write(Array("apus: \(text)\n".utf8)) }
 

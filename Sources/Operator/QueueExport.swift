@@ -150,7 +150,7 @@ private struct ExportWriter {
 
     private mutating func flush() throws(ApusdConnection.Fault) {
         do throws(SystemError) { try self.output.write(self.octets) } catch {
-            throw ApusdConnection.Fault(text: "\(self.path ?? "standard output"): \(error.text)", status: .system)
+            throw ApusdConnection.Fault(text: "\(self.path ?? "standard output"): \(error.text)", status: .inputError)
         }
         self.octets.removeAll(keepingCapacity: true)
     }
@@ -161,7 +161,7 @@ private struct ExportWriter {
         try self.take(.end(counts))
         try self.flush()
         if let path, fsync(self.output.number) != 0 {
-            throw ApusdConnection.Fault(text: SystemError("fsync", path).text, status: .system)
+            throw ApusdConnection.Fault(text: SystemError("fsync", path).text, status: .inputError)
         }
         return counts
     }

@@ -18,7 +18,7 @@ package enum ExitStatus: CInt, Sendable {
     case software = 70
     /// The operating system refused something.
     case system = 71
-    /// Reading or writing failed.
+    /// Reading or writing failed (EX_IOERR).
     case inputError = 74
     /// Try again later.
     case temporary = 75

@@ -71,6 +71,27 @@ class Filters(unittest.TestCase):
             self.assertEqual(apus.count(), 1)
             self.assertEqual(len(apus.logged("operated", "verb=remove", "status=removed")), 2)
 
+    def test_what_cannot_be_written_is_told_by_the_exit_status_unless_the_reader_has_gone(self):
+        def run(*words, output):
+            return subprocess.run(
+                [os.path.join(binaries(), "apus"), *words, "--config", apus.config], stdin=subprocess.DEVNULL, stdout=output,
+                stderr=subprocess.PIPE, text=True, timeout=60, cwd="/", **apus.identity())
+        with paused() as apus:
+            send(apus, ["alice@apus.test", "bob@apus.test"])
+            with open("/dev/full", "w") as full:
+                for words in (["list"], ["list", "--json"], ["count"], ["hold", "--all"], ["export"]):
+                    done = run("queue", *words, output=full)
+                    self.assertEqual(done.returncode, 74, (words, done.stderr))
+                    self.assertIn("No space left on device", done.stderr)
+                    self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
+                self.assertEqual(run("check", output=full).returncode, 74)
+            self.assertEqual([m["status"] for m in apus.listed()], ["held"])
+            reading, writing = os.pipe()
+            os.close(reading)
+            done = run("queue", "list", output=writing)
+            os.close(writing)
+            self.assertEqual((done.returncode, done.stderr), (0, ""))
+
     def test_reroute_sends_recipients_another_way(self):
         sink = Sink()
         self.addCleanup(sink.close)

@@ -85,8 +85,8 @@ private let importTable: [String: Set<String>] = {
             "Glibc", "CUnix", "MailTypes", "SASLCore", "PipeCore", "Unix", "Cryptography", "PipeDrivers",
         ]),
         "Operator": [
-            "Glibc", "MailTypes", "SASLCore", "LookupCore", "PipeCore", "Unix", "Settings", "LMDB", "Cryptography",
-            "ArgumentParser", "IDN",
+            "Glibc", "Synchronization", "MailTypes", "SASLCore", "LookupCore", "PipeCore", "Unix", "Settings", "LMDB",
+            "Cryptography", "ArgumentParser", "IDN",
         ],
         // Floor 6: executables.
         "apusd": ["Supervisor"],
