@@ -63,7 +63,8 @@ private struct OrderPrinter {
         var object = AnswerObject(pairs: row)
         if self.options.json {
             object.pairs.removeFirst()
-            Terminal.write((self.lineCount == 0 ? "{\"recipients\":[" : ",\n ") + object.json())
+            // All on one line: with several ids there are several objects, and a script reads them line by line.
+            Terminal.write((self.lineCount == 0 ? "{\"recipients\":[" : ",") + object.json())
         } else {
             let words = [object.value("id"), "<\(object.value("to"))>", object.value("route"), object.value("status")]
             Terminal.write(words.joined(separator: "  ") + "\n")

@@ -71,6 +71,15 @@ class Filters(unittest.TestCase):
             self.assertEqual(apus.count(), 1)
             self.assertEqual(len(apus.logged("operated", "verb=remove", "status=removed")), 2)
 
+    def test_of_several_ids_each_gives_an_object_on_one_line(self):
+        with paused() as apus:
+            for _ in range(2):
+                send(apus, ["alice@apus.test", "bob@apus.test"])
+            ids = [m["id"] for m in apus.listed()]
+            for words in (["--dry-run"], []):
+                lines = apus.tool("queue", "hold", *ids, *words, "--json")[1].splitlines()
+                self.assertEqual([json.loads(line)["changed"] for line in lines], [2, 2], lines)
+
     def test_what_cannot_be_written_is_told_by_the_exit_status_unless_the_reader_has_gone(self):
         def run(*words, output):
             return subprocess.run(
