@@ -61,7 +61,8 @@ package struct SendmailProgram {
         case .flush: OperatorCommand.become(["queue", "flush", "--all"])
         case .verify:
             guard self.arguments.recipients.count == 1 else { Self.end("-bv takes one address", .usage) }
-            OperatorCommand.become(["explain"] + self.arguments.recipients)
+            // No address is an option of `apus`, whatever it begins with.
+            OperatorCommand.become(["explain", "--"] + self.arguments.recipients)
         case .aliases:
             // Apus looks whether the file has changed with each question; there is nothing to build.
             ExitStatus.ok.exit()

@@ -4,6 +4,7 @@ import ArgumentParser
 import IDN
 import MailTypes
 import PipeCore
+import Settings
 import Unix
 
 /// `apus explain`: how an address would be routed, or what became of a message and what comes next.
@@ -19,8 +20,8 @@ struct ExplainCommand: ParsableCommand {
     func run() throws {
         var objects: [AnswerObject] = []
         // An address is resolved by apus-lookup, which only runs under apusd.
-        let isAddress = self.subject.utf8.count != 13 || self.subject.contains("@")
-        let subject = isAddress ? Self.mapped(self.subject) : self.subject
+        let isAddress = MessageID(octets: Array(self.subject.utf8)) == nil
+        let subject = isAddress ? Self.mapped(self.qualified) : self.subject
         try ask(self.common, .explain, [subject], needsApusd: isAddress) { AnswerObject.append($0, to: &objects) }
         guard let first = objects.first else { return }
         let isMessage = first.pairs.first?.name == "id"
@@ -29,6 +30,14 @@ struct ExplainCommand: ParsableCommand {
         }
         let narrator = Narrator(now: WallClock.now())
         Terminal.write(isMessage ? narrator.message(objects) : narrator.address(objects))
+    }
+
+    /// An address without a domain is one of here, as for sendmail(8).
+    private var qualified: String {
+        guard !self.subject.contains("@"), let settings = Settings.readAnyway(file: self.common.config) else {
+            return self.subject
+        }
+        return "\(self.subject)@\(settings.table(for: .smtpd).text("origin") ?? settings.hostname)"
     }
 
     /// The address with its domain in ASCII, as the programs have it.

@@ -464,6 +464,13 @@ class Explanations(unittest.TestCase):
             self.assertIn("Mail for it is refused: 5.1.1", out)
             self.assertEqual(apus.tool("explain", "no address", check=False)[0], 69)
 
+    def test_an_address_without_a_domain_is_explained_as_sendmail_completes_it(self):
+        with paused() as apus:
+            self.assertIn("-> <alice@apus.test> by local:alice", apus.tool("explain", "alice")[1])
+            self.assertIn("administrator is neither an alias nor a user", apus.tool("explain", "administrator")[1])
+        with paused(extra='[sendmail]\norigin = "far.example"\n') as apus:
+            self.assertIn("<alice@far.example>", apus.tool("explain", "alice")[1])
+
     def test_what_is_asked_of_the_destination_is_explained(self):
         extra = """
 [[destination]]

@@ -157,6 +157,13 @@ class Sendmail(unittest.TestCase):
         done = self.call(apus, name="mailq", check=None)
         self.assertIn(done.returncode, (69, 75, 78), done.stderr)
 
+    def test_an_address_that_looks_like_an_option_is_verified_all_the_same(self):
+        apus = self.apus()
+        # It looks for the settings at their usual place, which need not be there.
+        done = self.call(apus, "-bv", "--", "--json", check=None)
+        self.assertIn(done.returncode, (0, 69, 77, 78), done.stderr)
+        self.assertNotIn(b"Usage", done.stderr)
+
     def test_a_large_message_passes_octet_for_octet(self):
         apus = self.apus()
         lines = "".join(f".{n} {'y' * (n % 200)}\n" for n in range(60_000))
