@@ -32,9 +32,9 @@ struct PasswordCommand: ParsableCommand {
             throw Terminal.exit("\"\(self.user)\" cannot be the name of a user", .usage)
         }
         let path = try self.path()
-        do throws(SystemError) {
+        do {
             try self.change(user, path)
-        } catch {
+        } catch let error as SystemError {
             throw Terminal.exit(error.text, error.code == EACCES ? .noPermission : .system)
         }
     }
@@ -51,9 +51,11 @@ struct PasswordCommand: ParsableCommand {
     }
 
     /// Reads, changes and writes the file, alone: a second command waits for the lock.
-    private func change(_ user: [UInt8], _ path: String) throws(SystemError) {
+    ///
+    /// - Throws: a `SystemError`, or an `ExitCode` of what has been told already.
+    private func change(_ user: [UInt8], _ name: String) throws {
+        let path = try Self.target(name)
         let parts = path.split(separator: "/", omittingEmptySubsequences: false)
-        let name = String(parts.last ?? "")
         let folder = parts.count > 1 ? parts.dropLast().joined(separator: "/") + "/" : "."
         let directory = try Descriptor.open(folder, O_RDONLY | O_DIRECTORY)
         defer { directory.close() }
@@ -65,10 +67,19 @@ struct PasswordCommand: ParsableCommand {
         let before = exists ? try Descriptor.readFile(path, octetCountMax: PasswordFile.octetCountMax) : []
         let hash = self.delete ? nil : try self.readHash(before)
         guard let after = PasswordFile.text(before, settingPasswordOf: user, to: hash) else {
-            throw SystemError("there is no user \(self.user) in", path, code: ENOENT)
+            throw Terminal.exit("there is no user \(self.user) in \(name)", .badInput)
         }
-        try Self.write(after, name, directory, exists ? status : nil)
-        Terminal.write("\(path): \(self.delete ? "deleted" : "set the password of") \(self.user)\n")
+        try Self.write(after, String(parts.last ?? ""), directory, exists ? status : nil)
+        Terminal.write("\(name): \(self.delete ? "deleted" : "set the password of") \(self.user)\n")
+    }
+
+    /// The file itself, if a symbolic link leads to it: a file in the place of the link would leave the other as it was.
+    private static func target(_ path: String) throws(SystemError) -> String {
+        var status = stat()
+        guard lstat(path, &status) == 0, status.st_mode & S_IFMT == S_IFLNK else { return path }
+        guard let resolved = realpath(path, nil) else { throw SystemError("resolve", path) }
+        defer { free(resolved) }
+        return String(cString: resolved)
     }
 
     /// Under another name first: whoever reads the file sees the old or the new one.
@@ -105,19 +116,19 @@ struct PasswordCommand: ParsableCommand {
 
     // MARK: The password
 
-    private func readHash(_ before: [UInt8]) throws(SystemError) -> [UInt8] {
+    private func readHash(_ before: [UInt8]) throws -> [UInt8] {
         let octets = try self.stdin ? Self.readLine() : self.ask()
         guard let password = CredentialText.password(octets) else {
-            throw SystemError(
+            throw Terminal.exit(
                 "a password has 1 to \(SASLLimits.passwordOctetCountMax) octets of text without control characters",
-                code: EINVAL)
+                .badInput)
         }
         let cryptography = Cryptography()
         // Whoever has chosen SCRAM for all others wants it for this one too: with one that cannot, it is not offered.
         let isSCRAM = self.scheme == nil && PasswordFile(octets: before).hasOnlySCRAM
         let schemes = isSCRAM ? [.scramSHA256] : self.scheme.map { [$0] } ?? [.yescrypt, .sha512]
         for scheme in schemes { if let entry = cryptography.entry(password, scheme) { return entry } }
-        throw SystemError("crypt(3) of this system has no such scheme", code: ENOSYS)
+        throw Terminal.exit("crypt(3) of this system has no such scheme", .usage)
     }
 
     private static func readLine() throws(SystemError) -> [UInt8] {
@@ -125,26 +136,14 @@ struct PasswordCommand: ParsableCommand {
         return Array(octets.prefix { $0 != ASCII.lineFeed })
     }
 
-    private func ask() throws(SystemError) -> [UInt8] {
-        guard isatty(STDIN_FILENO) == 1 else {
-            throw SystemError("there is no terminal to ask at; use --stdin", code: ENOTTY)
+    private func ask() throws -> [UInt8] {
+        guard SecretPrompt.isPossible else {
+            throw Terminal.exit("there is no terminal to ask at; use --stdin", .usage)
         }
-        var terminal = termios()
-        guard tcgetattr(STDIN_FILENO, &terminal) == 0 else { throw SystemError("tcgetattr") }
-        var silent = terminal
-        silent.c_lflag &= ~tcflag_t(ECHO)
-        tcsetattr(STDIN_FILENO, TCSAFLUSH, &silent)
-        defer { tcsetattr(STDIN_FILENO, TCSAFLUSH, &terminal) }
-        let first = try Self.answer("New password for \(self.user): ")
-        let second = try Self.answer("Once more: ")
-        guard first == second else { throw SystemError("the two are not the same", code: EINVAL) }
+        let answers = try SecretPrompt.answers(to: ["New password for \(self.user): ", "Once more: "])
+        guard let first = answers.first, answers.allSatisfy({ $0 == first }) else {
+            throw Terminal.exit("the two are not the same", .badInput)
+        }
         return first
-    }
-
-    private static func answer(_ question: String) throws(SystemError) -> [UInt8] {
-        try? Descriptor.error.write(Array(question.utf8))
-        defer { try? Descriptor.error.write([ASCII.lineFeed]) }
-        // A terminal gives a line at a time.
-        return try Descriptor.input.read(upTo: 4_096).prefix { $0 != ASCII.lineFeed }.map { $0 }
     }
 }
