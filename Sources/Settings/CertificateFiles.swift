@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import Glibc
 import MailTypes
 package import TLSEngine
 import Unix
@@ -31,11 +32,21 @@ package struct CertificateFiles: Hashable, Sendable {
         } catch { throw TLSError("\(path) cannot be read: \(error.text)") }
     }
 
+    /// Why this user may not read a file; nil if he may, or there is another reason.
+    private static func refusal(of path: String) -> SystemError? {
+        guard access(path, R_OK) != 0, errno == EACCES else { return nil }
+        return SystemError("open", path)
+    }
+
     /// Remarks about the files as they are now.
     ///
     /// - Parameter isStarting: what makes others mistrust the server, but does not keep it from serving, is advice then: a
     ///   mail server whose certificate has expired is better than none.
     func remarks(file: String, now: Timestamp, isStarting: Bool) -> [Remark] {
+        // A key is root's alone, as it should be; who checks the settings of a server that root starts cannot look at it.
+        if !isStarting, !Privileges.isRoot, let refusal = Self.refusal(of: self.chain) ?? Self.refusal(of: self.key) {
+            return [Remark(.advice, file: file, line: self.line, refusal.text, hint: "root can tell")]
+        }
         do throws(TLSError) {
             return try self.read().credential.findings(now: now).map { finding in
                 switch finding {

@@ -46,6 +46,13 @@ package struct Surroundings {
         func add(_ text: String, _ hint: String) {
             remarks.append(Remark(file: settings.file, line: settings.stateLine, text, hint: hint))
         }
+        // The longer one of the names of the two sockets there.
+        let socketOctetCount = path.utf8.count + "/control".utf8.count
+        if socketOctetCount > UnixSocket.pathOctetCountMax {
+            add(
+                "state: the path of the socket \(path)/control has \(socketOctetCount) octets, and can have "
+                    + "\(UnixSocket.pathOctetCountMax)", "name a directory with a shorter path")
+        }
         var status = stat()
         if stat(path, &status) == 0 {
             if status.st_mode & S_IFMT != S_IFDIR {
@@ -60,6 +67,11 @@ package struct Surroundings {
         guard stat(parent, &status) == 0, status.st_mode & S_IFMT == S_IFDIR else {
             return add("state: \(path) is not there and neither is \(parent)", "make it: mkdir -p \(parent)")
         }
+    }
+
+    /// Whether a file that this user may not read can be in order: root, who will start Apus, may read it.
+    private func isUnknown(_ error: SystemError) -> Bool {
+        error.code == EACCES && !self.isStarting && !Privileges.isRoot
     }
 
     static func parent(of path: String) -> String {
@@ -81,8 +93,12 @@ package struct Surroundings {
                 problem = nil
             } catch { problem = error }
             if let problem {
-                let hint = problem.code == ENOENT ? "make it, or leave the key out" : ""
-                remarks.append(Remark(file: settings.file, line: file.line, "\(problem.text)", hint: hint))
+                // What only apus-vault may read, whoever checks the settings of a server that root starts may not.
+                let isUnknown = file.program == .vault && self.isUnknown(problem)
+                let hint = problem.code == ENOENT ? "make it, or leave the key out" : isUnknown ? "root can tell" : ""
+                remarks.append(
+                    Remark(
+                        isUnknown ? .advice : .mistake, file: settings.file, line: file.line, problem.text, hint: hint))
             } else if stat(file.path, &status) == 0, status.st_mode & S_IFMT != S_IFREG {
                 remarks.append(Remark(file: settings.file, line: file.line, "\(file.path) is not a file"))
             } else if let remark = self.unreadable(file.path, status, by: file.program, settings.file, file.line) {
@@ -182,7 +198,13 @@ package struct Surroundings {
                         .advice, file: settings.file, line: file.line, "\(file.path) can be read by every user",
                         hint: "chmod 600 \(file.path)"))
             }
-        } catch { remarks.append(Remark(file: settings.file, line: file.line, error.text)) }
+        } catch {
+            let isUnknown = self.isUnknown(error)
+            remarks.append(
+                Remark(
+                    isUnknown ? .advice : .mistake, file: settings.file, line: file.line, error.text,
+                    hint: isUnknown ? "root can tell" : ""))
+        }
     }
 
     private func checkUsers(_ settings: Settings, _ remarks: inout [Remark]) {

@@ -6,6 +6,9 @@ import PipeCore
 
 /// Stream sockets in the file system.
 package enum UnixSocket {
+    /// A longer path is not that of a socket.
+    package static var pathOctetCountMax: Int { MemoryLayout.size(ofValue: sockaddr_un().sun_path) - 1 }
+
     /// Connects to who listens at the path.
     ///
     /// - Parameter patience: how long a read or a write may wait, in seconds; then it fails with EAGAIN.
@@ -47,7 +50,7 @@ package enum UnixSocket {
     }
 
     private static func make(_ path: String, flags: CInt) throws(SystemError) -> Descriptor {
-        guard path.utf8.count < MemoryLayout.size(ofValue: sockaddr_un().sun_path) else {
+        guard path.utf8.count <= Self.pathOctetCountMax else {
             throw SystemError("socket", path, code: ENAMETOOLONG)
         }
         let number = socket(AF_UNIX, CInt(SOCK_STREAM.rawValue) | CInt(SOCK_CLOEXEC.rawValue) | flags, 0)

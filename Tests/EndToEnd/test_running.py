@@ -63,6 +63,46 @@ class Settings(unittest.TestCase):
         self.assertNotEqual(apus.process.wait(20), 0)
         self.assertIn("pauseed", apus.log())
 
+    def test_a_state_directory_whose_path_is_too_long_for_a_socket_is_a_mistake(self):
+        apus = Apus()
+        self.addCleanup(apus.close)
+        text = apus.settings()
+        for count, expected in ((107 - len("/control"), 0), (108 - len("/control"), 1)):
+            path = f"{apus.root}/".ljust(count, "s")
+            with open(apus.config, "w") as f:
+                f.write(text.replace(f"{apus.root}/state", path))
+            status, out, err = apus.tool("check", check=False)
+            self.assertEqual(status, expected, out + err)
+            self.assertEqual("can have 107" in out, expected == 1, out)
+
+    @unittest.skipUnless(os.geteuid() == 0, "needs root")
+    def test_what_only_root_can_read_is_no_mistake_of_who_is_not_root(self):
+        apus = Apus()
+        self.addCleanup(apus.close)
+        key, passwords, secret = (os.path.join(apus.root, name) for name in ("key.pem", "passwords", "secret"))
+        apus.write_settings(extra=f"""
+[tls]
+certificate = "{key}"
+[auth]
+passwords = "{passwords}"
+[forwarding]
+srs-domain = "srs.apus.test"
+srs-secret = "{secret}"
+""")
+        for path in (key, passwords, secret):
+            with open(path, "w") as f:
+                f.write("no certificate\n")
+            os.chmod(path, 0o600)
+        status, out, err = apus.tool("check", check=False)
+        self.assertEqual(status, 0, out + err)
+        for path in (key, passwords, secret):
+            self.assertTrue([l for l in out.splitlines() if "advice: " in l and path in l and "root can tell" in l], out)
+        os.chmod(key, 0o644)
+        self.assertEqual(apus.tool("check", check=False)[0], 1)
+        os.chmod(key, 0o600)
+        apus.start(wait=False)
+        self.assertEqual(apus.process.wait(20), 78)
+
     def test_good_settings_pass_the_check(self):
         apus = Apus()
         self.addCleanup(apus.close)
