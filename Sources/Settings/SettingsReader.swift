@@ -83,12 +83,17 @@ struct SettingsReader {
             return
         }
         var values: [Value] = []
+        // Lists may have tens of thousands of domains.
+        var lines: [String: Int] = [:]
         for element in elements {
             guard let value = self.read(key, element.value, line: element.line) else { continue }
-            if case .list = key.count, let earlier = values.first(where: { $0.text == value.text }) {
-                self.remark(
-                    value.line, "\(key.path) has \"\(value.text)\" already in line \(earlier.line)", weight: .advice)
-                continue
+            if case .list = key.count {
+                if let line = lines[value.text] {
+                    self.remark(
+                        value.line, "\(key.path) has \"\(value.text)\" already in line \(line)", weight: .advice)
+                    continue
+                }
+                lines[value.text] = value.line
             }
             values.append(value)
         }
@@ -292,11 +297,13 @@ struct SettingsReader {
     }
 
     private mutating func checkVirtualDomains() {
-        let local = self.values["domains.local"] ?? []
+        let local = Dictionary(
+            (self.values["domains.local"] ?? []).map { ($0.text.lowercased(), $0.line) },
+            uniquingKeysWith: { first, _ in first })
         for domain in self.values["virtual.domains"] ?? [] {
-            guard let other = local.first(where: { $0.text.lowercased() == domain.text.lowercased() }) else { continue }
+            guard let line = local[domain.text.lowercased()] else { continue }
             self.remark(
-                domain.line, "virtual.domains: \"\(domain.text)\" is in domains.local too (line \(other.line))",
+                domain.line, "virtual.domains: \"\(domain.text)\" is in domains.local too (line \(line))",
                 hint: "its recipients are either users of this machine or virtual users")
         }
         if let owner = self.values["virtual.owner"]?.first, owner.text == "root" {

@@ -230,6 +230,21 @@ private func remarks(_ text: String) -> [String] {
         #expect(remarks("hostname = mx.example.org\n").count == 1)
     }
 
+    @Test("Twice as many domains take about twice as long to read")
+    func manyDomains() {
+        func time(_ count: Int) -> Duration {
+            let local = (0..<count).map { "\"d\($0).example\"" }.joined(separator: ",\n")
+            let virtual = (0..<count).map { "\"v\($0).example\"" }.joined(separator: ",\n")
+            let text = smallest + "[domains]\nlocal = [\(local)]\n[virtual]\ndomains = [\(virtual)]\n"
+            return ContinuousClock().measure {
+                #expect(Settings.read(octets: Array(text.utf8), file: "apus.toml").settings != nil)
+            }
+        }
+        // What is quadratic takes 64 times as long.
+        let few = (0..<3).map { _ in time(1_000) }.min() ?? .zero
+        #expect(time(8_000) < few * 24)
+    }
+
     @Test("Advice does not keep the settings from being used")
     func advice() {
         let text =
