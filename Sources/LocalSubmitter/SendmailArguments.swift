@@ -116,7 +116,8 @@ struct SendmailArguments: Equatable {
 
     /// `-oi` and the like; the others concern a sendmail that delivers by itself.
     private mutating func setOld(_ letters: Substring, _ rest: inout ArraySlice<String>) {
-        if letters.isEmpty { return _ = rest.popFirst() }
+        // As getopt(3) has it: what belongs to an option may be the next word.
+        let letters = letters.isEmpty ? Substring(rest.popFirst() ?? "") : letters
         if letters == "i" { self.ignoresDots = true }
         if letters == "v" { self.isVerbose = true }
     }

@@ -10,6 +10,8 @@ import MailTypes
 package struct AddressList: Sendable {
     /// Each without angle brackets, comments or blanks outside of quotes.
     package private(set) var addresses: [[UInt8]] = []
+    /// How many octets of the field there are up to the end of each address that is one word without a domain, in order.
+    package private(set) var bareEnds: [Int] = []
 
     /// Comments in comments beyond this are taken as one; there is no recursion.
     private static let commentDepthMax = 1_000
@@ -20,11 +22,19 @@ package struct AddressList: Sendable {
         for octet in field { reader.take(octet) }
         reader.endItem()
         self.addresses = reader.addresses
+        self.bareEnds = reader.bareEnds
     }
 
     /// One octet after the other.
     private struct Reader {
         var addresses: [[UInt8]] = []
+        var bareEnds: [Int] = []
+        /// Octets that were taken, and how many these were at the last octets of the two below.
+        private var count = 0
+        private var plainEnd = 0
+        private var angledEnd = 0
+        /// Whether there are several words outside of angle brackets, or blanks between the parts of one.
+        private var hasGap = false
         /// What stands outside of angle brackets: an address, or a name.
         private var plain: [UInt8] = []
         /// What stands in angle brackets; nil if there were none.
@@ -43,6 +53,7 @@ package struct AddressList: Sendable {
         }
 
         mutating func take(_ octet: UInt8) {
+            self.count += 1
             if self.commentDepth > 0 { return self.takeComment(octet) }
             switch self.place {
             case .quoted:
@@ -95,6 +106,7 @@ package struct AddressList: Sendable {
             case ASCII.colon where self.place == .outside:
                 // The name of a group.
                 self.plain = []
+                self.hasGap = false
             case ASCII.colon:
                 // A source route ends here.
                 self.angled = []
@@ -104,12 +116,24 @@ package struct AddressList: Sendable {
 
         private mutating func append(_ octet: UInt8) {
             let isAngled = self.place == .angle || self.place != .outside && self.outer == .angle
-            if isAngled { self.angled?.append(octet) } else { self.plain.append(octet) }
+            if isAngled {
+                self.angled?.append(octet)
+                self.angledEnd = self.count
+            } else {
+                if !self.plain.isEmpty, self.plainEnd != self.count - 1 { self.hasGap = true }
+                self.plain.append(octet)
+                self.plainEnd = self.count
+            }
         }
 
         mutating func endItem() {
             let address = self.angled ?? self.plain
             if !address.isEmpty { self.addresses.append(address) }
+            let isWord = address.allSatisfy { MailAddress.isAtomText($0) || $0 == ASCII.dot }
+            if !address.isEmpty, isWord, self.angled != nil || !self.hasGap {
+                self.bareEnds.append(self.angled != nil ? self.angledEnd : self.plainEnd)
+            }
+            self.hasGap = false
             self.plain = []
             self.angled = nil
             self.place = .outside

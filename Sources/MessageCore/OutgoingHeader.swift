@@ -30,6 +30,10 @@ package struct OutgoingHeader: Sendable {
     package let recipients: [[UInt8]]
 
     private static let removed = ["bcc", "resent-bcc", "return-path"].map { Array($0.utf8) }
+    private static let completed = [
+        "from", "sender", "reply-to", "to", "cc", "resent-from", "resent-sender", "resent-reply-to", "resent-to",
+        "resent-cc",
+    ].map { Array($0.utf8) }
     private static let first = ["to", "cc", "bcc"].map { Array($0.utf8) }
     private static let again = ["resent-to", "resent-cc", "resent-bcc"].map { Array($0.utf8) }
 
@@ -48,13 +52,33 @@ package struct OutgoingHeader: Sendable {
             seen.insert(name)
             if Self.first.contains(name) { named += AddressList(field.body).addresses }
             if Self.again.contains(name) { namedAgain += AddressList(field.body).addresses }
-            if !Self.removed.contains(name) { kept += field.octets }
+            if Self.removed.contains(name) { continue }
+            if let author, Self.completed.contains(name) {
+                kept += Self.completed(field, domain: author.messageID.right)
+            } else {
+                kept += field.octets
+            }
         }
         if let last = kept.last, last != ASCII.lineFeed { kept += lineEnd }
         let isAgain = seen.contains { $0.starts(with: "resent-".utf8) }
         self.recipients = isAgain ? namedAgain : named
         if let author { kept = Self.additions(author, seen, lineEnd) + kept }
         self.octets = kept
+    }
+
+    /// The field with a domain behind each address that has none: elsewhere it would be nobody's, or another's.
+    private static func completed(_ field: HeaderFields.Field, domain: [UInt8]) -> [UInt8] {
+        let ends = AddressList(field.body).bareEnds
+        guard !ends.isEmpty else { return Array(field.octets) }
+        var octets: [UInt8] = []
+        var rest = field.octets
+        for end in ends {
+            let index = field.body.startIndex + end
+            octets += rest[..<index]
+            octets += [ASCII.at] + domain
+            rest = rest[index...]
+        }
+        return octets + rest
     }
 
     private static func additions(_ author: Author, _ seen: Set<[UInt8]>, _ lineEnd: [UInt8]) -> [UInt8] {

@@ -45,9 +45,28 @@ import Testing
             String(decoding: bare.octets, as: UTF8.self)
                 == "Date: Tue, 14 Nov 2023 22:13:20 +0000\nFrom: \"Alice \\\"A\\\" Smith\" <alice@example.org>\n"
                 + "Message-ID: <77.5@example.org>\nSubject: x\n y\n")
-        let whole = "Date: now\nfrom: me\nMESSAGE-ID: <1@2>\nTo: a@b\n"
+        let whole = "Date: now\nfrom: me@d\nMESSAGE-ID: <1@2>\nTo: a@b\n"
         #expect(self.header(whole).octets == Array(whole.utf8))
         #expect(self.header("Subject: x", author: nil).octets == Array("Subject: x\n".utf8))
+    }
+
+    @Test(
+        "an address without a domain gets one, and nothing else is touched",
+        arguments: [
+            ("From: root (Cron Daemon)", "From: root@example.org (Cron Daemon)"),
+            ("To: A <alice>, bob,\n carol@c (x)", "To: A <alice@example.org>, bob@example.org,\n carol@c (x)"),
+            ("Cc:list: a, <b>;", "Cc:list: a@example.org, <b@example.org>;"), ("To: two words", "To: two words"),
+            ("To: undisclosed-recipients:;", "To: undisclosed-recipients:;"), ("Reply-To: <>", "Reply-To: <>"),
+            ("To: \"q q\", a@b", "To: \"q q\", a@b"), ("To: (c) alice ", "To: (c) alice@example.org "),
+            ("To: <@relay:user>", "To: <@relay:user@example.org>"), ("X-To: alice", "X-To: alice"),
+        ])
+    func domains(field: String, wanted: String) {
+        let rest = "From: me@d\nDate: now\nMessage-ID: <1@2>\n"
+        let isFrom = field.hasPrefix("From")
+        let header = self.header((isFrom ? String(rest.dropFirst(11)) : rest) + field + "\n")
+        #expect(String(decoding: header.octets, as: UTF8.self).hasSuffix("<1@2>\n\(wanted)\n"))
+        let untouched = self.header(field + "\n", author: nil)
+        #expect(String(decoding: untouched.octets, as: UTF8.self) == field + "\n")
     }
 
     @Test("blind copies and a return path are taken out, and the blind are recipients")
