@@ -403,6 +403,7 @@ final class Reception: ServerIntake, ServerConnectionHolder {
         }
         self.question = nil
         self.connection = nil
+        self.desk.noteEnd(uid: self.uid)
         var line = self.line("disconnect")
         line.add("messages", self.messageCount)
         line.add("refusals", self.refusalCount)

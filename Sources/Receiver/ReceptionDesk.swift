@@ -23,6 +23,8 @@ final class ReceptionDesk {
     var totals = Totals()
     private var lastSessionMicroseconds: UInt64 = 0
     private let processNumber: UInt64
+    /// Sessions of users of this machine, but root's.
+    private var localCounts: [UInt32: Int] = [:]
 
     init(
         settings: ReceiverSettings, register: ServerRegister, queue: QueueClient, lookup: LookupClient,
@@ -50,6 +52,10 @@ final class ReceptionDesk {
         if self.register.count >= settings.sessionCountMax {
             return self.turnAway(client, "sessions-max", rules.tooManySessions, tls)
         }
+        // Nor may one user of this machine keep everybody out.
+        if let uid, uid != 0, self.localCounts[uid, default: 0] >= max(1, settings.sessionCountMax / 4) {
+            return self.turnAway(client, "sessions-max", rules.tooManySessionsOfClient, tls, uid)
+        }
         // Our own machines may come as often as they like.
         if !mayRelay, self.register.count(of: client) >= settings.sessionCountPerClientMax {
             return self.turnAway(client, "sessions-per-client-max", rules.tooManySessionsOfClient, tls)
@@ -61,15 +67,22 @@ final class ReceptionDesk {
         let reception = Reception(
             desk: self, settings: settings, client: client, uid: uid, mayRelay: mayRelay,
             isSubmission: role == "submission", sessionID: self.makeSessionID())
+        if let uid, uid != 0 { self.localCounts[uid, default: 0] += 1 }
         reception.logConnect(origin, role: role)
         return .session(settings.terms(role: uid == nil ? role : "local"), encryption, reception)
     }
 
+    /// A session is over.
+    func noteEnd(uid: UInt32?) {
+        guard let uid, let count = self.localCounts[uid] else { return }
+        self.localCounts[uid] = count > 1 ? count - 1 : nil
+    }
+
     private func turnAway(
-        _ client: IPAddress, _ limit: String, _ reply: Reply, _ tls: ListenerTLS
+        _ client: IPAddress, _ limit: String, _ reply: Reply, _ tls: ListenerTLS, _ uid: UInt32? = nil
     ) -> ServerListener.Welcome {
         var line = LogLine("turned-away")
-        line.add("client", client.octets)
+        if let uid { line.add("uid", uid) } else { line.add("client", client.octets) }
         line.add("limit", limit)
         line.write()
         // Where TLS comes first, plain text is a broken handshake to the client; a handshake would cost us more than

@@ -49,6 +49,9 @@ package final class ServerRules: Sendable {
     package let repairsBareLineFeeds: Bool
     /// Whether SMTPUTF8 is offered (RFC 6531).
     package let offersUnicode: Bool
+    /// Whether a client is a process of this machine: nobody can put words into its mouth, and it may send a session that it
+    /// has ready (`sendmail -bs < file`).
+    let isLocal: Bool
 
     let greeting: Reply
     let hello: Reply
@@ -68,6 +71,7 @@ package final class ServerRules: Sendable {
         offersUnicode: Bool = true
     ) {
         self.hostname = hostname
+        self.isLocal = origin != nil
         self.offersUnicode = offersUnicode
         self.repairsBareLineFeeds = repairsBareLineFeeds
         self.limits = limits

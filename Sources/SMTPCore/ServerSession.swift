@@ -151,7 +151,7 @@ package struct ServerSession: Sendable {
             // session). Like Postfix we give up synchronisation and close. NOOP, VRFY, EXPN and QUIT
             // must be last as well, but nothing that follows them can be misread, so they pass. What comes in clear text
             // behind STARTTLS may be somebody else's, and would be taken for the client's own words under TLS.
-            if isFollowed { return self.close(.spokenTooSoon) }
+            if isFollowed, !self.rules.isLocal { return self.close(.spokenTooSoon) }
         case .mail, .recipient, .reset, .noOperation, .quit, .verify, .expand, .help:
             break
         }

@@ -10,7 +10,7 @@ import time
 import unittest
 
 from apus import Apus, binaries
-from peers import Sink, slurp, wait_for
+from peers import Raw, Sink, slurp, wait_for
 
 
 class Sendmail(unittest.TestCase):
@@ -60,6 +60,46 @@ class Sendmail(unittest.TestCase):
         self.call(apus, "-i", "bob", text=".. dots\n.\n\r\nw\r\n" + "x" * 3000 + "\nno end")
         body = slurp(apus.wait_delivered(1, "bob")[0])
         self.assertTrue(body.endswith(b"\n\n.. dots\n.\n\nw\n" + b"x" * 3000 + b"\nno end\n"), body[-200:])
+
+        # The letter in a word of its own, as getopt(3) takes it.
+        self.call(apus, "-o", "i", "bob", text="Subject: s\n\none\n.\ntwo\n")
+        self.assertIn("one\n.\ntwo\n", [m.get_payload() for m in self.received(apus, "bob", 2)])
+
+    def test_addresses_without_a_domain_get_one_also_in_the_header(self):
+        apus = self.apus()
+        # As cron has it.
+        self.call(
+            apus, "-FCronDaemon", "-i", "-oem", "alice",
+            text="From: root (Cron Daemon)\nTo: alice, B <bob>,\n carol@else.example\nCc: a list: dora, <eve>;\nSubject: x\n\nx\n")
+        message, = self.received(apus)
+        self.assertEqual(message["From"], "root@apus.test (Cron Daemon)")
+        self.assertEqual(message["To"], "alice@apus.test, B <bob@apus.test>,\n carol@else.example")
+        self.assertEqual(message["Cc"], "a list: dora@apus.test, <eve@apus.test>;")
+
+    def test_a_session_that_is_ready_in_a_file_is_taken(self):
+        apus = self.apus()
+        session = "EHLO x\r\nMAIL FROM:<a@b.example>\r\nRCPT TO:<alice@apus.test>\r\nDATA\r\nSubject: x\r\n\r\nx\r\n.\r\nQUIT\r\n"
+        done = self.call(apus, "-bs", text=session)
+        self.assertEqual(re.findall(r"^\d{3}(?= )", done.stdout.decode(), re.M), ["220", "250", "250", "250", "354", "250", "221"])
+        self.received(apus)
+
+    @unittest.skipUnless(os.geteuid() == 0, "needs root")
+    def test_one_user_cannot_keep_everybody_else_out(self):
+        apus = self.apus(extra="[smtp]\nsessions-max = 8\n", root=True)
+        program = ("import socket, sys\nfor n in range(9):\n s = socket.socket(socket.AF_UNIX)\n s.connect(sys.argv[1])\n"
+                   " print(s.recv(99)[:3].decode(), flush=True)\n globals()[str(n)] = s\nsys.stdin.read()\n")
+        user = subprocess.Popen(
+            ["/usr/bin/python3", "-c", program, f"{apus.root}/state/submit"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            cwd="/", **Apus.identity_of(pwd.getpwnam("daemon").pw_uid))
+        self.addCleanup(user.stdout.close)
+        self.addCleanup(user.kill)
+        self.assertEqual([user.stdout.readline().strip() for _ in range(9)], [b"220"] * 2 + [b"421"] * 7)
+        with Raw(apus.port) as session:
+            self.assertTrue(session.greeting.startswith("220"))
+        user.stdin.close()
+        user.wait()
+        self.assertTrue(wait_for(lambda: len(apus.logged("disconnect", "uid=1 ")) == 2, 10), apus.log())
+        self.assertIn(b"\n221 ", self.call(apus, "-bs", user="daemon", text="QUIT\r\n").stdout)
 
     def test_who_does_not_exist_is_told_by_the_exit_status_or_by_a_report_if_others_exist(self):
         apus = self.apus()
