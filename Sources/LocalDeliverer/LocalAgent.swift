@@ -414,7 +414,11 @@ package struct LocalAgent {
     private mutating func advance(_ channels: [UInt32], _ surroundings: inout LocalRun.Surroundings) {
         for channel in channels {
             guard var run = self.runs.removeValue(forKey: channel), var job = self.jobs[channel] else { continue }
-            for settled in run.advance(&surroundings) {
+            let endCount = run.endCount
+            let settledRecipients = run.advance(&surroundings)
+            // The switch takes a worker that says nothing for one that hangs. Each program may have its whole time.
+            if self.rules.user != nil, run.endCount > endCount, !run.isDone { self.answers.appendFrame(.more, channel) }
+            for settled in settledRecipients {
                 for forward in settled.forwards {
                     DeliverAnswer.forward(number: settled.recipient.number, forward).append(
                         to: &self.answers, channel: channel)

@@ -30,6 +30,8 @@ struct LocalRun {
     private var plans: ArraySlice<LocalPlan>
     /// How many instructions of the first plan are done.
     private var doneCount = 0
+    /// How many instructions have ended, of all plans.
+    private(set) var endCount = 0
     private var activity = Activity.none
     /// Maildirs that the first recipient's mail is in.
     private var witnesses: [Witness] = []
@@ -94,6 +96,7 @@ struct LocalRun {
             if self.doneCount < plan.instructions.count {
                 guard let verdict = self.step(plan, &surroundings) else { break }
                 self.activity = .none
+                self.endCount += 1
                 outcome = verdict.outcome
                 if verdict.isLast { forwards = Array(forwards.prefix(plan.forwardCounts[self.doneCount])) }
                 self.doneCount += 1

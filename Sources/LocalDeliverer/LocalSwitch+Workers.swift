@@ -96,6 +96,8 @@ extension LocalSwitch {
             worker.hasHello = true
             return
         }
+        // It goes on to the next program of a message; that it says so is enough.
+        if frame.verb == .more, self.jobs[frame.channel]?.phase == .assigned(worker.pid) { return }
         let answer = try DeliverAnswer(frame)
         let channel = frame.channel
         guard var job = self.jobs[channel], job.phase == .assigned(worker.pid) else {

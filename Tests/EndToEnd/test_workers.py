@@ -43,6 +43,20 @@ class WorkersThatHang(RealUsers):
         again = deliveries.begin(message_id(1), f"local:{user}", CONTENT, ["x@example.org"])
         self.assertEqual(deliveries.run()[again]["outcomes"][0][0], "delivered")
 
+    def test_programs_one_after_the_other_may_have_their_time_each(self):
+        part = self.part(**{"worker-silence": 5, "program-time": 1, "dot-programs": "true"})
+        home = pwd.getpwnam(self.USERS[0]).pw_dir
+        with open(f"{home}/.forward", "w") as f:
+            f.write("".join(f"|sleep 0.9; echo {n} >> ran\n" for n in range(40)))
+        os.chown(f"{home}/.forward", pwd.getpwnam(self.USERS[0]).pw_uid, -1)
+        self.addCleanup(os.unlink, f"{home}/.forward")
+        deliveries = Deliveries(part)
+        channel = deliveries.begin(message_id(0), f"local:{self.USERS[0]}", CONTENT, [f"{self.USERS[0]}@example.org"])
+        # Together they take longer than the 31 s after which a worker that is silent is killed.
+        self.assertEqual(deliveries.run(seconds=60)[channel]["outcomes"][0][0], "delivered")
+        with open(f"{home}/ran") as f:
+            self.assertEqual([int(line) for line in f], list(range(40)))
+
     def test_a_worker_that_waits_for_the_queue_is_not_killed(self):
         part = self.part(**{"worker-silence": 5})
         deliveries = Deliveries(part)
