@@ -184,6 +184,8 @@ final class DovecotSource: CredentialSource {
             guard let number = line.octets(1).decimal(limit: UInt64(UInt32.max)) else { return false }
             // The end of an exchange that was cancelled meanwhile.
             guard let exchange = self.exchanges[UInt32(number)] else { return true }
+            // It may lose patience with a client, but has nothing else to say before the client has answered.
+            guard exchange.isBusy || line.verb == "FAIL" else { return false }
             if line.verb != "CONT" { self.exchanges[UInt32(number)] = nil }
             return exchange.take(line)
         default:
@@ -249,6 +251,8 @@ final class DovecotExchange: Exchange {
     private var number: UInt32?
     private var responseCount = 0
     private(set) var isBusy = true
+    /// How it has ended while the client had a challenge to answer: it is told then.
+    private var outstanding: VaultAnswer?
 
     init(_ beginning: ExchangeBeginning, _ source: DovecotSource, _ answer: @escaping (VaultAnswer) -> Void) {
         self.beginning = beginning
@@ -262,13 +266,14 @@ final class DovecotExchange: Exchange {
     }
 
     func respond(_ response: [UInt8]) {
+        self.isBusy = true
+        if let outstanding = self.outstanding { return self.end(outstanding) }
         guard let number = self.number else { return }
         self.responseCount += 1
         guard self.responseCount <= SASLLimits.responseCountMax else {
             self.source.cancel(number)
             return self.end(.denied(reason: Array(Denial.malformed.rawValue.utf8), user: []))
         }
-        self.isBusy = true
         self.source.go(on: number, response)
     }
 
@@ -306,7 +311,14 @@ final class DovecotExchange: Exchange {
         return true
     }
 
+    /// Nothing but the client's answer may follow a challenge (pipes.md §7), so an end that comes before it has to wait.
     fileprivate func end(_ last: VaultAnswer) {
+        // Dovecot has forgotten it, and may give its number to another one.
+        self.number = nil
+        guard self.isBusy else {
+            self.outstanding = last
+            return
+        }
         let answer = self.answer
         self.answer = nil
         answer?(last)
