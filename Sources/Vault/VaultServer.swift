@@ -21,6 +21,13 @@ final class VaultServer: LoopProgram, LinkReceiver {
         let client: IPAddress?
     }
 
+    /// Who may ask what. Which of them a link leads to is apusd's word, not that of the program at its end: one that was
+    /// taken over gets neither the passwords of our accounts elsewhere nor a place to try those of users.
+    private enum Asker: String {
+        case receiver = "apus-smtpd"
+        case sender = "apus-remote"
+    }
+
     private let program: Program
     private let eventLoop: any EventLoop
     private let cryptography = Cryptography()
@@ -144,10 +151,12 @@ final class VaultServer: LoopProgram, LinkReceiver {
             let key = Key(link: ObjectIdentifier(link), channel: frame.channel)
             switch try VaultRequest(frame) {
             case .begin(let beginning):
-                guard frame.channel != 0, self.exchanges[key] == nil else { throw FrameFault(.badChannel, frame.verb) }
+                try Self.check(link, is: .receiver, frame)
+                try self.checkFree(key, frame)
                 self.begin(beginning, key, link)
             case .login(let login):
-                guard frame.channel != 0, self.exchanges[key] == nil else { throw FrameFault(.badChannel, frame.verb) }
+                try Self.check(link, is: .sender, frame)
+                try self.checkFree(key, frame)
                 self.begin(login, key, link)
             case .answer(let response):
                 // An exchange that has ended while the answer was under way is not a mistake.
@@ -156,11 +165,21 @@ final class VaultServer: LoopProgram, LinkReceiver {
                 exchange.respond(response)
             case .cancel:
                 self.exchanges.removeValue(forKey: key)?.exchange.cancel()
-            case .spent(let expense): self.passOn(expense, from: link)
+            case .spent(let expense):
+                try Self.check(link, is: .receiver, frame)
+                self.passOn(expense, from: link)
             }
         } catch {
             link.close(because: error)
         }
+    }
+
+    private static func check(_ link: Link, is asker: Asker, _ frame: Frame) throws(FrameFault) {
+        guard link.ends.peer == asker.rawValue else { throw FrameFault(.outOfPlace, frame.verb) }
+    }
+
+    private func checkFree(_ key: Key, _ frame: Frame) throws(FrameFault) {
+        guard key.channel != 0, self.exchanges[key] == nil else { throw FrameFault(.badChannel, frame.verb) }
     }
 
     /// Tells all others. Who does not read misses it: that costs a limit some sharpness, and this process no memory.

@@ -30,9 +30,10 @@ def split(content):
 
 
 class Part:
-    """A program with its settings; frames go to its descriptor 0 and come from its descriptor 1."""
+    """A program with its settings, and `words` for its command line; frames go to its descriptor 0 and come from its
+    descriptor 1."""
 
-    def __init__(self, path, settings, dialect, hello=True, **popen):
+    def __init__(self, path, settings, dialect, hello=True, words=(), **popen):
         self.file = tempfile.NamedTemporaryFile("w", suffix=".settings")
         for name, values in settings.items():
             for value in values if isinstance(values, list) else [values]:
@@ -41,7 +42,7 @@ class Part:
         os.chmod(self.file.name, 0o644)
         self.log = tempfile.TemporaryFile()
         self.process = subprocess.Popen(
-            [path, "--settings", self.file.name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, **popen)
+            [path, "--settings", self.file.name, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, **popen)
         self.buffer = b""
         if hello:
             self.send("hello", 0, dialect, 1, "test", 0)

@@ -1,15 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """apus-vault alone, over its pipes (Documentation/pipes.md, section 7)."""
 import os
-import pty
 import pwd
-import select
 import shutil
-import signal
 import socket
 import subprocess
 import tempfile
-import termios
 import unittest
 
 from apus import Apus, binaries
@@ -21,102 +17,34 @@ from saslclient import b64
 class Alone(unittest.TestCase):
     """A vault for each test."""
 
-    def vault(self, **settings):
+    def vault(self, peer=None, **settings):
         identity = Apus.identity_of(pwd.getpwnam("nobody").pw_uid) if os.geteuid() == 0 else {}
-        part = Part(os.path.join(binaries(), "apus-vault"), settings, "vault", **identity)
+        part = Part(os.path.join(binaries(), "apus-vault"), settings, "vault", words=["--link", f"vault:{peer}:0:1"] if peer else [], **identity)
         self.addCleanup(part.kill)
         return part
 
-    def file(self, mode=0o600):
+    def folder(self):
         folder = tempfile.mkdtemp(prefix="apus-vault-")
         self.addCleanup(shutil.rmtree, folder, True)
         os.chmod(folder, 0o755)
-        path = os.path.join(folder, "passwords")
-        subprocess.run(
-            [os.path.join(binaries(), "apus"), "passwd", "alice", "--stdin", "--scheme", "sha512", "--file", path],
-            input=b"secret\n", check=True, capture_output=True)
+        return folder
+
+    def secret(self, name, mode=0o600):
+        """An empty file that the vault may read."""
+        path = os.path.join(self.folder(), name)
+        open(path, "w").close()
         if os.geteuid() == 0:
             os.chown(path, pwd.getpwnam("nobody").pw_uid, -1)
         os.chmod(path, mode)
         return path
 
-    def passwd(self, path, *words, input=b"secret\n"):
-        return subprocess.run(
-            [os.path.join(binaries(), "apus"), "passwd", *words, "--file", path], input=input, capture_output=True, timeout=60)
-
-    def test_slips_with_the_password_command_are_told_without_a_word_of_the_system(self):
-        path = self.file()
-        for words, text, status, said in (
-                (["alice"], b"", 64, b"there is no terminal to ask at; use --stdin"),
-                (["alice", "--stdin"], b"\n", 65, b"a password has 1 to"),
-                (["bob", "--delete"], b"", 65, b"there is no user bob in " + path.encode()),
-        ):
-            done = self.passwd(path, *words, input=text)
-            self.assertEqual(done.returncode, status, done.stderr)
-            self.assertTrue(done.stderr.startswith(b"apus: " + said), done.stderr)
-            for word in (b"Inappropriate", b"Invalid argument", b"No such file"):
-                self.assertNotIn(word, done.stderr)
-
-    def test_a_link_to_the_password_file_stays_one(self):
-        path = self.file()
-        link = os.path.join(os.path.dirname(path), "link")
-        os.symlink("passwords", link)
-        self.assertEqual(self.passwd(link, "bob", "--stdin").returncode, 0)
-        self.assertTrue(os.path.islink(link))
-        with open(path) as f:
-            self.assertIn("bob:", f.read())
-        os.unlink(path)
-        self.assertEqual(self.passwd(link, "bob", "--stdin").returncode, 71)
-
-    def test_who_interrupts_the_question_for_a_password_sees_again_what_he_types(self):
-        path = self.file()
-        with open(path, "rb") as f:
-            before = f.read()
-        # A session without a shell is not stopped from its terminal: after Ctrl-Z the question is asked again.
-        for key, number in ((b"\x03", signal.SIGINT), (b"\x1a", None)):
-            pid, terminal = pty.fork()
-            if pid == 0:
-                try:
-                    # A test that runs in the background has them ignored.
-                    for one in (signal.SIGINT, signal.SIGTSTP):
-                        signal.signal(one, signal.SIG_DFL)
-                    os.execv(os.path.join(binaries(), "apus"), ["apus", "passwd", "alice", "--file", path])
-                finally:
-                    os._exit(127)
-            self.addCleanup(os.close, terminal)
-            shown, end = b"", None
-
-            def asks(question, count):
-                nonlocal shown
-                while shown.count(question) < count:
-                    self.assertTrue(select.select([terminal], [], [], 20)[0], shown)
-                    shown += os.read(terminal, 1_000)
-
-            def has_ended():
-                nonlocal end
-                found, end = os.waitpid(pid, os.WNOHANG)
-                return found == pid
-
-            def echoes():
-                return bool(termios.tcgetattr(terminal)[3] & termios.ECHO)
-            asks(b"New password", 1)
-            self.assertFalse(echoes())
-            os.write(terminal, key)
-            if number is not None:
-                self.assertTrue(wait_for(has_ended, 20, 0.02))
-                self.assertEqual(os.WTERMSIG(end), number)
-                self.assertTrue(echoes())
-                continue
-            asks(b"New password", 2)
-            os.write(terminal, b"horse battery\n")
-            asks(b"Once more", 1)
-            os.write(terminal, b"horse battery\n")
-            self.assertTrue(wait_for(has_ended, 20, 0.02))
-            self.assertEqual(end, 0)
-            self.assertTrue(echoes())
-            self.assertNotIn(b"horse", shown)
-        with open(path, "rb") as f:
-            self.assertNotEqual(f.read(), before)
+    def file(self, mode=0o600, scheme="sha512"):
+        path = self.secret("passwords")
+        subprocess.run(
+            [os.path.join(binaries(), "apus"), "passwd", "alice", "--stdin", "--scheme", scheme, "--file", path],
+            input=b"secret\n", check=True, capture_output=True)
+        os.chmod(path, mode)
+        return path
 
     def begin(self, part, channel, mechanism="PLAIN", response=None):
         fields = [mechanism, "192.0.2.1", "tls", "", "", ""]
@@ -174,14 +102,49 @@ class PasswordFile(Alone):
         self.assertEqual(done.returncode, 78, done.stderr)
 
 
+class Askers(Alone):
+    """Who is at the other end is said by whoever starts the vault; here by hand."""
+
+    def accounts(self):
+        path = self.secret("remote-passwords")
+        with open(path, "w") as f:
+            f.write("smtp.example.net shop@example.org correct horse\n")
+        return path
+
+    def login(self, part):
+        part.send("login", 1, "smtp.example.net", "shop@example.org", "PLAIN")
+        return part.receive()
+
+    def assert_broken_off(self, part):
+        part.process.wait(20)
+        self.assertIn("link-fault", part.logged())
+
+    def test_our_own_passwords_are_for_apus_remote_alone(self):
+        proof = [b"proof", b"1", b"PLAIN", b"last", b"\0shop@example.org\0correct horse"]
+        for peer in ("apus-smtpd", None, "another"):
+            part = self.vault(peer, **{"remote-passwords": self.accounts()})
+            part.receive()
+            self.assertIsNone(self.login(part), peer)
+            self.assert_broken_off(part)
+        part = self.vault("apus-remote", **{"remote-passwords": self.accounts()})
+        part.receive()
+        self.assertEqual(self.login(part), proof)
+
+    def test_apus_remote_cannot_try_the_passwords_of_users(self):
+        for verb, channel, fields in (("begin", 1, ["PLAIN", "192.0.2.1", "tls", "", "", "", b"\0alice\0secret"]),
+                                      ("spent", 0, ["alice", 1, 1])):
+            part = self.vault("apus-remote", passwords=self.file())
+            part.receive()
+            part.send(verb, channel, *fields)
+            self.assertIsNone(part.receive(), verb)
+            self.assert_broken_off(part)
+
+
 class Dovecot(Alone):
     """The test says what Dovecot says."""
 
     def setUp(self):
-        folder = tempfile.mkdtemp(prefix="apus-vault-")
-        self.addCleanup(shutil.rmtree, folder, True)
-        os.chmod(folder, 0o755)
-        self.path = os.path.join(folder, "auth-client")
+        self.path = os.path.join(self.folder(), "auth-client")
         self.listener = socket.socket(socket.AF_UNIX)
         self.addCleanup(self.listener.close)
         self.listener.bind(self.path)
