@@ -77,10 +77,13 @@ package enum VaultRequest: Equatable, Sendable {
     case login(AccountLogin)
     /// The client's response to a challenge; in a `login` the server's challenge.
     case answer([UInt8])
-    /// The exchange is given up; there is no answer.
-    case cancel
+    /// The exchange is given up; there is no answer. It is overdue if the asker was tired of waiting for the vault, which
+    /// is no fault of the client's.
+    case cancel(isOverdue: Bool)
     /// On channel 0, without an answer: passed on to all others who ask.
     case spent(UserExpense)
+
+    private static let overdue = Array("overdue".utf8)
 
     package init(_ frame: Frame) throws(FrameFault) {
         switch frame.verb {
@@ -110,8 +113,11 @@ package enum VaultRequest: Equatable, Sendable {
             try frame.expectFields(1)
             self = .answer(Array(frame[0]))
         case .cancel:
-            try frame.expectFields(0)
-            self = .cancel
+            try frame.expectFields(0...1)
+            guard frame.fieldCount == 0 || frame[0].elementsEqual(Self.overdue) else {
+                throw FrameFault(.badField, .cancel)
+            }
+            self = .cancel(isOverdue: frame.fieldCount == 1)
         case .spent: self = .spent(try UserExpense(frame))
         default: throw FrameFault(.outOfPlace, frame.verb)
         }
@@ -131,7 +137,7 @@ package enum VaultRequest: Equatable, Sendable {
             let mechanisms = login.mechanisms.map(\.rawValue).joined(separator: " ")
             octets.appendFrame(.login, channel, [login.host, login.user, Array(mechanisms.utf8)])
         case .answer(let response): octets.appendFrame(.answer, channel, [response])
-        case .cancel: octets.appendFrame(.cancel, channel)
+        case .cancel(let isOverdue): octets.appendFrame(.cancel, channel, isOverdue ? [Self.overdue] : [])
         case .spent(let expense): expense.append(to: &octets)
         }
     }

@@ -75,9 +75,14 @@ package final class VaultClient: LinkReceiver {
     }
 
     /// The exchange is given up.
-    package func cancel(_ channel: UInt32) {
-        guard let entry = self.entries.removeValue(forKey: channel) else { return }
-        entry.link.send { VaultRequest.cancel.append(to: &$0, channel: channel) }
+    ///
+    /// - Parameter isOverdue: because the vault has not answered in time.
+    /// - Returns: whether the vault had the word.
+    @discardableResult
+    package func cancel(_ channel: UInt32, isOverdue: Bool = false) -> Bool {
+        guard let entry = self.entries.removeValue(forKey: channel) else { return false }
+        entry.link.send { VaultRequest.cancel(isOverdue: isOverdue).append(to: &$0, channel: channel) }
+        return !entry.isClientsTurn
     }
 
     /// Tells the other processes what a user has sent through this one. While the vault is away nobody is told.

@@ -62,6 +62,16 @@ extension Reception {
         self.desk.authentication.vault.cancel(channel)
     }
 
+    /// The client has hung up. If that was while its credentials were being checked, it counts as a failure: otherwise
+    /// those who do not wait for their answers could try, and make us work, as often as they like.
+    func abandonCredentials(_ mechanism: SASLMechanism, _ channel: UInt32) {
+        let desk = self.desk.authentication
+        guard desk.vault.cancel(channel) else { return }
+        desk.failures.noteFailure(self.client, user: nil, now: ThisProcess.uptime)
+        desk.failedCount += 1
+        self.logAuthentication(failure: "abandoned", user: [], mechanism)
+    }
+
     private static func octets(hexadecimal text: String) -> [UInt8] {
         let digits = Array(text.utf8)
         return stride(from: 0, to: digits.count - 1, by: 2).compactMap {

@@ -198,7 +198,7 @@ final class Reception: ServerIntake, ServerConnectionHolder {
             self.desk.lookup.cancel(channel)
             return self.refuseContent(.lookupUnavailable)
         case .credentials(_, let channel):
-            self.desk.authentication.vault.cancel(channel)
+            self.desk.authentication.vault.cancel(channel, isOverdue: true)
             return .refused(.authenticationUnavailable)
         case .delay(let verdict):
             return verdict
@@ -398,7 +398,7 @@ final class Reception: ServerIntake, ServerConnectionHolder {
         switch self.question {
         case .recipient(_, _, let channel), .verify(let channel), .sender(let channel), .author(let channel):
             self.desk.lookup.cancel(channel)
-        case .credentials(_, let channel): self.desk.authentication.vault.cancel(channel)
+        case .credentials(let mechanism, let channel): self.abandonCredentials(mechanism, channel)
         case .delay, .commit, nil: break
         }
         self.question = nil

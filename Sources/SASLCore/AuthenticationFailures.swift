@@ -69,6 +69,8 @@ package struct AuthenticationFailures: Sendable {
     private var clients: RecentCounts<IPAddress>
     private var users: RecentCounts<[UInt8]>
     private var visits: RecentCounts<Visit>
+    /// Exchanges that have begun and not ended, by client. As many as whoever counts lets be open at once.
+    private var openCounts: [IPAddress: Int] = [:]
 
     private static let visitSpan = Duration.seconds(30 * 86_400)
 
@@ -105,6 +107,22 @@ package struct AuthenticationFailures: Sendable {
     package func isBlocked(_ client: IPAddress, user: [UInt8], now: Duration) -> Bool {
         self.users.count(of: user, now: now) >= self.userCountMax
             && self.visits.count(of: Visit(user: user, client: Self.origin(client)), now: now) == 0
+    }
+
+    /// Whether a client may begin another exchange: not if those that it has open could be all the failures that it has
+    /// left. Else as many guesses as fit side by side would be made before the first of them counts.
+    package func hasRoom(_ client: IPAddress, now: Duration) -> Bool {
+        let origin = Self.origin(client)
+        return self.clients.count(of: origin, now: now) + self.openCounts[origin, default: 0] < self.clientCountMax
+    }
+
+    package mutating func noteBegin(_ client: IPAddress) { self.openCounts[Self.origin(client), default: 0] += 1 }
+
+    /// However it has ended; a failure is to be noted as well.
+    package mutating func noteEnd(_ client: IPAddress) {
+        let origin = Self.origin(client)
+        guard let count = self.openCounts[origin] else { return }
+        self.openCounts[origin] = count > 1 ? count - 1 : nil
     }
 
     /// - Parameter user: as far as it is known whom the client wanted to be.

@@ -163,8 +163,7 @@ final class VaultServer: LoopProgram, LinkReceiver {
                 guard let exchange = self.exchanges[key]?.exchange else { return }
                 guard !exchange.isBusy else { throw FrameFault(.outOfPlace, frame.verb) }
                 exchange.respond(response)
-            case .cancel:
-                self.exchanges.removeValue(forKey: key)?.exchange.cancel()
+            case .cancel(let isOverdue): self.abandon(key, isOverdue: isOverdue)
             case .spent(let expense):
                 try Self.check(link, is: .receiver, frame)
                 self.passOn(expense, from: link)
@@ -200,6 +199,9 @@ final class VaultServer: LoopProgram, LinkReceiver {
         guard self.mechanisms.contains(beginning.mechanism) else {
             let denial = VaultAnswer.denied(reason: Array("mechanism".utf8), user: [])
             return self.answer(self.judged(denial, client), key, link)
+        }
+        guard self.failures.hasRoom(client, now: ThisProcess.uptime) else {
+            return self.answer(.later(text: Array("too many exchanges of one client at once".utf8)), key, link)
         }
         self.start(self.source.makeExchange(beginning, self.mechanisms, self.answering(key, link)), key, client)
     }
@@ -243,7 +245,26 @@ final class VaultServer: LoopProgram, LinkReceiver {
 
     private func start(_ exchange: any Exchange, _ key: Key, _ client: IPAddress?) {
         self.exchanges[key] = OpenExchange(exchange: exchange, client: client)
+        if let client { self.failures.noteBegin(client) }
         exchange.begin()
+    }
+
+    @discardableResult
+    private func remove(_ key: Key) -> OpenExchange? {
+        guard let open = self.exchanges.removeValue(forKey: key) else { return nil }
+        if let client = open.client { self.failures.noteEnd(client) }
+        return open
+    }
+
+    /// Nobody wants the answer any more. If credentials were being checked, that counts as a failure of the client's,
+    /// who has tried them and does not wait to be told so; unless it was the check that took too long.
+    private func abandon(_ key: Key, isOverdue: Bool) {
+        guard let open = self.remove(key) else { return }
+        let isFailure = open.exchange.isBusy && !isOverdue
+        open.exchange.cancel()
+        guard let client = open.client, isFailure else { return }
+        self.failures.noteFailure(client, user: nil, now: ThisProcess.uptime)
+        self.deniedCount += 1
     }
 
     private func answer(_ answer: VaultAnswer, _ key: Key, _ link: Link) {
@@ -258,7 +279,7 @@ final class VaultServer: LoopProgram, LinkReceiver {
         }
         switch answer {
         case .challenge, .proof, .spent: break
-        case .mechanisms, .granted, .denied, .later: self.exchanges[key] = nil
+        case .mechanisms, .granted, .denied, .later: self.remove(key)
         }
         link.send { answer.append(to: &$0, channel: key.channel) }
     }
@@ -267,7 +288,7 @@ final class VaultServer: LoopProgram, LinkReceiver {
         let identifier = ObjectIdentifier(link)
         self.links[identifier] = nil
         for key in self.exchanges.keys where key.link == identifier {
-            self.exchanges.removeValue(forKey: key)?.exchange.cancel()
+            self.abandon(key, isOverdue: false)
         }
         // By hand there will be no other link.
         if self.links.isEmpty, !self.program.isSupervised { ExitStatus.ok.exit() }

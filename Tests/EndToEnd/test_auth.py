@@ -29,6 +29,12 @@ def plain(user, password, authzid=""):
     return b64(f"{authzid}\0{user}\0{password}".encode())
 
 
+def fail2ban():
+    """What the filter for fail2ban looks for."""
+    text = slurp(os.path.join(HERE, "../../etc/fail2ban/apus.conf")).decode()
+    return re.search(r"(?m)^failregex = (.*)$", text)[1].replace("<HOST>", r"(?P<host>\S+)")
+
+
 class Users(unittest.TestCase):
     """One Apus for the class, with a listener for submission; `auth` and `submission` are of its settings."""
 
@@ -235,13 +241,10 @@ class PasswordFile(Users):
     def test_the_filter_for_fail2ban_reads_the_failures_and_nobody_forges_one(self):
         smtp = self.secured()
         smtp.docmd("AUTH", "PLAIN " + plain('x" client=192.0.2.1 user="y', "wrong"))
-        text = slurp(os.path.join(HERE, "../../etc/fail2ban/apus.conf"))
-        text = text if isinstance(text, str) else text.decode()
-        pattern = re.search(r"(?m)^failregex = (.*)$", text)[1].replace("<HOST>", r"(?P<host>\S+)")
         lines = self.apus.logged("auth-failed")
         self.assertTrue(lines)
         for line in lines:
-            found = re.match(pattern, line)
+            found = re.match(fail2ban(), line)
             if "reason=" in line and "credentials" in line:
                 self.assertTrue(found, line)
             if found:
@@ -300,6 +303,26 @@ class Limits(Users):
 
     def tried(self, user, password):
         return self.secured().docmd("AUTH", "PLAIN " + plain(user, password))[0] == 235
+
+
+class Abandoning(Users):
+    auth = "failures-per-client-max = 3"
+
+    def test_who_hangs_up_while_his_password_is_checked_has_failed_and_fail2ban_reads_it(self):
+        vault, = self.apus.pids("apus-vault")
+        os.kill(vault, signal.SIGSTOP)
+        try:
+            for number in range(1, 4):
+                smtp = self.secured()
+                smtp.send(f"AUTH PLAIN {plain('alice', 'wrong')}\r\n")
+                smtp.close()
+                self.assertTrue(wait_for(lambda: len(self.apus.logged("auth-failed", "reason=abandoned")) == number, 10),
+                                self.apus.log()[-3000:])
+        finally:
+            os.kill(vault, signal.SIGCONT)
+        self.assertEqual(self.secured().docmd("AUTH", "PLAIN " + plain("alice", "secret"))[0], 454)
+        for line in self.apus.logged("auth-failed", "reason=abandoned"):
+            self.assertEqual(re.match(fail2ban(), line)["host"], "127.0.0.1", line)
 
 
 class SeveralProcesses(Users):

@@ -10,7 +10,7 @@ import unittest
 
 from apus import Apus, binaries
 from peers import wait_for
-from pipes import Part
+from pipes import Part, frame
 from saslclient import b64
 
 
@@ -46,9 +46,12 @@ class Alone(unittest.TestCase):
         os.chmod(path, mode)
         return path
 
-    def begin(self, part, channel, mechanism="PLAIN", response=None):
-        fields = [mechanism, "192.0.2.1", "tls", "", "", ""]
-        part.send("begin", channel, *(fields if response is None else fields + [response]))
+    def begin(self, part, channel, mechanism="PLAIN", response=None, client="192.0.2.1"):
+        part.send_raw(self.beginning(channel, mechanism, response, client))
+
+    def beginning(self, channel, mechanism="PLAIN", response=None, client="192.0.2.1"):
+        fields = [mechanism, client, "tls", "", "", ""]
+        return frame("begin", channel, *(fields if response is None else fields + [response]))
 
 
 class PasswordFile(Alone):
@@ -90,10 +93,51 @@ class PasswordFile(Alone):
         part = self.vault(passwords=self.file())
         part.receive()
         for channel in range(1, 301):
-            self.begin(part, channel, response=b"\0alice\0wrong")
+            self.begin(part, channel, response=b"\0alice\0wrong", client=f"198.51.100.{channel % 100}")
         answers = [part.receive(120) for _ in range(300)]
         self.assertEqual({int(a[1]) for a in answers}, set(range(1, 301)))
         self.assertEqual({a[0] for a in answers}, {b"denied", b"later"})
+
+    def test_one_client_guesses_no_more_often_side_by_side_than_one_after_the_other(self):
+        part = self.vault(passwords=self.file(), **{"failures-per-client-max": 4})
+        part.receive()
+        part.send_raw(b"".join(self.beginning(channel, response=b"\0alice\0wrong") for channel in range(1, 51)))
+        answers = [part.receive(120) for _ in range(50)]
+        self.assertEqual({int(a[1]) for a in answers}, set(range(1, 51)))
+        self.assertEqual(sum(a[2] == b"credentials" for a in answers), 4, answers)
+        self.begin(part, 51, response=b"\0alice\0secret")
+        self.assertEqual(part.receive(), [b"denied", b"51", b"blocked", b""])
+        self.begin(part, 52, response=b"\0alice\0secret", client="192.0.2.2")
+        self.assertEqual(part.receive(), [b"granted", b"52", b"alice"])
+
+    def test_exchanges_in_which_it_is_the_clients_turn_count_as_guesses_to_come(self):
+        part = self.vault(passwords=self.file(), **{"failures-per-client-max": 2})
+        part.receive()
+        for channel in (1, 2):
+            self.begin(part, channel, "LOGIN")
+            self.assertEqual(part.receive()[0], b"challenge")
+        self.begin(part, 3, "LOGIN")
+        self.assertEqual(part.receive()[:2], [b"later", b"3"])
+        # To give one up before there was anything to check is no failure.
+        part.send("cancel", 1)
+        self.begin(part, 4, response=b"\0alice\0secret")
+        self.assertEqual(part.receive(), [b"granted", b"4", b"alice"])
+
+    def test_who_does_not_wait_for_the_answer_has_failed(self):
+        part = self.vault(passwords=self.file(), **{"failures-per-client-max": 3})
+        part.receive()
+        for channel in (1, 2, 3):
+            part.send_raw(self.beginning(channel, response=b"\0alice\0secret") + frame("cancel", channel))
+        self.begin(part, 4, response=b"\0alice\0secret")
+        self.assertEqual(part.receive(), [b"denied", b"4", b"blocked", b""])
+
+    def test_a_check_that_took_too_long_for_the_asker_is_nobodys_failure(self):
+        part = self.vault(passwords=self.file(), **{"failures-per-client-max": 3})
+        part.receive()
+        for channel in range(1, 11):
+            part.send_raw(self.beginning(channel, response=b"\0alice\0secret") + frame("cancel", channel, "overdue"))
+        self.begin(part, 11, response=b"\0alice\0secret")
+        self.assertEqual(part.receive(), [b"granted", b"11", b"alice"])
 
     def test_only_one_source_can_be_set(self):
         done = subprocess.run(

@@ -23,6 +23,24 @@ struct VaultTests {
         #expect(try VaultAnswer(frame(sent)) == .spent(expense))
     }
 
+    @Test("says of an exchange that is given up whether the vault was too slow", arguments: [true, false])
+    func cancel(isOverdue: Bool) throws {
+        var sent: [UInt8] = []
+        VaultRequest.cancel(isOverdue: isOverdue).append(to: &sent, channel: 3)
+        #expect(try VaultRequest(frame(sent)) == .cancel(isOverdue: isOverdue))
+        #expect(try frame(sent).fieldCount == (isOverdue ? 1 : 0))
+    }
+
+    @Test("refuses other words behind cancel")
+    func wrongCancel() throws {
+        for fields in [["late"], ["overdue", "overdue"], [""]] {
+            var sent: [UInt8] = []
+            sent.appendFrame(.cancel, 3, fields.map { octets($0) })
+            let frame = try frame(sent)
+            #expect(throws: FrameFault.self) { try VaultRequest(frame) }
+        }
+    }
+
     @Test(
         "refuses counts that are none, users without a name, and other channels",
         arguments: [

@@ -42,6 +42,36 @@ private let alice = Array("alice".utf8)
         #expect(!failures.isBlocked(SASLCoreTests.client, user: alice, now: .seconds(602)))
     }
 
+    @Test("A client has no more exchanges open at once than it has failures left")
+    func openExchanges() {
+        var failures = AuthenticationFailures(clientCountMax: 3, userCountMax: 100, span: .seconds(600))
+        failures.noteFailure(SASLCoreTests.client, user: nil, now: .zero)
+        failures.noteBegin(SASLCoreTests.client)
+        #expect(failures.hasRoom(SASLCoreTests.client, now: .zero))
+        failures.noteBegin(SASLCoreTests.client)
+        #expect(!failures.hasRoom(SASLCoreTests.client, now: .zero))
+        #expect(failures.hasRoom(other, now: .zero))
+        // It is not blocked: what it has open may still be right.
+        #expect(!failures.isBlocked(SASLCoreTests.client, now: .zero))
+        failures.noteEnd(SASLCoreTests.client)
+        #expect(failures.hasRoom(SASLCoreTests.client, now: .zero))
+        failures.noteEnd(SASLCoreTests.client)
+        failures.noteEnd(SASLCoreTests.client)
+        failures.noteBegin(SASLCoreTests.client)
+        failures.noteBegin(SASLCoreTests.client)
+        #expect(!failures.hasRoom(SASLCoreTests.client, now: .zero))
+        #expect(failures.hasRoom(SASLCoreTests.client, now: .seconds(600)), "the failure is over")
+    }
+
+    @Test("The exchanges of an IPv6 /64 count together")
+    func openExchangesOfNetwork() {
+        var failures = AuthenticationFailures(clientCountMax: 2, userCountMax: 100, span: .seconds(600))
+        failures.noteBegin(IPAddress(high: 0x2001_0db8_0000_0001, low: 1))
+        failures.noteBegin(IPAddress(high: 0x2001_0db8_0000_0001, low: 2))
+        #expect(!failures.hasRoom(IPAddress(high: 0x2001_0db8_0000_0001, low: 3), now: .zero))
+        #expect(failures.hasRoom(IPAddress(high: 0x2001_0db8_0000_0002, low: 1), now: .zero))
+    }
+
     @Test("Memory does not grow with the number of those who fail")
     func bounded() {
         var counts = RecentCounts<UInt32>(span: .seconds(10), keyCountMax: 100)
