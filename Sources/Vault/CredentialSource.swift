@@ -46,6 +46,8 @@ enum PasswordVerdict: Equatable, Sendable {
 /// A source that is asked about passwords, and maybe more, while the mechanisms run here.
 protocol PasswordChecker: AnyObject {
     func check(user: [UInt8], password: [UInt8], _ done: @escaping (PasswordVerdict) -> Void)
+    /// Why it can be asked neither for keys nor for owners now; nil if it can. Nobody is told then that he is wrong.
+    var trouble: String? { get }
     /// The keys of a user; of one who does not exist, or has none, keys that open nothing.
     func keys(of user: [UInt8]) -> SCRAMKeys?
     /// The user whose certificate it is, and who is claimed if somebody is.
@@ -53,6 +55,7 @@ protocol PasswordChecker: AnyObject {
 }
 
 extension PasswordChecker {
+    var trouble: String? { nil }
     func keys(of user: [UInt8]) -> SCRAMKeys? { nil }
     func owner(of certificate: [UInt8], claimed: [UInt8]?) -> [UInt8]? { nil }
 }
@@ -113,10 +116,12 @@ final class OwnExchange: Exchange {
             }
         case .findKeys(let user):
             self.user = user
+            if let trouble = self.checker.trouble { return self.finish(.later(text: Array(trouble.utf8))) }
             guard let keys = self.checker.keys(of: user) else { return self.end(.deny(.credentials)) }
             self.feed(.keysFound(keys))
         case .findOwner(let claimed):
             self.user = claimed ?? []
+            if let trouble = self.checker.trouble { return self.finish(.later(text: Array(trouble.utf8))) }
             let certificate = self.beginning.certificate
             let owner = certificate.isEmpty ? nil : self.checker.owner(of: certificate, claimed: claimed)
             self.feed(.ownerFound(owner))

@@ -66,8 +66,10 @@ final class FileSource: CredentialSource, PasswordChecker {
 
     // MARK: Checks
 
+    var trouble: String? { self.file == nil ? "\(self.secret.path) cannot be used" : nil }
+
     func check(user: [UInt8], password: [UInt8], _ done: @escaping (PasswordVerdict) -> Void) {
-        guard let file = self.file else { return done(.later("\(self.secret.path) cannot be used")) }
+        guard let file = self.file else { return done(.later(self.trouble ?? "")) }
         let known = file.entries[user]?.password
         let exists = known != nil && known != .locked
         let hash = exists ? known : self.decoy(for: user, file)

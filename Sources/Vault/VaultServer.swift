@@ -197,8 +197,10 @@ final class VaultServer: LoopProgram, LinkReceiver {
             return self.answer(.denied(reason: VaultAnswer.blocked, user: []), key, link)
         }
         guard self.mechanisms.contains(beginning.mechanism) else {
-            let denial = VaultAnswer.denied(reason: Array("mechanism".utf8), user: [])
-            return self.answer(self.judged(denial, client), key, link)
+            // It was offered a moment ago, or nobody would have asked: the source has changed, or is in trouble, and that
+            // is not the client's failure.
+            let text = "\(beginning.mechanism.rawValue) is not offered any more"
+            return self.answer(.later(text: Array(text.utf8)), key, link)
         }
         guard self.failures.hasRoom(client, now: ThisProcess.uptime) else {
             return self.answer(.later(text: Array("too many exchanges of one client at once".utf8)), key, link)

@@ -69,7 +69,7 @@ class PasswordFile(Alone):
         part.send("cancel", 3)
         part.send("answer", 3, "secret")
         self.begin(part, 3, "SCRAM-SHA-256")
-        self.assertEqual(part.receive(), [b"denied", b"3", b"mechanism", b""])
+        self.assertEqual(part.receive()[:2], [b"later", b"3"])
         self.assertEqual(part.close(), 0)
 
     def test_what_breaks_the_rules_ends_the_link(self):
@@ -88,6 +88,36 @@ class PasswordFile(Alone):
         self.begin(part, 1, response=b"\0alice\0secret")
         self.assertEqual(part.receive()[:2], [b"later", b"1"])
         self.assertIn("passwords-unusable", part.logged())
+
+    def scram(self, part, channel, user=b"alice"):
+        self.begin(part, channel, "SCRAM-SHA-256", b"n,,n=" + user + b",r=abcdefgh")
+        return part.receive()
+
+    def external(self, part, channel):
+        part.send("begin", channel, "EXTERNAL", "192.0.2.1", "tls", "", "", b"x" * 32, "")
+        return part.receive()
+
+    def test_while_the_file_cannot_be_used_nobody_is_told_that_he_is_wrong_by_any_mechanism(self):
+        path = self.file(mode=0o644, scheme="scram-sha-256")
+        part = self.vault(passwords=path, mechanism=["SCRAM-SHA-256", "EXTERNAL", "PLAIN"], **{"failures-per-client-max": 2})
+        part.receive()
+        for channel in range(1, 13, 3):
+            self.assertEqual(self.scram(part, channel)[:2], [b"later", b"%d" % channel])
+            self.assertEqual(self.external(part, channel + 1)[:2], [b"later", b"%d" % (channel + 1)])
+            self.begin(part, channel + 2, response=b"\0alice\0wrong")
+            self.assertEqual(part.receive()[:2], [b"later", b"%d" % (channel + 2)])
+        # And nothing of it was counted.
+        os.chmod(path, 0o600)
+        self.assertTrue(wait_for(lambda: (self.begin(part, 20, response=b"\0alice\0secret"), part.receive())[1]
+                                 == [b"granted", b"20", b"alice"], 10, 0.5), part.logged())
+
+    def test_a_mechanism_that_was_withdrawn_is_nobodys_failure(self):
+        part = self.vault(passwords=self.file(), **{"failures-per-client-max": 2})
+        part.receive()
+        for channel in range(1, 6):
+            self.assertEqual(self.scram(part, channel)[:2], [b"later", b"%d" % channel])
+        self.begin(part, 6, response=b"\0alice\0secret")
+        self.assertEqual(part.receive(), [b"granted", b"6", b"alice"])
 
     def test_many_attempts_at_once_are_bounded_and_each_is_answered(self):
         part = self.vault(passwords=self.file())
