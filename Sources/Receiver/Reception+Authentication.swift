@@ -38,6 +38,7 @@ extension Reception {
             beginning.endPointBinding = self.bindings?.endPoint ?? []
             beginning.certificate = tls.peer.map { Self.octets(hexadecimal: $0.fingerprint) } ?? []
         }
+        self.credentialsAskedAt = .now()
         guard let channel = desk.vault.begin(beginning, for: self) else {
             self.logAuthentication(failure: "unavailable", user: [], mechanism)
             return .refused(.authenticationUnavailable)
@@ -52,6 +53,7 @@ extension Reception {
             return .refused(.authenticationUnavailable)
         }
         self.question = .credentials(mechanism, channel: channel)
+        self.credentialsAskedAt = .now()
         self.desk.authentication.vault.answer(response, on: channel)
         return nil
     }
@@ -113,6 +115,9 @@ extension Reception {
     }
 
     /// Holds the answer back: a second or two are nothing to a person and much to a program that guesses.
+    ///
+    /// The time runs from the question, not from the vault's answer, so that it does not show how long the check took:
+    /// that may depend on whether there is such a user, where the hashes of users are of several schemes.
     private func failed(_ reason: String, user: [UInt8], _ mechanism: SASLMechanism, reply: Reply) {
         self.logAuthentication(failure: reason, user: user, mechanism)
         self.desk.authentication.failedCount += 1
@@ -120,7 +125,8 @@ extension Reception {
         let isLast = self.authenticationFailureCount >= self.authenticationTerms.failureCountPerSessionMax
         let verdict = ServerSession.Verdict.refused(isLast ? .authenticationFailedTooOften : reply)
         self.question = .delay(verdict)
-        self.desk.authentication.eventLoop.assumeIsolated().scheduleTask(in: self.authenticationTerms.failureDelay) {
+        let end = self.credentialsAskedAt + self.authenticationTerms.failureDelay
+        self.desk.authentication.eventLoop.assumeIsolated().scheduleTask(deadline: max(end, .now())) {
             guard case .delay(let verdict)? = self.question else { return }
             self.question = nil
             self.connection?.conclude(verdict)

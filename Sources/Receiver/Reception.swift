@@ -5,6 +5,7 @@
 import IDN
 import MailTypes
 import MessageCore
+import NIOCore
 import PipeCore
 import PipeDrivers
 import SMTPCore
@@ -36,6 +37,8 @@ final class Reception: ServerIntake, ServerConnectionHolder {
     /// Who the client is; nil as long as it has not said so.
     var user: [UInt8]?
     var authenticationFailureCount = 0
+    /// When the vault was asked about the client's credentials last.
+    var credentialsAskedAt = NIODeadline.uptimeNanoseconds(0)
     var mail: ReceivedMail?
     var question: Question?
     private(set) var messageCount = 0

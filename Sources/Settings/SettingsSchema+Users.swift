@@ -34,7 +34,7 @@ extension SettingsSchema {
             "Whether clients on this machine (127.0.0.0/8, ::1) may show their passwords without TLS."),
         SettingKey(
             "auth.failure-delay", .duration(0...60), for: [(.smtpd, "auth-failure-delay")], default: "2 s",
-            "How long the answer to wrong credentials is held back."),
+            "How long after they have come wrong credentials are answered at the earliest."),
         SettingKey(
             "auth.failures-per-session-max", .integer(1...100), for: [(.smtpd, "auth-failures-per-session-max")],
             default: "3", "After so many failures the session is closed."),

@@ -40,6 +40,7 @@ class Users(unittest.TestCase):
 
     auth = "failures-per-client-max = 100"
     submission = ""
+    delay = 0
     users = {"alice": ("secret", None), "bob": ("hunter2", "sha512")}
 
     @classmethod
@@ -67,7 +68,7 @@ certificate = "{certificate}"
 private-key = "{key}"
 [auth]
 {cls.source()}
-failure-delay = 0
+failure-delay = {cls.delay}
 {cls.auth}
 [submission]
 {cls.submission}
@@ -617,6 +618,49 @@ os.execv(sys.argv[2], sys.argv[2:])
     def test_on_this_machine_a_password_may_be_shown_without_tls_if_the_settings_say_so(self):
         with smtplib.SMTP("127.0.0.1", self.port, timeout=20) as smtp:
             smtp.login("alice", "secret")
+
+
+class Delay(Users):
+    """A source that takes longer for some users than for others, as one does whose hashes are of several schemes."""
+
+    delay = 2
+
+    @classmethod
+    def source(cls):
+        return f'checkpassword = ["{cls.apus.root}/checkpassword"]'
+
+    @classmethod
+    def prepare(cls):
+        path = os.path.join(cls.apus.root, "checkpassword")
+        with open(path, "w") as f:
+            f.write(r"""#!/bin/sh
+case $(tr '\0' ' ' <&3) in
+"slow "*) sleep 1; exit 1;;
+"slower "*) sleep 3; exit 1;;
+"alice "*) exec "$@";;
+*) exit 1;;
+esac
+""")
+        os.chmod(path, 0o755)
+
+    def time(self, user, expected=535):
+        smtp = self.secured()
+        begin = time.monotonic()
+        self.assertEqual(smtp.docmd("AUTH", "PLAIN " + plain(user, "x"))[0], expected)
+        return time.monotonic() - begin
+
+    def test_how_long_a_check_takes_does_not_show_in_a_refusal(self):
+        fast, slow = self.time("fast"), self.time("slow")
+        self.assertGreater(min(fast, slow), 1.95)
+        self.assertLess(max(fast, slow), 2.7)
+
+    def test_a_check_that_is_longer_than_the_delay_is_waited_for_and_no_longer(self):
+        taken = self.time("slower")
+        self.assertGreater(taken, 2.95)
+        self.assertLess(taken, 4.5)
+
+    def test_who_is_right_does_not_wait(self):
+        self.assertLess(self.time("alice", 235), 1.9)
 
 
 @unittest.skipIf(dovecot.missing(), dovecot.missing())
