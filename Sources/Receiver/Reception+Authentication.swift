@@ -28,8 +28,7 @@ extension Reception {
     func authenticate(_ mechanism: SASLMechanism, initialResponse: [UInt8]?) -> ServerSession.Verdict? {
         let desk = self.desk.authentication
         guard !desk.failures.isBlocked(self.client, now: ThisProcess.uptime) else {
-            self.logAuthentication(failure: "blocked", user: [], mechanism)
-            return .refused(.authenticationBlocked)
+            return self.refusal("blocked", mechanism, .authenticationBlocked)
         }
         var beginning = ExchangeBeginning(
             mechanism: mechanism, client: self.client, isEncrypted: self.tls != nil, initialResponse: initialResponse)
@@ -40,8 +39,7 @@ extension Reception {
         }
         self.credentialsAskedAt = .now()
         guard let channel = desk.vault.begin(beginning, for: self) else {
-            self.logAuthentication(failure: "unavailable", user: [], mechanism)
-            return .refused(.authenticationUnavailable)
+            return self.refusal("unavailable", mechanism, .authenticationUnavailable)
         }
         self.question = .credentials(mechanism, channel: channel)
         return nil
@@ -119,18 +117,25 @@ extension Reception {
     /// The time runs from the question, not from the vault's answer, so that it does not show how long the check took:
     /// that may depend on whether there is such a user, where the hashes of users are of several schemes.
     private func failed(_ reason: String, user: [UInt8], _ mechanism: SASLMechanism, reply: Reply) {
-        self.logAuthentication(failure: reason, user: user, mechanism)
         self.desk.authentication.failedCount += 1
-        self.authenticationFailureCount += 1
-        let isLast = self.authenticationFailureCount >= self.authenticationTerms.failureCountPerSessionMax
-        let verdict = ServerSession.Verdict.refused(isLast ? .authenticationFailedTooOften : reply)
-        self.question = .delay(verdict)
+        self.question = .delay(self.refusal(reason, user: user, mechanism, reply))
         let end = self.credentialsAskedAt + self.authenticationTerms.failureDelay
         self.desk.authentication.eventLoop.assumeIsolated().scheduleTask(deadline: max(end, .now())) {
             guard case .delay(let verdict)? = self.question else { return }
             self.question = nil
             self.connection?.conclude(verdict)
         }
+    }
+
+    /// A client that is not let in, for whatever reason. All of them count in its session, those too for which nothing had
+    /// to be checked: these are answered at once, and could be asked for without end, each with a line in the log.
+    private func refusal(
+        _ reason: String, user: [UInt8] = [], _ mechanism: SASLMechanism, _ reply: Reply
+    ) -> ServerSession.Verdict {
+        self.logAuthentication(failure: reason, user: user, mechanism)
+        self.authenticationFailureCount += 1
+        let isLast = self.authenticationFailureCount >= self.authenticationTerms.failureCountPerSessionMax
+        return .refused(isLast ? .authenticationFailedTooOften : reply)
     }
 
     /// The form that etc/fail2ban/apus.conf reads.
@@ -160,8 +165,7 @@ extension Reception: CredentialCarrier {
             self.denied(reason, user: user, mechanism)
         case .later(let text):
             self.question = nil
-            self.logAuthentication(failure: text.printableText, user: [], mechanism)
-            self.connection?.conclude(.refused(.authenticationUnavailable))
+            self.connection?.conclude(self.refusal(text.printableText, mechanism, .authenticationUnavailable))
         case .mechanisms, .spent, .proof, nil:
             self.question = nil
             self.vaultLost()

@@ -37,7 +37,7 @@ extension SettingsSchema {
             "How long after they have come wrong credentials are answered at the earliest."),
         SettingKey(
             "auth.failures-per-session-max", .integer(1...100), for: [(.smtpd, "auth-failures-per-session-max")],
-            default: "3", "After so many failures the session is closed."),
+            default: "3", "After so many failures, or refusals to check at all, the session is closed."),
         SettingKey(
             "auth.failures-per-client-max", .integer(1...100_000),
             for: [(.smtpd, "auth-failures-per-client-max"), (.vault, "failures-per-client-max")],

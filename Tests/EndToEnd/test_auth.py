@@ -256,6 +256,19 @@ class PasswordFile(Users):
         self.assertIn(self.attempt("alice", "secret"), (235, 454))
         self.assertTrue(wait_for(lambda: self.attempt("alice", "secret") == 235, 20))
 
+    def test_a_session_ends_with_so_many_refusals_too_while_the_vault_is_away(self):
+        smtp = self.secured()
+        os.kill(self.apus.process.pid, signal.SIGSTOP)
+        try:
+            self.apus.kill("apus-vault")
+            # In another session, so that the loss is known for sure.
+            self.attempt("alice", "secret")
+            codes = [smtp.docmd("AUTH", "PLAIN " + plain("alice", "secret"))[0] for _ in range(3)]
+        finally:
+            os.kill(self.apus.process.pid, signal.SIGCONT)
+        self.assertEqual(codes, [454, 454, 421])
+        self.assertTrue(wait_for(lambda: self.attempt("alice", "secret") == 235, 20))
+
     def test_status_counts(self):
         self.attempt("alice", "secret")
         out = self.apus.tool("status", "--json")[1]
@@ -280,9 +293,12 @@ class Limits(Users):
             smtp = self.secured()
             for _ in range(2):
                 seen.append(smtp.docmd("AUTH", "PLAIN " + plain("alice", "wrong"))[0])
-        self.assertEqual(seen, [535, 421, 535, 421, 535, 454])
+        self.assertEqual(seen, [535, 421, 535, 421, 535, 421])
         self.assertEqual(self.secured().docmd("AUTH", "PLAIN " + plain("alice", "secret"))[0], 454)
         self.assertTrue(self.apus.logged("auth-failed", "client=127.0.0.1", "reason=blocked"))
+        smtp = self.secured()
+        self.assertEqual([smtp.docmd("AUTH", "PLAIN " + plain("alice", "secret"))[0] for _ in range(2)], [454, 421],
+                         "who has to wait can ask without end")
         time.sleep(4.1)
         self.assertEqual(self.secured().docmd("AUTH", "PLAIN " + plain("alice", "secret"))[0], 235)
 
@@ -606,6 +622,10 @@ os.execv(sys.argv[2], sys.argv[2:])
         self.assertEqual([self.code("alice", p) for p in ("secret", "wrong")], [235, 535])
         self.assertEqual(self.code("broken", "x"), 454)
         self.assertTrue(self.apus.logged("apus-vault", "later", "status 111"))
+
+    def test_a_session_ends_with_so_many_refusals_too_while_the_program_is_in_trouble(self):
+        smtp = self.secured()
+        self.assertEqual([smtp.docmd("AUTH", "PLAIN " + plain("broken", "x"))[0] for _ in range(3)], [454, 454, 421])
 
     def test_neither_apus_vault_nor_what_it_starts_can_open_an_internet_socket(self):
         self.assertEqual(self.code("network", "x"), 535, "a socket could be made")
