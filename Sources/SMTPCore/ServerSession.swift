@@ -186,6 +186,8 @@ package struct ServerSession: Sendable {
 
     private var extendedHello: Reply {
         let reply = self.offersTLS ? self.rules.extendedHelloBeforeTLS : self.rules.extendedHello
+        // What is refused in any case before STARTTLS is not announced: a client would choose it, and give up with a 538.
+        guard self.tls != .required || self.isSecured else { return reply }
         let mechanisms = self.authentication.offered(isSecured: self.isSecured)
         guard !mechanisms.isEmpty else { return reply }
         let line = "AUTH " + mechanisms.map(\.rawValue).joined(separator: " ")

@@ -52,6 +52,35 @@ import Testing
         #expect(reply.octets.count == 4 + 4_000 + 2)
     }
 
+    /// The lines of an answer to EHLO that announce AUTH.
+    private static func announced(_ session: inout ServerSession) -> [String] {
+        guard
+            case .reply(let reply) = session.receive(
+                .commandReceived(.extendedHello(Array("c".utf8)), isFollowed: false))
+        else { return ["no reply"] }
+        return reply.lines.map(\.printableText).filter { $0.hasPrefix("AUTH") }
+    }
+
+    @Test("Where TLS is required no mechanism is announced without it, as each would be refused")
+    func required() {
+        for (tls, before) in [(ServerTLS.required, []), (.offered, ["AUTH SCRAM-SHA-256"])] {
+            var session = ServerSession(
+                rules: ServerRules(hostname: Array("mx.example.org".utf8), limits: Self.limits), tls: tls)
+            session.authentication = AuthenticationOffer(mechanisms: [.scramSHA256, .plain])
+            _ = session.receive(.connected)
+            #expect(Self.announced(&session) == before)
+            _ = session.receive(.commandReceived(.startTLS, isFollowed: false))
+            _ = session.receive(.secured)
+            #expect(Self.announced(&session) == ["AUTH SCRAM-SHA-256 PLAIN"])
+        }
+        // Nor a password on this machine, which may be shown without TLS elsewhere.
+        var session = ServerSession(
+            rules: ServerRules(hostname: Array("mx.example.org".utf8), limits: Self.limits), tls: .required)
+        session.authentication = AuthenticationOffer(mechanisms: [.plain], allowsClearText: true)
+        _ = session.receive(.connected)
+        #expect(Self.announced(&session) == [])
+    }
+
     @Test("What was proven before STARTTLS is forgotten under TLS")
     func startTLS() {
         var session = ServerSession(
