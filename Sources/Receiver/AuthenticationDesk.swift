@@ -50,13 +50,12 @@ final class AuthenticationDesk {
         self.failures.span = terms.failureSpan
     }
 
-    /// Why a user may not begin another message now; nil if he may.
+    /// Why a user may not send another message now; nil if he may.
     func messageRefusal(_ user: [UInt8], _ terms: Terms) -> Reply? {
-        let now = ThisProcess.uptime
-        if let limit = terms.messageCountPerHourMax, self.messages.count(of: user, now: now) >= limit {
-            return .tooManyMessages(limit: limit)
-        }
-        return self.recipientRefusal(user, terms)
+        guard let limit = terms.messageCountPerHourMax,
+            self.messages.count(of: user, now: ThisProcess.uptime) >= limit
+        else { return nil }
+        return .tooManyMessages(limit: limit)
     }
 
     /// Why a user may not have another recipient now; nil if he may.

@@ -121,9 +121,11 @@ final class Reception: ServerIntake, ServerConnectionHolder {
         }
         guard self.desk.queue.isAvailable else { return .refused(.queueUnavailable) }
         if let user = self.user {
-            if let refusal = self.desk.authentication.messageRefusal(user, self.authenticationTerms) {
-                return .refused(refusal)
-            }
+            let desk = self.desk.authentication
+            let refusal =
+                desk.messageRefusal(user, self.authenticationTerms)
+                ?? desk.recipientRefusal(user, self.authenticationTerms)
+            if let refusal { return .refused(refusal) }
             // The null reverse-path is everybody's: for receipts and the like.
             guard case .address(let address) = path else { return .accepted(.senderAccepted) }
             return self.judgeSender(self.desk.lookup.checkSender(.address(address), user: user, for: self))
@@ -308,6 +310,13 @@ final class Reception: ServerIntake, ServerConnectionHolder {
         guard let mail = self.mail else { return .refused(.queueUnavailable) }
         if let refusal = mail.refusal { return .refused(refusal) }
         guard let submission = mail.submission else { return .refused(.queueUnavailable) }
+        if let user = self.user {
+            // Asked again, and noted before the queue has answered: other sessions of his have gone on since MAIL.
+            if let refusal = self.desk.authentication.messageRefusal(user, self.authenticationTerms) {
+                return self.refuseContent(refusal)
+            }
+            self.desk.authentication.noteMessage(of: user, self.authenticationTerms)
+        }
         let additions = self.isSubmission ? self.additions(to: mail.fieldPresence, from: mail.reversePath) : []
         let field = ReceivedField(
             helloName: self.helloName, client: self.client, uid: self.uid, hostname: self.settings.terms.rules.hostname,
@@ -449,7 +458,6 @@ extension Reception: Submitter {
         case .answered(.queued(let id)):
             if let mail = self.mail { self.logQueued(id, mail, octetCount) }
             self.messageCount += 1
-            if let user = self.user { self.desk.authentication.noteMessage(of: user, self.authenticationTerms) }
             self.desk.totals.messageCount += 1
             self.mail = nil
             verdict = .accepted(.queued(id))

@@ -318,6 +318,20 @@ class Limits(Users):
         self.assertNotIn(b"127.0.0.1", data)
         self.assertIn(b"Received: by mx.apus.test with ESMTPSA", data)
 
+    def test_sessions_side_by_side_send_no_more_messages_than_one(self):
+        self.passwd("carol", "third")
+        self.assertTrue(wait_for(lambda: self.tried("carol", "third"), 10, 1))
+        sessions = [self.login("carol", "third") for _ in range(4)]
+        for smtp in sessions:
+            self.assertEqual([smtp.mail("carol@apus.test")[0], smtp.rcpt("a@elsewhere.test")[0]], [250, 250])
+            self.assertEqual(smtp.docmd("DATA")[0], 354)
+        replies = []
+        for smtp in sessions:
+            smtp.send(b"Subject: beside\r\n\r\nx\r\n.\r\n")
+            replies.append(smtp.getreply())
+        self.assertEqual([code for code, text in replies], [250, 250, 450, 450])
+        self.assertEqual(replies[3][1][:5], b"4.7.1")
+
     def tried(self, user, password):
         return self.secured().docmd("AUTH", "PLAIN " + plain(user, password))[0] == 235
 
