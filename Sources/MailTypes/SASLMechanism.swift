@@ -44,6 +44,8 @@ package enum SASLLimits {
     package static let messageOctetCountMax = 9_216
     package static let userOctetCountMax = 255
     package static let passwordOctetCountMax = 1_024
+    /// What crypt(3) takes of it, whatever the scheme: CRYPT_MAX_PASSPHRASE_SIZE without the NUL at the end.
+    package static let cryptPasswordOctetCountMax = 511
     /// More responses than any mechanism needs.
     package static let responseCountMax = 8
 }

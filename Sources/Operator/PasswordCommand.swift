@@ -127,6 +127,11 @@ struct PasswordCommand: ParsableCommand {
         // Whoever has chosen SCRAM for all others wants it for this one too: with one that cannot, it is not offered.
         let isSCRAM = self.scheme == nil && PasswordFile(octets: before).hasOnlySCRAM
         let schemes = isSCRAM ? [.scramSHA256] : self.scheme.map { [$0] } ?? [.yescrypt, .sha512]
+        guard schemes == [.scramSHA256] || password.count <= SASLLimits.cryptPasswordOctetCountMax else {
+            throw SystemError(
+                "crypt(3) takes at most \(SASLLimits.cryptPasswordOctetCountMax) octets, and --scheme scram-sha-256 "
+                    + "\(SASLLimits.passwordOctetCountMax)", code: EINVAL)
+        }
         for scheme in schemes { if let entry = cryptography.entry(password, scheme) { return entry } }
         throw Terminal.exit("crypt(3) of this system has no such scheme", .usage)
     }

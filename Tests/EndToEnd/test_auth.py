@@ -234,6 +234,19 @@ class PasswordFile(Users):
         self.passwd("carol", "", None, "--delete")
         self.assertTrue(wait_for(lambda: self.attempt("carol", "second") == 535, 15, 1.1))
 
+    def test_apus_passwd_refuses_what_crypt_does_not_take_and_says_so(self):
+        for scheme in (None, "sha512", "bcrypt"):
+            done = subprocess.run(
+                [os.path.join(binaries(), "apus"), "passwd", "dora", "--stdin", "--file", self.passwords,
+                 *(["--scheme", scheme] if scheme else [])],
+                input="x" * 512 + "\n", capture_output=True, text=True, timeout=30, cwd="/", **self.apus.identity())
+            self.assertNotEqual(done.returncode, 0)
+            self.assertIn("511", done.stderr)
+        self.assertNotIn(b"dora:", slurp(self.passwords))
+        for password, scheme in (("x" * 511, "sha512"), ("x" * 1024, "scram-sha-256")):
+            self.passwd("dora", password, scheme)
+            self.assertTrue(wait_for(lambda: self.attempt("dora", password) == 235, 15, 1.1), scheme)
+
     def attempt(self, user, password):
         with smtplib.SMTP_SSL("127.0.0.1", self.smtps, timeout=30, context=self.context()) as smtp:
             smtp.ehlo()
