@@ -93,8 +93,8 @@ extension SettingsSchema {
     private static let smtp: [SettingKey] = [
         SettingKey(
             "smtp.workers", .integer(1...64), default: "1",
-            "Processes of apus-smtpd that share the listeners. The limits of sessions and those of [submission] are for each "
-                + "of them; failures to authenticate are counted for all together."),
+            "Processes of apus-smtpd that share the listeners. The limits of sessions are for each of them; those of "
+                + "[submission] and failures to authenticate are counted for all together."),
         SettingKey(
             "smtp.size-max", .size(65_536...(1 << 40)), default: "50 MiB", "The largest message, announced by SIZE."),
         SettingKey(
