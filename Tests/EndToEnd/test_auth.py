@@ -369,6 +369,22 @@ class Abandoning(Users):
             self.assertEqual(re.match(fail2ban(), line)["host"], "127.0.0.1", line)
 
 
+class Overdue(Users):
+    auth = "failures-per-client-max = 2\nfailures-per-session-max = 10"
+    submission = "[smtp]\nanswer-timeout = 1\n"
+
+    def test_a_vault_that_does_not_answer_in_time_is_nobodys_failure(self):
+        vault, = self.apus.pids("apus-vault")
+        smtp = self.secured()
+        os.kill(vault, signal.SIGSTOP)
+        try:
+            codes = [smtp.docmd("AUTH", "PLAIN " + plain("alice", "secret"))[0] for _ in range(3)]
+        finally:
+            os.kill(vault, signal.SIGCONT)
+        self.assertEqual(codes, [454] * 3)
+        self.assertEqual(smtp.docmd("AUTH", "PLAIN " + plain("alice", "secret"))[0], 235)
+
+
 class SeveralProcesses(Users):
     auth = "failures-per-session-max = 10\nfailures-per-client-max = 6\nfailures-per-user-max = 4\nfailure-time = 6"
     submission = "messages-per-hour-max = 4\nrecipients-per-hour-max = 7\n[smtp]\nworkers = 3\n"
