@@ -128,9 +128,9 @@ struct PasswordCommand: ParsableCommand {
         let isSCRAM = self.scheme == nil && PasswordFile(octets: before).hasOnlySCRAM
         let schemes = isSCRAM ? [.scramSHA256] : self.scheme.map { [$0] } ?? [.yescrypt, .sha512]
         guard schemes == [.scramSHA256] || password.count <= SASLLimits.cryptPasswordOctetCountMax else {
-            throw SystemError(
+            throw Terminal.exit(
                 "crypt(3) takes at most \(SASLLimits.cryptPasswordOctetCountMax) octets, and --scheme scram-sha-256 "
-                    + "\(SASLLimits.passwordOctetCountMax)", code: EINVAL)
+                    + "\(SASLLimits.passwordOctetCountMax)", .badInput)
         }
         for scheme in schemes { if let entry = cryptography.entry(password, scheme) { return entry } }
         throw Terminal.exit("crypt(3) of this system has no such scheme", .usage)
