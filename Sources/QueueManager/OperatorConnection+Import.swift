@@ -43,7 +43,13 @@ final class ImportAnswer: LongAnswer {
         var spilledCount: UInt64 = 0
         /// Data that is given back to the tool's credit when the message is told.
         var owedCount = 0
+        /// Parts of the content that are on their way to the store.
+        var spillingCount = 0
+        /// Whether all of it has come.
+        var isRead = false
         var isCommitted = false
+        /// Nothing comes of it.
+        var isDropped = false
 
         init(_ given: MessageID, _ fate: Fate, _ record: MessageRecord, _ recipients: [RecipientRecord]) {
             self.given = given
@@ -159,14 +165,24 @@ final class ImportAnswer: LongAnswer {
         arrival.content.removeFirst(count)
         let operation = StoreOperation.spill(id, offset: arrival.spilledCount, octets: octets)
         arrival.spilledCount += UInt64(count)
+        arrival.spillingCount += 1
         let owed = self.owedCount
         self.owedCount = 0
         self.manager.committer.add(
             operation,
             .told(
                 CommitListener(
-                    committed: { self.grant(owed) },
-                    refused: { self.fail("message \(id.text): there is no room for it: \($0)") })))
+                    committed: {
+                        arrival.spillingCount -= 1
+                        self.grant(owed)
+                        self.restore(arrival)
+                    },
+                    refused: { self.refuse(arrival, id, $0) })))
+    }
+
+    private func refuse(_ arrival: Arrival, _ id: MessageID, _ reason: String) {
+        self.drop(arrival)
+        self.fail("message \(id.text): there is no room for it: \(reason)")
     }
 
     /// Gives back the credit of data that is not kept.
@@ -191,10 +207,21 @@ final class ImportAnswer: LongAnswer {
         arrival.owedCount = self.owedCount
         self.owedCount = 0
         self.pending.append(arrival)
-        guard case .imported(let id) = arrival.fate else {
+        arrival.isRead = true
+        guard case .imported = arrival.fate else {
             arrival.isCommitted = true
             return self.tell()
         }
+        self.restore(arrival)
+    }
+
+    /// Has a message accepted that is there as a whole.
+    ///
+    /// Why not while a part of it is on its way: there may be no room for that part, and room again for the rest; the
+    /// message would be in the queue without its beginning.
+    private func restore(_ arrival: Arrival) {
+        guard arrival.isRead, arrival.spillingCount == 0, !arrival.isDropped, case .imported(let id) = arrival.fate
+        else { return }
         let message = NewMessage(
             record: arrival.record, recipients: arrival.recipients, content: arrival.content,
             contentOffset: arrival.spilledCount)
@@ -210,11 +237,7 @@ final class ImportAnswer: LongAnswer {
                         arrival.isCommitted = true
                         self.tell()
                     },
-                    refused: { reason in
-                        self.manager.imports[id] = nil
-                        if message.contentOffset > 0 { self.manager.committer.add(.discard(id), .nothing) }
-                        self.fail("message \(id.text): there is no room for it: \(reason)")
-                    })))
+                    refused: { self.refuse(arrival, id, $0) })))
     }
 
     /// Tells of all that is committed, in order.
@@ -249,7 +272,14 @@ final class ImportAnswer: LongAnswer {
     private func dropCurrent() {
         guard let arrival = self.current else { return }
         self.current = nil
-        guard case .imported(let id) = arrival.fate else { return }
+        self.drop(arrival)
+    }
+
+    /// Nothing comes of a message: what has been written of it goes, behind all that is on its way.
+    private func drop(_ arrival: Arrival) {
+        guard !arrival.isDropped, case .imported(let id) = arrival.fate else { return }
+        arrival.isDropped = true
+        arrival.content = []
         self.manager.imports[id] = nil
         if arrival.spilledCount > 0 { self.manager.committer.add(.discard(id), .nothing) }
     }

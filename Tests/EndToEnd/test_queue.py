@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""apus-queue run by hand, with all that it speaks to in this process: what it does when the other sides, the disk or the
+file are not as they should be."""
+import os
+import shutil
+import subprocess
+import time
+import unittest
+
+from peers import wait_for
+from pipes import frame
+from powercut.byhand import FAR, Message, Queue
+from powercut.ledger import new_folder, own
+from tracing import can_trace
+
+
+class ByHand(unittest.TestCase):
+    def setUp(self):
+        self.folder = new_folder("apus-queue-")
+        self.addCleanup(shutil.rmtree, self.folder, True)
+        self.directory = os.path.join(self.folder, "queue")
+        os.mkdir(self.directory, 0o700)
+        own(self.folder)
+
+    def queue(self, **more):
+        queue = Queue(self.directory, **more)
+        self.addCleanup(queue.kill)
+        return queue
+
+    def hand_in(self, queue, *messages):
+        for message in messages:
+            queue.submit(message)
+        queue.until(lambda: all(m.answer for m in messages), "messages without an answer")
+
+    def logged(self, queue, *words):
+        return [line for line in queue.logged().splitlines() if all(w in line for w in words)]
+
+
+@unittest.skipUnless(can_trace(), "strace as root only")
+class Imports(ByHand):
+    IDENTITY = b"0000000zzz123"
+
+    def frames(self, channel, content):
+        yield frame("import", channel)
+        yield frame("message", channel, self.IDENTITY, "from", "a@b.example", "body", "7bit", "arrival", 1795912521094497,
+                    "expiry", 1895912521094497, "prefix-size", 0)
+        yield frame("message", channel, self.IDENTITY, "size", len(content), "client", "t")
+        yield frame("recipient", channel, 0, "to", "x@far.example", "route", "remote:far.example", "priority", "normal",
+                    "state", "queued")
+        yield frame("recipient", channel, 0, "due", 1795912521094497, "attempts", 0)
+        for start in range(0, len(content), 65536):
+            yield frame("data", channel, content[start:start + 65536])
+
+    def writer(self, queue):
+        """The thread that commits."""
+        for task in os.listdir(f"/proc/{queue.process.pid}/task"):
+            with open(f"/proc/{queue.process.pid}/task/{task}/comm") as file:
+                if file.read().startswith("TP-#"):
+                    return task
+
+    def fill_up_slowly(self, queue):
+        """The next transaction finds the disk full, after a second; those behind it find room."""
+        tracer = subprocess.Popen(
+            ["strace", "-e", "trace=pwrite64", "-e", "inject=pwrite64:error=ENOSPC:delay_enter=1000000:when=1", "-o",
+             os.path.join(self.folder, "calls"), "-p", self.writer(queue)],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.addCleanup(tracer.wait)
+        self.addCleanup(tracer.kill)
+
+        def attached():
+            with open(f"/proc/{queue.process.pid}/task/{self.writer(queue)}/status") as file:
+                return f"TracerPid:\t{tracer.pid}\n" in file.read()
+        self.assertTrue(wait_for(attached, 20))
+
+    def test_a_message_whose_beginning_finds_no_room_is_not_imported_without_it(self):
+        queue = self.queue(paused="true")
+        self.hand_in(queue, Message("a@b.example", ["y@far.example"], b"first\r\n"))
+        self.fill_up_slowly(queue)
+        content = b"H" * 131072 + b"T" * 3000
+        channel = FAR + 99
+        queue.answers[99] = []
+        pipe = queue.pipes["apus"]
+        for part in self.frames(channel, content):
+            pipe.waiting += part
+        queue.until(lambda: not pipe.waiting, "the import is not read")
+        # The rest comes while the beginning is being written.
+        time.sleep(0.4)
+        pipe.send("whole", channel, len(content))
+        pipe.send("commit", channel)
+        queue.until(lambda: 99 in queue.ended, "the import has no end")
+        self.assertTrue(self.logged(queue, "queue-full"), queue.logged())
+        self.assertEqual(queue.ended[99], [])
+        # What was on its way then has been written with this at the latest.
+        self.hand_in(queue, Message("a@b.example", ["z@far.example"], b"second\r\n"))
+        self.assertEqual(self.logged(queue, "imported"), [])
+        listed = queue.answer("list", 0)
+        self.assertEqual([row["to"] for row in listed], [b"y@far.example", b"z@far.example"])
+        faults = [row for row in queue.answer("check") if "kind" in row]
+        self.assertEqual(faults, [])
