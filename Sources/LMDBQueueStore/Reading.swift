@@ -115,30 +115,62 @@ extension LMDBQueueStore {
         }
     }
 
-    /// Appends content from `start` on until `octets` has `count`.
+    /// Appends content from `start` on until `octets` has `count`, or to the first hole: what stands behind it is
+    /// never handed out as if it were what should stand there.
     private func appendContent(
         _ message: MessageID, from start: UInt64, upTo count: Int, to octets: inout [UInt8],
         _ transaction: borrowing ReadTransaction
     ) throws(LMDBError) {
         guard octets.count < count else { return }
-        let size = UInt64(self.contentChunkOctetCount)
-        var skip = Int(start % size)
-        let first = UInt32(truncatingIfNeeded: start / size)
+        let size = self.contentChunkOctetCount
+        var skip = Int(start % UInt64(size))
+        var number = UInt32(truncatingIfNeeded: start / UInt64(size))
         let cursor = try transaction.cursor(self.contents)
         var part: [UInt8] = []
+        /// Whether the chunk can have one behind it.
+        var isFull = false
         func take(_ key: Span<UInt8>, _ value: Span<UInt8>) -> Bool {
-            guard recipientKey(key)?.message == message else { return false }
+            guard recipientKey(key) == RecipientKey(message: message, number: number), value.count <= size else {
+                return false
+            }
+            isFull = value.count == size
             let end = min(value.count, skip + (count - octets.count))
             if skip < end { part = Array(copying: value.extracting(skip..<end)) } else { part = [] }
             skip = 0
+            number &+= 1
             return true
         }
-        var isFound = try cursor.seek(numberedKey(message, first).span) { take($0, $1) }
+        var isFound = try cursor.seek(numberedKey(message, number).span) { take($0, $1) }
         while isFound == true {
             octets += part
-            guard octets.count < count else { return }
+            guard octets.count < count, isFull else { return }
             isFound = try cursor.next { take($0, $1) }
         }
+    }
+
+    /// How many octets of a message, prefix and content, are there without a hole from its beginning on. Looks at the
+    /// keys and the lengths of the content alone, so that it can be asked before a large message is read.
+    package func wholeOctetCount(of record: MessageRecord) throws(StoreFault) -> UInt64 {
+        let size = UInt64(self.contentChunkOctetCount)
+        var octetCount: UInt64 = 0
+        // The keys are on pages of their own; one takes less than an eighth of a KiB.
+        defer { self.environment.noteTouched(Int(clamping: 8_192 + octetCount / size * 128)) }
+        try self.read { transaction throws(LMDBError) in
+            let cursor = try transaction.cursor(self.contents)
+            var number: UInt32 = 0
+            func take(_ key: Span<UInt8>, _ value: Span<UInt8>) -> Bool {
+                let wanted = min(size, record.contentOctetCount - octetCount)
+                guard wanted > 0, recipientKey(key) == RecipientKey(message: record.id, number: number) else {
+                    return false
+                }
+                octetCount += min(wanted, UInt64(value.count))
+                number &+= 1
+                return UInt64(value.count) == wanted
+            }
+            var isFound = try cursor.seek(numberedKey(record.id, number).span) { take($0, $1) }
+            while isFound == true { isFound = try cursor.next { take($0, $1) } }
+        }
+        return UInt64(record.prefix.count) + octetCount
     }
 
     package func page(

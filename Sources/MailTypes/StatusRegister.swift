@@ -97,6 +97,8 @@ package enum StatusRegister {
             "the destination is down; said in the report of a delay without an attempt"),
         RegisteredStatus(
             "apus-queue", .transient, 5, 3, 452, "more than `queue.recipients-max` recipients, aliases expanded"),
+        RegisteredStatus(
+            "apus-queue", .transient, 6, 0, 0, "a part of the message is missing in the file of the queue"),
         RegisteredStatus("apus-queue", .permanent, 0, 0, 554, "returned by the operator (`apus queue bounce`)"),
         RegisteredStatus("apus-queue", .permanent, 1, 1, 0, "none of the recipients exists, and nobody is to be told"),
         RegisteredStatus("apus-queue", .permanent, 3, 4, 552, "the message is too large"),

@@ -26,6 +26,8 @@ final class AgentConnection: LinkReceiver, SubmissionHome {
         let reversePath: ReversePath
         var message: MessageID { self.order.message.id }
         var isReport: Bool { self.order.route == .bounce }
+        /// As the agent was told.
+        let octetCount: UInt64
         /// `done` or the report's commit has come; only the queue speaks now.
         var isDone = false
         var want: (offset: UInt64, octetCount: Int)?
@@ -34,7 +36,8 @@ final class AgentConnection: LinkReceiver, SubmissionHome {
         var wishes: [UInt32: Forwarding.Wish] = [:]
         var forwarding: Forwarding?
 
-        init(order: DeliveryOrder, reversePath: ReversePath) {
+        init(order: DeliveryOrder, reversePath: ReversePath, octetCount: UInt64) {
+            self.octetCount = octetCount
             self.order = order
             self.reversePath = reversePath
         }
@@ -66,18 +69,25 @@ final class AgentConnection: LinkReceiver, SubmissionHome {
         if case .remote(let nextHop) = order.route, !nextHop.isLMTP {
             reversePath = self.manager.rewritten(reversePath, of: message, to: order.recipients)
         }
-        self.channels[channel] = OpenDelivery(order: order, reversePath: reversePath)
         var content: ArraySlice<UInt8> = []
+        let octetCount: UInt64
         if message.octetCount <= self.unaskedOctetCountMax {
             guard let whole = self.manager.content(message.id, offset: 0, octetCount: Int(message.octetCount)) else {
                 return self.missesContent(link)
             }
             content = whole
+            octetCount = UInt64(whole.count)
+        } else {
+            guard let count = self.manager.wholeOctetCount(of: message) else { return self.missesContent(link) }
+            octetCount = count
         }
+        // Why a report all the same: its sender is told the more surely, and it needs no more than the beginning.
+        guard octetCount == message.octetCount || order.route == .bounce else { return self.putOff(order) }
+        self.channels[channel] = OpenDelivery(order: order, reversePath: reversePath, octetCount: octetCount)
         link.send { octets in
             DeliverRequest.deliver(
                 Delivery(
-                    id: message.id, reversePath: reversePath, octetCount: message.octetCount,
+                    id: message.id, reversePath: reversePath, octetCount: octetCount,
                     bodyType: message.bodyType, route: order.route, arrival: message.arrival, dsn: message.dsn,
                     unicode: message.unicode, trace: order.route == .bounce ? message.trace : [])
             ).append(to: &octets, channel: channel)
@@ -99,8 +109,23 @@ final class AgentConnection: LinkReceiver, SubmissionHome {
         }
     }
 
-    /// Why: a message cannot vanish under a delivery; if it has, the agent must not take a part for the whole.
+    /// Why: a message cannot vanish under a delivery, nor a part of it that was there when it began; if it has, the agent
+    /// must not take a part for the whole.
     private func missesContent(_ link: Link) { link.close(because: FrameFault(.outOfPlace, .want)) }
+
+    /// A part of the content is gone from the file: the agent is not told of the delivery, and it is tried again later.
+    private func putOff(_ order: DeliveryOrder) {
+        QueueLog.note("content-incomplete", order.message.id.text)
+        for recipient in order.recipients {
+            self.manager.tell(.outcomeReceived(order.id, number: recipient.number, Self.contentIncomplete))
+        }
+        self.manager.tell(.doneReceived(order.id))
+    }
+
+    /// Why not X.3.0: it would say that the next server is down.
+    private static let contentIncomplete = DeliveryOutcome(
+        .deferred, code: 0, status: EnhancedStatus(.transient, 6, 0), reporter: "apus-queue",
+        text: "a part of the message is missing in the queue")
 
     /// The outcomes are committed.
     func noted(_ delivery: DeliveryID) {
@@ -183,9 +208,10 @@ final class AgentConnection: LinkReceiver, SubmissionHome {
             return
         }
         open.want = nil
-        guard let content = self.manager.content(open.message, offset: offset, octetCount: octetCount) else {
-            return self.missesContent(link)
-        }
+        let wanted = offset < open.octetCount ? Int(clamping: min(UInt64(octetCount), open.octetCount - offset)) : 0
+        guard let content = self.manager.content(open.message, offset: offset, octetCount: wanted),
+            content.count == wanted
+        else { return self.missesContent(link) }
         link.send { DeliverRequest.data(content).append(to: &$0, channel: channel) }
     }
 

@@ -308,6 +308,15 @@ package final class QueueManager {
         }
     }
 
+    /// How much of a message is there without a hole from its beginning on; nil if the queue is broken.
+    func wholeOctetCount(of message: MessageRecord) -> UInt64? {
+        if let whole = self.cache[message.id] { return UInt64(whole.count) }
+        do throws(StoreFault) { return try self.store.wholeOctetCount(of: message) } catch {
+            self.broke(QueueLog.text(error))
+            return nil
+        }
+    }
+
     // MARK: - The operator
 
     /// Has an order done to a message as it was just read; tells how many recipients changed when it is committed.

@@ -2,6 +2,7 @@
 """apus-queue run by hand, with all that it speaks to in this process: what it does when the other sides, the disk or the
 file are not as they should be."""
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -10,7 +11,7 @@ import unittest
 from peers import wait_for
 from pipes import frame
 from powercut.byhand import FAR, Message, Queue
-from powercut.ledger import new_folder, own
+from powercut.ledger import CHUNK, new_folder, own
 from tracing import can_trace
 
 
@@ -97,3 +98,51 @@ class Imports(ByHand):
         self.assertEqual([row["to"] for row in listed], [b"y@far.example", b"z@far.example"])
         faults = [row for row in queue.answer("check") if "kind" in row]
         self.assertEqual(faults, [])
+
+
+class Damage(ByHand):
+    def test_a_message_with_a_hole_is_put_off_and_said_so_and_its_sender_is_told_in_the_end(self):
+        holed = Message("a@b.example", ["x@far.example"], b"Subject: t\r\n\r\n" + b"y" * 4 * CHUNK)
+        short = Message("a@b.example", ["z@far.example"], b"Subject: t\r\n\r\n" + b"z" * 2 * CHUNK)
+        sound = Message("a@b.example", ["s@far.example"], b"Subject: t\r\n\r\n" + b"s" * 4 * CHUNK)
+        with self.queue(paused="true") as queue:
+            self.hand_in(queue, holed, short, sound)
+        digits = "0123456789abcdefghjkmnpqrstvwxyz"
+        with open(os.path.join(self.directory, "data.mdb"), "r+b") as file:
+            octets = file.read()
+            for message, last in ((holed, 4), (short, 2)):
+                number = 0
+                for digit in message.id:
+                    number = number << 5 | digits.index(digit)
+                key = number.to_bytes(8, "big")
+                # The last part has the number of one that would stand further back.
+                octets, count = re.subn(
+                    re.escape(key + last.to_bytes(4, "big")), lambda _: key + (last + 1).to_bytes(4, "big"), octets)
+                self.assertGreater(count, 0)
+            file.seek(0)
+            file.write(octets)
+        queue = self.queue(agents=False)
+        seen = []
+
+        def agent(name, sender, recipients):
+            seen.append((name, recipients))
+            return [("delivered", 250, "2.0.0")] * len(recipients)
+        queue.agent = agent
+        # What is short would come unasked, with its envelope.
+        remote = queue.pipes["apus-remote"]
+        remote.send("hello", 0, "deliver", 1, "apus-remote", 200, 3 * CHUNK)
+        for name in ("apus-local", "apus-bounce"):
+            queue.hello(queue.pipes[name])
+        queue.until(lambda: len(self.logged(queue, " recipient ")) == 3, "three recipients without a word")
+        for message in (holed, short):
+            self.assertTrue(self.logged(queue, "content-incomplete", message.id), queue.logged())
+            self.assertTrue(
+                self.logged(queue, " recipient ", "id=" + message.id, "status=deferred", "dsn=4.6.0"), queue.logged())
+        self.assertEqual(seen, [("apus-remote", ["s@far.example"])])
+        self.assertEqual([d.content[-CHUNK:] for d in queue.done], [b"s" * CHUNK])
+        # Given up, it is reported with what is there.
+        queue.done = []
+        queue.answer("bounce", holed.id)
+        queue.until(lambda: queue.done, "no report")
+        self.assertEqual(queue.done[0].name, "apus-bounce")
+        self.assertEqual(queue.done[0].content, holed.content[:4 * CHUNK])

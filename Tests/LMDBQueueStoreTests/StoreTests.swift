@@ -118,6 +118,36 @@ import Testing
         #expect(report.undecodable.map(\.database) == ["recipient"])
     }
 
+    @Test("content is handed out up to the first hole and no further, and how much that is can be asked")
+    func holes() throws {
+        let scratch = try Scratch()
+        let store = try self.open(scratch)
+        let size = store.contentChunkOctetCount
+        for (number, replacement) in [(UInt32(0), nil), (2, nil), (3, nil), (1, [UInt8](repeating: 1, count: 5))] {
+            let message = Samples.message(
+                UInt64(number) + 1, recipientCount: 1, at: 100, contentOctetCount: 3 * size + 7)
+            let id = message.record.id
+            _ = try store.commit([.accept(message)])
+            let whole = message.record.prefix + message.content
+            #expect(try store.wholeOctetCount(of: message.record) == UInt64(whole.count))
+            try store.environment.write { transaction throws(LMDBError) in
+                let key = numberedKey(id, number)
+                if let replacement {
+                    try transaction.put(store.contents, key: key.span, value: replacement.span)
+                } else {
+                    try transaction.delete(store.contents, key: key.span)
+                }
+            }
+            let there = message.record.prefix.count + Int(number) * size + (replacement?.count ?? 0)
+            #expect(try store.wholeOctetCount(of: message.record) == UInt64(there))
+            let found = try store.content(id, offset: 0, count: .max)
+            #expect(found?.count == there)
+            #expect(found?.prefix(there - (replacement?.count ?? 0)) == whole.prefix(there - (replacement?.count ?? 0)))
+            // Behind the hole there is still what stood there, for who asks for that alone.
+            #expect(try store.content(id, offset: UInt64(there + size), count: 1)?.isEmpty == (number == 3))
+        }
+    }
+
     @Test("a due index that does not agree with the recipients is put right at the start")
     func repair() throws {
         let scratch = try Scratch()
