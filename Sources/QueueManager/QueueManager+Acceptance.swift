@@ -43,7 +43,8 @@ extension QueueManager {
         guard self.checkRoom(for: octetCount) else {
             return self.refuse(submission, self.isBroken ? Refusals.broken : Refusals.full)
         }
-        guard submission.octetCount <= self.settings.messageOctetCountMax else {
+        // Why a forward may be larger: it was measured when it came in, and the fields in front have come since.
+        guard submission.isForward || submission.octetCount <= self.settings.messageOctetCountMax else {
             return self.refuse(submission, Refusals.tooLarge)
         }
         guard submission.content.count >= Self.spillOctetCount else { return }

@@ -72,6 +72,7 @@ final class Forwarding: SubmissionHome {
         for wish in wishes {
             guard let outcome = wish.outcome else { continue }
             // Why no size: it has been taken once, and the field in front may make it larger than the limit by a little.
+            // What arrives of it is not measured either.
             let isUnicode = wish.recipient.forwardPath.isInternational
             let mail = MailRequest(
                 reversePath: wish.reversePath, bodyType: self.source.bodyType, declaredSize: 0,

@@ -146,3 +146,26 @@ class Damage(ByHand):
         queue.until(lambda: queue.done, "no report")
         self.assertEqual(queue.done[0].name, "apus-bounce")
         self.assertEqual(queue.done[0].content, holed.content[:4 * CHUNK])
+
+
+class Forwards(ByHand):
+    def test_mail_of_the_largest_size_that_is_taken_goes_on_to_others_however_long_the_fields_in_front(self):
+        queue = self.queue(**{"message-size-max": 100_000})
+        remote = []
+
+        def agent(name, sender, recipients):
+            if name == "apus-local":
+                channel, = (c for n, c in queue.deliveries if n == name)
+                queue.pipes[name].send("forward", channel, 0, sender, "x@far.example")
+            elif name == "apus-remote":
+                remote.append(recipients)
+            return [("delivered", 250, "2.0.0")] * len(recipients)
+        queue.agent = agent
+        largest = Message("a@b.example", ["bob@local.test"], b"x" * 100_000)
+        tooLarge = Message("a@b.example", ["bob@local.test"], b"x" * 100_001)
+        self.hand_in(queue, largest, tooLarge)
+        self.assertEqual(tooLarge.answer[:3], ("refused", "552", "5.3.4"))
+        queue.until(lambda: len(self.logged(queue, " recipient ")) == 2, "the mail has not gone on")
+        self.assertEqual(self.logged(queue, "dsn=5.3.4", " recipient "), [])
+        self.assertEqual(remote, [["x@far.example"]])
+        self.assertGreater(queue.done[-1].size, 100_000)
