@@ -67,8 +67,6 @@ package final class QueueManager {
     static let spillOctetCount = 131_072
     /// The clock is looked at at least so often, whatever it said before.
     private static let wakeDelayMax: Int64 = 60_000_000
-    /// Deliveries under way have so long to end after the wish to stop.
-    private static let stopDelay = TimeAmount.seconds(20)
 
     /// Starts the program, serves, and exits.
     package static func main() -> Never {
@@ -336,7 +334,10 @@ package final class QueueManager {
         self.isStopping = true
         QueueLog.note("stopping", "\(self.scheduler.deliveryCount) deliveries under way")
         self.tell(.stopRequested)
-        self.eventLoop.assumeIsolated().scheduleTask(in: Self.stopDelay) { ExitStatus.ok.exit() }
+        self.eventLoop.assumeIsolated().scheduleTask(in: TimeAmount(self.settings.stopTimeout)) {
+            QueueLog.note("stop-timeout", "\(self.scheduler.deliveryCount) deliveries under way")
+            ExitStatus.ok.exit()
+        }
         self.exitWhenIdle(wasIdle: false)
     }
 

@@ -22,6 +22,8 @@ struct QueueSettings: Equatable, Sendable {
     let sizeMax: Int
     /// Octets of just accepted content that are kept in memory.
     let cacheOctetCountMax: Int
+    /// Deliveries under way have so long to end after the wish to stop.
+    let stopTimeout: Duration
     let scheduler: SchedulerLimits
     /// What apus-remote asks of other servers, to explain it.
     let destinations: DestinationTable
@@ -37,7 +39,7 @@ struct QueueSettings: Equatable, Sendable {
         "directory", "paused", "lifetime", "retry-min", "retry-max", "message-size-max", "recipients-max", "reserve",
         "size-max", "cache-size", "deliveries-max", "destination-deliveries-max", "delivery-recipients-max",
         "window-recipients-max", "high-priority-sender", "low-priority-sender", "destination", "delay-report-after",
-        "verp-sender", "remote-tls", "srs-domain", "srs-secret", "local-domain",
+        "verp-sender", "remote-tls", "srs-domain", "srs-secret", "local-domain", "stop-timeout",
     ]
 
     init(_ table: SettingsTable) throws(SettingsFault) {
@@ -56,6 +58,7 @@ struct QueueSettings: Equatable, Sendable {
         self.reserve = UInt64(try table.integer("reserve", in: 0...large, default: 128 << 20))
         self.sizeMax = try table.integer("size-max", in: (16 << 20)...large, default: 1 << 40)
         self.cacheOctetCountMax = try table.integer("cache-size", in: 0...(1 << 30), default: 8 << 20)
+        self.stopTimeout = try table.duration("stop-timeout", in: 1...3_600, default: .seconds(20))
         let delayReportAge = try table.duration("delay-report-after", in: 0...year, default: .seconds(4 * 3_600))
         self.destinations = try DestinationTable(table, tlsName: "remote-tls")
         self.scheduler = SchedulerLimits(

@@ -227,6 +227,8 @@ package struct Settings: Equatable, Sendable {
         // Sessions get less time than the supervision gives to their process, so that it is not killed over them.
         let stopSeconds = Int(self.stopTimeout.components.seconds)
         tables[.smtpd, default: SettingsTable()].append("stop-timeout", String(stopSeconds * 2 / 5))
+        // The queue stops behind them. It has the rest of what it is given if they took their time, and nearly all if not.
+        tables[.queue, default: SettingsTable()].append("stop-timeout", String(max(1, stopSeconds * 4 / 5)))
         self.tables = tables
         self.files = files
         self.secretFile = reader.values["forwarding.srs-secret"]?.first.map { ($0.text, $0.line) }

@@ -4,6 +4,7 @@ file are not as they should be."""
 import os
 import re
 import shutil
+import signal
 import subprocess
 import time
 import unittest
@@ -169,3 +170,16 @@ class Forwards(ByHand):
         self.assertEqual(self.logged(queue, "dsn=5.3.4", " recipient "), [])
         self.assertEqual(remote, [["x@far.example"]])
         self.assertGreater(queue.done[-1].size, 100_000)
+
+
+class Stop(ByHand):
+    def test_deliveries_under_way_have_the_time_of_the_settings_and_no_more(self):
+        held = []
+        queue = self.queue(agent=lambda *_: held.append(1), **{"stop-timeout": 2})
+        self.hand_in(queue, Message("a@b.example", ["x@far.example"], b"x\r\n"))
+        queue.until(lambda: held, "no delivery")
+        begun = time.monotonic()
+        queue.process.send_signal(signal.SIGTERM)
+        self.assertEqual(queue.process.wait(15), 0)
+        self.assertGreater(time.monotonic() - begun, 1.9)
+        self.assertTrue(self.logged(queue, "stop-timeout"), queue.logged())

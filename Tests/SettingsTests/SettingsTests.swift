@@ -57,6 +57,17 @@ private func remarks(_ text: String) -> [String] {
     }
 
     @Test(
+        "Sessions and deliveries have their share of the time for a stop",
+        arguments: [(1, 0, 1), (30, 12, 24), (3_600, 1_440, 2_880)])
+    func stopTimeout(_ seconds: Int, _ sessions: Int, _ deliveries: Int) throws {
+        let found = try #require(
+            Settings.read(octets: Array("stop-timeout = \"\(seconds)s\"\n\(smallest)".utf8), file: "apus.toml").settings
+        )
+        #expect(found.table(for: .smtpd).text("stop-timeout") == String(sessions))
+        #expect(found.table(for: .queue).text("stop-timeout") == String(deliveries))
+    }
+
+    @Test(
         "A mistake is told with its line and a way out",
         arguments: [
             ("hostnam = \"mx.example.org\"", "apus.toml:5: unknown key \"hostnam\"; did you mean \"hostname\"?"),
