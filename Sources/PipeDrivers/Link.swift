@@ -42,20 +42,27 @@ package final class Link {
     private var isFlushScheduled = false
     /// A bad frame has ended it; what follows that frame means nothing.
     private var isFaulted = false
+    private let unreadOctetCountMax: Int
 
     /// The receiver stops being writable above so many octets that the other side has not taken.
     package static let unwrittenOctetCountMax = 1_048_576
+    /// So many octets of answers may wait for one who asks on. No answers to honest questions come to so much unread, and
+    /// who does not read must not fill our memory.
+    package static let unreadAnswerOctetCountMax = 16 << 20
 
     /// Takes the descriptors over and says hello. To be called on the event loop.
     ///
     /// - Parameters:
     ///   - capacity: how many channels we bear at once (pipes.md §1).
     ///   - unaskedOctetCountMax: content of a delivery that we take unasked.
+    ///   - unreadOctetCountMax: the link ends at a frame that comes while the other side has left more than so many
+    ///     octets unread. What is sent without being asked for ends nothing.
     package init(
         _ ends: LinkEnds, program: String, capacity: UInt32 = 0, unaskedOctetCountMax: UInt32 = 0,
-        receiver: any LinkReceiver, on eventLoop: any EventLoop
+        unreadOctetCountMax: Int = .max, receiver: any LinkReceiver, on eventLoop: any EventLoop
     ) {
         eventLoop.preconditionInEventLoop()
+        self.unreadOctetCountMax = unreadOctetCountMax
         self.ends = ends
         self.eventLoop = eventLoop
         self.receiver = receiver
@@ -124,6 +131,9 @@ package final class Link {
         (self.channel?.isWritable ?? true) && self.pending.count < Self.unwrittenOctetCountMax
     }
 
+    /// Octets that were sent and that the other side has not taken.
+    private var unwrittenOctetCount: Int { self.pending.count + (self.outlet?.waitingOctetCount ?? 0) }
+
     private func flush() {
         self.isFlushScheduled = false
         guard let outlet = self.outlet, !self.pending.isEmpty, !self.isClosed else { return }
@@ -152,6 +162,13 @@ package final class Link {
         self.close()
     }
 
+    /// The other side goes on and does not read.
+    private func closeUnread() {
+        self.fail("unread", "\(self.unwrittenOctetCount) octets wait to be read")
+        self.isFaulted = true
+        self.close()
+    }
+
     private func fail(_ kind: String, _ reason: String) {
         var line = LogLine("link-fault")
         line.add("peer", self.ends.peer)
@@ -165,6 +182,7 @@ package final class Link {
         self.decoder.append(buffer.readableBytesUInt8Span)
         do throws(FrameFault) {
             while !self.isClosed, let frame = try self.decoder.next() {
+                guard self.unwrittenOctetCount <= self.unreadOctetCountMax else { return self.closeUnread() }
                 if self.hello == nil {
                     let hello = try Hello(frame)
                     guard hello.dialect == self.ends.dialect else { throw FrameFault(.badField, .hello) }

@@ -26,7 +26,9 @@ final class OperatorConnection: LinkReceiver {
 
     init(_ ends: LinkEnds, _ manager: QueueManager) {
         self.manager = manager
-        self.link = Link(ends, program: "apus-queue", receiver: self, on: manager.eventLoop)
+        self.link = Link(
+            ends, program: "apus-queue", unreadOctetCountMax: Link.unreadAnswerOctetCountMax, receiver: self,
+            on: manager.eventLoop)
     }
 
     func linkOpened(_ link: Link, hello: Hello) {}

@@ -18,8 +18,8 @@ final class SubmitConnection: LinkReceiver, SubmissionHome {
     init(_ ends: LinkEnds, _ manager: QueueManager) {
         self.manager = manager
         self.link = Link(
-            ends, program: "apus-queue", capacity: UInt32(Self.submissionCountMax), receiver: self,
-            on: manager.eventLoop)
+            ends, program: "apus-queue", capacity: UInt32(Self.submissionCountMax),
+            unreadOctetCountMax: Link.unreadAnswerOctetCountMax, receiver: self, on: manager.eventLoop)
     }
 
     /// Whether a message is arriving or being committed.

@@ -2,6 +2,7 @@
 """apus-queue run by hand, with all that it speaks to in this process: what it does when the other sides, the disk or the
 file are not as they should be."""
 import os
+import pwd
 import re
 import shutil
 import signal
@@ -9,8 +10,9 @@ import subprocess
 import time
 import unittest
 
+from apus import binaries
 from peers import wait_for
-from pipes import frame
+from pipes import Part, frame
 from powercut.byhand import FAR, Message, Queue
 from powercut.ledger import CHUNK, new_folder, own
 from tracing import can_trace
@@ -183,3 +185,21 @@ class Stop(ByHand):
         self.assertEqual(queue.process.wait(15), 0)
         self.assertGreater(time.monotonic() - begun, 1.9)
         self.assertTrue(self.logged(queue, "stop-timeout"), queue.logged())
+
+
+class Unread(ByHand):
+    def test_a_submitter_that_never_reads_its_answers_is_let_go(self):
+        user = {}
+        if os.geteuid() == 0:
+            entry = pwd.getpwnam("nobody")
+            user = dict(user=entry.pw_uid, group=entry.pw_gid, extra_groups=[])
+        settings = {"directory": self.directory, "reserve": 0}
+        with Part(os.path.join(binaries(), "apus-queue"), settings, "submit", hello=False, **user) as part:
+            part.send("hello", 0, "submit", 1, "test", 0)
+            # Refused at once, and so its channel is free again.
+            some = frame("mail", 1, "a@b.example", "8bitmime", 1 << 40, "t") * 1000
+            with self.assertRaises(BrokenPipeError):
+                for _ in range(500):
+                    part.send_raw(some)
+            self.assertEqual(part.process.wait(20), 0)
+            self.assertIn("link-fault peer=submitter dialect=submit kind=unread", part.logged()[-2000:])
