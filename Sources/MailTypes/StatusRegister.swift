@@ -90,7 +90,9 @@ package enum StatusRegister {
         RegisteredStatus(
             "apus-queue", .transient, 3, 0, 451,
             "apus-lookup does not answer, the content did not arrive whole, or the queue has a fault"),
-        RegisteredStatus("apus-queue", .transient, 3, 1, 452, "less than `queue.reserve` is left on the disk"),
+        RegisteredStatus(
+            "apus-queue", .transient, 3, 1, 452,
+            "less than `queue.reserve` is left on the disk, or too much mail arrives at once"),
         RegisteredStatus("apus-queue", .transient, 3, 2, 451, "apus-queue is stopping"),
         RegisteredStatus(
             "apus-queue", .transient, 4, 1, 0,

@@ -234,7 +234,7 @@ final class AgentConnection: LinkReceiver, SubmissionHome {
             guard open.report == nil else { throw FrameFault(.outOfPlace, .mail) }
             let report = Submission(
                 channel: channel, mail: mail, reported: DeliveryID(channel),
-                credit: FrameLimits.exchangeOctetCountMax, home: self)
+                credit: FrameLimits.exchangeOctetCountMax, memory: self.manager.memory, home: self)
             open.report = report
             self.manager.begin(report)
         case .rcpt(let path, let dsn):

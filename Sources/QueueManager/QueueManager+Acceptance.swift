@@ -47,7 +47,9 @@ extension QueueManager {
         guard submission.isForward || submission.octetCount <= self.settings.messageOctetCountMax else {
             return self.refuse(submission, Refusals.tooLarge)
         }
-        guard submission.content.count >= Self.spillOctetCount else { return }
+        guard !self.memory.isFull else { return self.refuse(submission, Refusals.crowded) }
+        let least = self.memory.isCrowded ? self.store.contentChunkOctetCount : Self.spillOctetCount
+        guard submission.content.count >= least else { return }
         let id = submission.id ?? self.numbering.next(now: WallClock.now())
         submission.id = id
         self.arriving.insert(id)

@@ -19,6 +19,7 @@ extension QueueManager: CommitterOwner {
             case .nothing: break
             case .accepted(let submission, let message): self.accepted(submission, message, now)
             case .spilled(let submission, let octetCount):
+                submission.stored(octetCount)
                 if !submission.isEnded { submission.home?.submission(submission, granted: octetCount) }
             case .settled(let settlement): self.settled(settlement, now, report: nil)
             case .exchanged(let submission, let message, let settlement):

@@ -81,7 +81,8 @@ final class Forwarding: SubmissionHome {
                 unicode: self.source.unicode.with(unicodeHeader: isUnicode))
             let submission = Submission(
                 channel: 0, mail: mail, reported: self.delivery, isForward: true,
-                verp: wish.isVERP ? .hyphen : nil, credit: Int.max, home: self)
+                verp: wish.isVERP ? .hyphen : nil, credit: Int.max, memory: self.manager.memory,
+                home: self)
             self.list.append(Copy(wish: wish, outcome: outcome, submission: submission))
         }
         for submission in self.list.map(\.submission) { self.fill(submission) }

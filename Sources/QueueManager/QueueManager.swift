@@ -27,6 +27,7 @@ package final class QueueManager {
     var scheduler: Scheduler
     var numbering: MessageNumbering
     var cache: ContentCache
+    let memory = ContentMemory()
     var counters = Counters()
 
     // Links.
@@ -63,7 +64,7 @@ package final class QueueManager {
     /// What a small message takes at least: its content, its records and their places in the trees.
     static let messageOctetCountMin = 16_384
 
-    /// A message is handed to the store in parts above this many octets.
+    /// A message is handed to the store in parts above this many octets, as long as memory is not crowded.
     static let spillOctetCount = 131_072
     /// The clock is looked at at least so often, whatever it said before.
     private static let wakeDelayMax: Int64 = 60_000_000

@@ -45,17 +45,21 @@ final class Submission {
     /// Content that has.
     private(set) var spilledCount: UInt64 = 0
     private var credit: UInt64
+    private let memory: ContentMemory
+    /// Content that is in memory: here, or on its way to stable storage.
+    private var heldOctetCount = 0
     var id: MessageID?
     var commit: CommitRequest?
     /// Its acceptance has been handed to the committer.
     var isCommitting = false
     /// Answered or given up: what comes still is ignored.
-    var isEnded = false
+    private(set) var isEnded = false
 
     init(
         channel: UInt32, mail: MailRequest, reported: DeliveryID?, isForward: Bool = false, verp: VERPDelimiter? = nil,
-        credit: Int, home: any SubmissionHome
+        credit: Int, memory: ContentMemory, home: any SubmissionHome
     ) {
+        self.memory = memory
         self.verp = verp
         self.isForward = isForward
         self.channel = channel
@@ -82,6 +86,9 @@ final class Submission {
     func append(_ octets: ArraySlice<UInt8>) throws(FrameFault) {
         self.octetCount += UInt64(octets.count)
         guard self.octetCount <= self.credit else { throw FrameFault(.creditExceeded, .data) }
+        guard !self.isEnded else { return }
+        self.heldOctetCount += octets.count
+        self.memory.add(octets.count)
         if self.content.isEmpty { self.content.reserveCapacity(max(octets.count, 5_120)) }
         self.content += octets
     }
@@ -92,10 +99,20 @@ final class Submission {
     func takeChunks(of size: Int) -> (offset: UInt64, octets: [UInt8]) {
         let count = self.content.count / size * size
         let offset = self.spilledCount
-        let octets = Array(self.content[..<count])
-        self.content.removeFirst(count)
+        // Why a new array for the rest: the old one would keep its size, for a message that may not go on.
+        let rest = Array(self.content[count...])
+        var octets = rest
+        swap(&octets, &self.content)
+        octets.removeLast(rest.count)
         self.spilledCount += UInt64(count)
         return (offset, octets)
+    }
+
+    /// So much of what was handed out is on stable storage.
+    func stored(_ octetCount: Int) {
+        guard !self.isEnded else { return }
+        self.heldOctetCount -= octetCount
+        self.memory.remove(octetCount)
     }
 
     func takeRest() -> [UInt8] {
@@ -107,6 +124,8 @@ final class Submission {
     func end() {
         self.isEnded = true
         self.content = []
+        self.memory.remove(self.heldOctetCount)
+        self.heldOctetCount = 0
     }
 }
 
@@ -186,6 +205,7 @@ enum Refusals {
     static let miscounted = Refusal(451, EnhancedStatus(.transient, 3, 0), "the content did not arrive whole")
     static let stopping = Refusal(451, EnhancedStatus(.transient, 3, 2), "the queue is stopping")
     static let full = Refusal(452, EnhancedStatus(.transient, 3, 1), "the queue is full")
+    static let crowded = Refusal(452, EnhancedStatus(.transient, 3, 1), "too much mail is arriving")
     static let tooManyRecipients = Refusal(452, EnhancedStatus(.transient, 5, 3), "too many recipients")
     static let tooLarge = Refusal(552, EnhancedStatus(.permanent, 3, 4), "the message is too large")
 

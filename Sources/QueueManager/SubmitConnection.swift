@@ -51,7 +51,8 @@ final class SubmitConnection: LinkReceiver, SubmissionHome {
                 throw FrameFault(.outOfPlace, .mail)
             }
             let new = Submission(
-                channel: channel, mail: mail, reported: nil, credit: FrameLimits.creditOctetCount, home: self)
+                channel: channel, mail: mail, reported: nil, credit: FrameLimits.creditOctetCount,
+                memory: self.manager.memory, home: self)
             self.submissions[channel] = new
             self.manager.begin(new)
         case .rcpt(let path, let dsn):

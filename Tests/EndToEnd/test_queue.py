@@ -39,6 +39,27 @@ class ByHand(unittest.TestCase):
     def logged(self, queue, *words):
         return [line for line in queue.logged().splitlines() if all(w in line for w in words)]
 
+    def writer(self, queue):
+        """The thread that commits."""
+        for task in os.listdir(f"/proc/{queue.process.pid}/task"):
+            with open(f"/proc/{queue.process.pid}/task/{task}/comm") as file:
+                if file.read().startswith("TP-#"):
+                    return task
+
+    def inject(self, queue, what):
+        """Has strace do something to calls of the thread that commits."""
+        tracer = subprocess.Popen(
+            ["strace", "-e", "trace=" + what.partition(":")[0], "-e", "inject=" + what, "-o",
+             os.path.join(self.folder, "calls"), "-p", self.writer(queue)],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.addCleanup(tracer.wait)
+        self.addCleanup(tracer.kill)
+
+        def attached():
+            with open(f"/proc/{queue.process.pid}/task/{self.writer(queue)}/status") as file:
+                return f"TracerPid:\t{tracer.pid}\n" in file.read()
+        self.assertTrue(wait_for(attached, 20))
+
 
 @unittest.skipUnless(can_trace(), "strace as root only")
 class Imports(ByHand):
@@ -55,31 +76,11 @@ class Imports(ByHand):
         for start in range(0, len(content), 65536):
             yield frame("data", channel, content[start:start + 65536])
 
-    def writer(self, queue):
-        """The thread that commits."""
-        for task in os.listdir(f"/proc/{queue.process.pid}/task"):
-            with open(f"/proc/{queue.process.pid}/task/{task}/comm") as file:
-                if file.read().startswith("TP-#"):
-                    return task
-
-    def fill_up_slowly(self, queue):
-        """The next transaction finds the disk full, after a second; those behind it find room."""
-        tracer = subprocess.Popen(
-            ["strace", "-e", "trace=pwrite64", "-e", "inject=pwrite64:error=ENOSPC:delay_enter=1000000:when=1", "-o",
-             os.path.join(self.folder, "calls"), "-p", self.writer(queue)],
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        self.addCleanup(tracer.wait)
-        self.addCleanup(tracer.kill)
-
-        def attached():
-            with open(f"/proc/{queue.process.pid}/task/{self.writer(queue)}/status") as file:
-                return f"TracerPid:\t{tracer.pid}\n" in file.read()
-        self.assertTrue(wait_for(attached, 20))
-
     def test_a_message_whose_beginning_finds_no_room_is_not_imported_without_it(self):
         queue = self.queue(paused="true")
         self.hand_in(queue, Message("a@b.example", ["y@far.example"], b"first\r\n"))
-        self.fill_up_slowly(queue)
+        # The next transaction finds the disk full, after a second; those behind it find room.
+        self.inject(queue, "pwrite64:error=ENOSPC:delay_enter=1000000:when=1")
         content = b"H" * 131072 + b"T" * 3000
         channel = FAR + 99
         queue.answers[99] = []
@@ -203,3 +204,58 @@ class Unread(ByHand):
                     part.send_raw(some)
             self.assertEqual(part.process.wait(20), 0)
             self.assertIn("link-fault peer=submitter dialect=submit kind=unread", part.logged()[-2000:])
+
+
+class Memory(ByHand):
+    PART = 60_000
+
+    def begun(self, queue, count, partCount):
+        """Begins so many messages, with so many parts of content each, and ends none; answers what it is answered."""
+        pipe = queue.pipes["apus-smtpd"]
+        part = b"x" * self.PART
+        for _ in range(count):
+            queue.channel += 1
+            queue.submissions[queue.channel] = Begun()
+            pipe.send("mail", queue.channel, "a@b.example", "8bitmime", 0, "t")
+            pipe.send("rcpt", queue.channel, "x@far.example")
+            for _ in range(partCount):
+                pipe.send("data", queue.channel, part)
+            queue.until(lambda: len(pipe.waiting) < 1_000_000, "the queue does not read")
+        queue.until(lambda: not pipe.waiting, "the queue does not read")
+
+    def own(self, queue):
+        with open(f"/proc/{queue.process.pid}/status") as file:
+            return sum(int(line.split()[1]) * 1024 for line in file if line.startswith(("RssAnon:", "RssShmem:")))
+
+    def test_messages_that_begin_and_do_not_go_on_fill_no_memory(self):
+        queue = self.queue(paused="true")
+        self.hand_in(queue, Message("a@b.example", ["y@far.example"], b"first\r\n"))
+        before = self.own(queue)
+        for _ in range(25):
+            self.begun(queue, 100, 2)
+            # What was on its way to the disk is there when this is: the memory is not that of a slow disk.
+            self.hand_in(queue, Message("a@b.example", ["z@far.example"], b"z" * 200_000))
+        self.assertLess(self.own(queue) - before, 150 << 20)
+        self.assertEqual(len(queue.submissions), 2_500, "some were refused")
+        sizes = [row["size"] for row in queue.answer("list", 0)]
+        self.assertEqual(sizes, [b"7"] + 25 * [b"200000"])
+
+    @unittest.skipUnless(can_trace(), "strace as root only")
+    def test_content_that_comes_faster_than_the_disk_takes_it_is_refused_in_the_end(self):
+        queue = self.queue(paused="true")
+        self.hand_in(queue, Message("a@b.example", ["y@far.example"], b"first\r\n"))
+        self.inject(queue, "fdatasync:delay_enter=20000000:when=1")
+        refused = []
+        submitted = queue.submitted
+        queue.submitted = lambda verb, channel, fields: (
+            refused.append(fields[:2]) if verb == b"refused" else submitted(verb, channel, fields))
+        self.begun(queue, 1_300, 4)
+        queue.until(lambda: refused, "nothing is refused")
+        self.assertEqual({tuple(r) for r in refused}, {(b"452", b"4.3.1")})
+        self.assertLess(self.own(queue), 512 << 20)
+
+
+class Begun:
+    """A message of which no more comes."""
+    credit = sent = 0
+    content = b""
