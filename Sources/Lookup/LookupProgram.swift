@@ -76,7 +76,9 @@ private final class LookupServer: LoopProgram, LinkReceiver {
     }
 
     private func open(_ ends: LinkEnds) {
-        let link = Link(ends, program: "apus-lookup", receiver: self, on: self.eventLoop)
+        let link = Link(
+            ends, program: "apus-lookup", unreadOctetCountMax: Link.unreadAnswerOctetCountMax, receiver: self,
+            on: self.eventLoop)
         self.links[ObjectIdentifier(link)] = link
     }
 

@@ -74,7 +74,9 @@ final class VaultServer: LoopProgram, LinkReceiver {
     }
 
     private func open(_ ends: LinkEnds) {
-        let link = Link(ends, program: "apus-vault", receiver: self, on: self.eventLoop)
+        let link = Link(
+            ends, program: "apus-vault", unreadOctetCountMax: Link.unreadAnswerOctetCountMax, receiver: self,
+            on: self.eventLoop)
         self.links[ObjectIdentifier(link)] = link
     }
 
