@@ -357,6 +357,15 @@ extension Sender: ClientConnectionUser {
         }
     }
 
+    private func tryElsewhere(_ attempt: Attempt, _ connection: ClientConnection) {
+        guard !attempt.isReusing else { return self.seekHosts(attempt) }
+        let failure = DeliveryOutcome(
+            .deferred, code: 0, status: EnhancedStatus(.transient, 4, 2), reporter: connection.peerName,
+            text: Array("The connection was lost".utf8))
+        self.logFailure(attempt, failure)
+        self.feed(.candidateFailed(failure), to: attempt)
+    }
+
     /// Keeps a connection for the next message, or ends it.
     private func release(_ connection: ClientConnection) {
         guard connection.isReady, !self.isStopping, !self.pool.isOutdated(connection),
@@ -387,13 +396,7 @@ extension Sender: ClientConnectionUser {
         if let attempt = self.users.removeValue(forKey: connection.number) {
             attempt.leaveConnection()
             // No session ends without a conclusion. If one did, its message must not wait for ever.
-            if self.attempts[attempt.number] != nil {
-                self.feed(
-                    .candidateFailed(
-                        DeliveryOutcome(
-                            .deferred, code: 0, status: EnhancedStatus(.transient, 4, 2), reporter: connection.peerName,
-                            text: Array("The connection was lost".utf8))), to: attempt)
-            }
+            if self.attempts[attempt.number] != nil { self.tryElsewhere(attempt, connection) }
         }
         self.serveWaiting()
         self.onEnd?()
