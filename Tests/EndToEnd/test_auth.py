@@ -10,6 +10,7 @@ import smtplib
 import socket
 import ssl
 import stat
+import struct
 import subprocess
 import sys
 import tempfile
@@ -359,6 +360,8 @@ class Abandoning(Users):
             for number in range(1, 4):
                 smtp = self.secured()
                 smtp.send(f"AUTH PLAIN {plain('alice', 'wrong')}\r\n")
+                # With a reset: who only says that he will send no more gets his answer, and his failure counts with it.
+                smtp.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 smtp.close()
                 self.assertTrue(wait_for(lambda: len(self.apus.logged("auth-failed", "reason=abandoned")) == number, 10),
                                 self.apus.log()[-3000:])
@@ -367,6 +370,19 @@ class Abandoning(Users):
         self.assertEqual(self.secured().docmd("AUTH", "PLAIN " + plain("alice", "secret"))[0], 454)
         for line in self.apus.logged("auth-failed", "reason=abandoned"):
             self.assertEqual(re.match(fail2ban(), line)["host"], "127.0.0.1", line)
+
+
+class HangingUp(Users):
+    auth = "failures-per-client-max = 3"
+
+    def test_who_closes_before_the_answer_has_failed_all_the_same(self):
+        for number in range(1, 4):
+            smtp = self.secured()
+            smtp.send(f"AUTH PLAIN {plain('alice', 'wrong')}\r\n")
+            smtp.close()
+            self.assertTrue(wait_for(lambda: len(self.apus.logged("auth-failed", "client=127.0.0.1")) == number, 10),
+                            self.apus.log()[-3000:])
+        self.assertEqual(self.secured().docmd("AUTH", "PLAIN " + plain("alice", "secret"))[0], 454)
 
 
 class Overdue(Users):
