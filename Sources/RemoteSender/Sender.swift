@@ -341,10 +341,7 @@ extension Sender: ClientConnectionUser {
             ?? DeliveryOutcome(
                 .deferred, code: 0, status: EnhancedStatus(.transient, 0, 0), reporter: connection.peerName,
                 text: Array("The server gave no verdict".utf8))
-        if attempt.isReusing {
-            // A connection that has waited may be dead or its server tired of it: that says nothing of the host.
-            self.seekHosts(attempt)
-        } else if connection.hasHandshakeFailed, self.settings.tls(attempt.nextHop) == .may,
+        if !attempt.isReusing, connection.hasHandshakeFailed, self.settings.tls(attempt.nextHop) == .may,
             let candidate = attempt.candidate
         {
             // Nothing is lost that plain text from the beginning would have kept; the same host, once more.
@@ -352,16 +349,13 @@ extension Sender: ClientConnectionUser {
             attempt.isPlainTextTried = true
             self.connect(attempt, to: candidate)
         } else {
-            self.logFailure(attempt, failure)
-            self.feed(.candidateFailed(failure), to: attempt)
+            self.tryElsewhere(attempt, failure)
         }
     }
 
-    private func tryElsewhere(_ attempt: Attempt, _ connection: ClientConnection) {
+    private func tryElsewhere(_ attempt: Attempt, _ failure: DeliveryOutcome) {
+        // A connection that has waited may be dead or its server tired of it: that says nothing of the host.
         guard !attempt.isReusing else { return self.seekHosts(attempt) }
-        let failure = DeliveryOutcome(
-            .deferred, code: 0, status: EnhancedStatus(.transient, 4, 2), reporter: connection.peerName,
-            text: Array("The connection was lost".utf8))
         self.logFailure(attempt, failure)
         self.feed(.candidateFailed(failure), to: attempt)
     }
@@ -396,7 +390,13 @@ extension Sender: ClientConnectionUser {
         if let attempt = self.users.removeValue(forKey: connection.number) {
             attempt.leaveConnection()
             // No session ends without a conclusion. If one did, its message must not wait for ever.
-            if self.attempts[attempt.number] != nil { self.tryElsewhere(attempt, connection) }
+            if self.attempts[attempt.number] != nil {
+                self.tryElsewhere(
+                    attempt,
+                    DeliveryOutcome(
+                        .deferred, code: 0, status: EnhancedStatus(.transient, 4, 2), reporter: connection.peerName,
+                        text: Array("The connection was lost".utf8)))
+            }
         }
         self.serveWaiting()
         self.onEnd?()
