@@ -94,15 +94,8 @@ package final class LMDBQueueStore: QueueStore, Sendable {
     /// not get emptier.
     private func spareReserve(_ operations: [StoreOperation]) throws(StoreFault) {
         guard self.environment.isInReserve else { return }
-        var neededCount: UInt64 = 0
-        for operation in operations {
-            switch operation {
-            case .accept(let message), .restore(let message): neededCount += UInt64(message.content.count)
-            case .spill(_, _, let octets): neededCount += UInt64(octets.count)
-            case .discard, .settle, .exchange, .move, .quarantine, .destination, .operate, .repair: break
-            }
-            neededCount += UInt64(2 * self.environment.pageOctetCount)
-        }
+        var neededCount = UInt64(2 * self.environment.pageOctetCount * operations.count)
+        for operation in operations where operation.isNewMail { neededCount += UInt64(operation.contentOctetCount) }
         let unusedCount: UInt64
         do throws(LMDBError) {
             unusedCount = try self.environment.unusedOctetCount(self.databases)
@@ -118,12 +111,7 @@ package final class LMDBQueueStore: QueueStore, Sendable {
 
     package func commit(_ operations: [StoreOperation]) throws(StoreFault) -> CommitReport {
         // Mail that is already the queue's duty may use the reserve.
-        let isEssential = !operations.contains { operation in
-            switch operation {
-            case .accept, .restore, .spill: true
-            case .discard, .settle, .exchange, .move, .quarantine, .destination, .operate, .repair: false
-            }
-        }
+        let isEssential = !operations.contains { $0.isNewMail }
         if !isEssential { try self.spareReserve(operations) }
         // A page that is looked at brings its neighbours with it.
         self.environment.noteTouched(65_536)

@@ -57,6 +57,33 @@ package enum StoreOperation: Hashable, Sendable {
     case operate(OperatorOrder, now: Timestamp)
     /// Puts right what a check has found, if it is still there and can be put right without losing mail.
     case repair(QueueFault)
+
+    /// Whether it brings mail that is not the queue's duty yet, and may be refused.
+    package var isNewMail: Bool {
+        switch self {
+        case .accept, .restore, .spill: true
+        case .discard, .settle, .exchange, .move, .quarantine, .destination, .operate, .repair: false
+        }
+    }
+
+    /// How many messages it accepts.
+    package var messageCount: Int {
+        switch self {
+        case .accept, .restore: 1
+        case .exchange(let messages, _, _): messages.count
+        case .spill, .discard, .settle, .move, .quarantine, .destination, .operate, .repair: 0
+        }
+    }
+
+    /// Octets of content that it brings.
+    package var contentOctetCount: Int {
+        switch self {
+        case .accept(let message), .restore(let message): message.content.count
+        case .exchange(let messages, _, _): messages.reduce(0) { $0 + $1.content.count }
+        case .spill(_, _, let octets): octets.count
+        case .discard, .settle, .move, .quarantine, .destination, .operate, .repair: 0
+        }
+    }
 }
 
 /// What `commit` tells besides success.

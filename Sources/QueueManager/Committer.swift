@@ -174,16 +174,8 @@ final class Committer {
         for operation in self.operations {
             guard count < self.countMax, octetCount < Self.octetCountMax else { break }
             count += 1
-            switch operation {
-            case .accept(let message), .restore(let message):
-                messageCount += 1
-                octetCount += message.content.count
-            case .exchange(let messages, _, _):
-                messageCount += messages.count
-                for message in messages { octetCount += message.content.count }
-            case .spill(_, _, let octets): octetCount += octets.count
-            case .discard, .settle, .move, .quarantine, .destination, .operate, .repair: break
-            }
+            messageCount += operation.messageCount
+            octetCount += operation.contentOctetCount
         }
         var operations: [StoreOperation]
         var completions: [Completion]
@@ -255,11 +247,7 @@ final class Committer {
         var refused: [Completion] = []
         var kept: [(StoreOperation, Completion)] = []
         for (operation, completion) in zip(operations, completions) {
-            switch operation {
-            case .accept, .restore, .spill: refused.append(completion)
-            case .discard, .settle, .exchange, .move, .quarantine, .destination, .operate, .repair:
-                kept.append((operation, completion))
-            }
+            if operation.isNewMail { refused.append(completion) } else { kept.append((operation, completion)) }
         }
         self.operations.insert(contentsOf: kept.map(\.0), at: 0)
         self.completions.insert(contentsOf: kept.map(\.1), at: 0)
