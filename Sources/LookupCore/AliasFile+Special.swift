@@ -77,8 +77,13 @@ extension AliasFile {
     /// The command behind the bar; sendmail's way to write it, `|"command"`, has the quotes behind it.
     private static func command(_ words: [UInt8]) -> String? {
         let text = Self.trimmed(words.dropFirst())
-        let command = text.first == ASCII.quote ? Self.unquoted(text) ?? Array(text) : Array(text)
-        return Self.text(command)
+        return Self.text(Self.unquotedCommand(text))
+    }
+
+    /// `"program arguments"` without its marks, which vacation(1) and procmail(1) tell users to write behind `|`; anything else
+    /// as it is.
+    static func unquotedCommand(_ text: ArraySlice<UInt8>) -> [UInt8] {
+        text.first == ASCII.quote ? Self.unquoted(text) ?? Array(text) : Array(text)
     }
 
     /// A path that leads nowhere but where it says.

@@ -143,26 +143,11 @@ package struct DotFile: Equatable, Sendable {
         return string
     }
 
-    /// `"program arguments"` without its marks, which vacation(1) and procmail(1) tell users to write; anything else as it is.
-    private static func command(_ octets: ArraySlice<UInt8>) -> ArraySlice<UInt8> {
-        let text = Self.trimmed(octets)
-        var rest = text.dropFirst()
-        guard text.first == ASCII.quote, Self.quotedString(&rest).count == text.count, text.count > 1,
-            text.last == ASCII.quote
-        else { return text }
-        var command: ArraySlice<UInt8> = []
-        var inside = text.dropFirst().dropLast()
-        while let octet = inside.popFirst() {
-            command.append(octet == ASCII.backslash ? inside.popFirst() ?? octet : octet)
-        }
-        return command
-    }
-
     private mutating func take(
         _ target: [UInt8], user: [UInt8], domain: [UInt8], _ domains: DomainMapping, _ line: Int
     ) throws(Fault) {
         switch target[0] {
-        case 0x7C: try self.append(command: Self.command(target.dropFirst()), line)
+        case 0x7C: try self.append(command: AliasFile.unquotedCommand(Self.trimmed(target.dropFirst()))[...], line)
         case 0x2F: try self.append(path: target[...], line)
         case 0x7E where target.starts(with: "~/".utf8): try self.append(path: [ASCII.dot] + target.dropFirst(), line)
         case ASCII.backslash:
