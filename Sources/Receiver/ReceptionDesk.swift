@@ -24,7 +24,7 @@ final class ReceptionDesk {
     private var lastSessionMicroseconds: UInt64 = 0
     private let processNumber: UInt64
     /// Sessions of users of this machine, but root's.
-    private var localCounts: [UInt32: Int] = [:]
+    private var localCounts = OpenCounts<UInt32>()
 
     init(
         settings: ReceiverSettings, register: ServerRegister, queue: QueueClient, lookup: LookupClient,
@@ -53,7 +53,7 @@ final class ReceptionDesk {
             return self.turnAway(client, "sessions-max", rules.tooManySessions, tls)
         }
         // Nor may one user of this machine keep everybody out.
-        if let uid, uid != 0, self.localCounts[uid, default: 0] >= max(1, settings.sessionCountMax / 4) {
+        if let uid, uid != 0, self.localCounts[uid] >= max(1, settings.sessionCountMax / 4) {
             return self.turnAway(client, "sessions-max", rules.tooManySessionsOfClient, tls, uid)
         }
         // Our own machines may come as often as they like.
@@ -67,15 +67,14 @@ final class ReceptionDesk {
         let reception = Reception(
             desk: self, settings: settings, client: client, uid: uid, mayRelay: mayRelay,
             isSubmission: role == "submission", sessionID: self.makeSessionID())
-        if let uid, uid != 0 { self.localCounts[uid, default: 0] += 1 }
+        if let uid, uid != 0 { self.localCounts.open(uid) }
         reception.logConnect(origin, role: role)
         return .session(settings.terms(role: uid == nil ? role : "local"), encryption, reception)
     }
 
     /// A session is over.
     func noteEnd(uid: UInt32?) {
-        guard let uid, let count = self.localCounts[uid] else { return }
-        self.localCounts[uid] = count > 1 ? count - 1 : nil
+        if let uid { self.localCounts.close(uid) }
     }
 
     private func turnAway(

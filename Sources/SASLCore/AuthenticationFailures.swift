@@ -70,7 +70,7 @@ package struct AuthenticationFailures: Sendable {
     private var users: RecentCounts<[UInt8]>
     private var visits: RecentCounts<Visit>
     /// Exchanges that have begun and not ended, by client. As many as whoever counts lets be open at once.
-    private var openCounts: [IPAddress: Int] = [:]
+    private var openCounts = OpenCounts<IPAddress>()
 
     private static let visitSpan = Duration.seconds(30 * 86_400)
 
@@ -113,17 +113,13 @@ package struct AuthenticationFailures: Sendable {
     /// left. Else as many guesses as fit side by side would be made before the first of them counts.
     package func hasRoom(_ client: IPAddress, now: Duration) -> Bool {
         let origin = Self.origin(client)
-        return self.clients.count(of: origin, now: now) + self.openCounts[origin, default: 0] < self.clientCountMax
+        return self.clients.count(of: origin, now: now) + self.openCounts[origin] < self.clientCountMax
     }
 
-    package mutating func noteBegin(_ client: IPAddress) { self.openCounts[Self.origin(client), default: 0] += 1 }
+    package mutating func noteBegin(_ client: IPAddress) { self.openCounts.open(Self.origin(client)) }
 
     /// However it has ended; a failure is to be noted as well.
-    package mutating func noteEnd(_ client: IPAddress) {
-        let origin = Self.origin(client)
-        guard let count = self.openCounts[origin] else { return }
-        self.openCounts[origin] = count > 1 ? count - 1 : nil
-    }
+    package mutating func noteEnd(_ client: IPAddress) { self.openCounts.close(Self.origin(client)) }
 
     /// - Parameter user: as far as it is known whom the client wanted to be.
     package mutating func noteFailure(_ client: IPAddress, user: [UInt8]?, now: Duration) {

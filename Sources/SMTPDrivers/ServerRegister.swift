@@ -21,7 +21,7 @@ package final class ServerRegister {
     package private(set) var totals = Totals()
     private let eventLoop: any EventLoop
     private var connections: [ServerConnection] = []
-    private var countOfClient: [IPAddress: Int] = [:]
+    private var openCounts = OpenCounts<IPAddress>()
     private(set) var tick: UInt32 = 0
     private var isTicking = false
     private var emptied: (() -> Void)?
@@ -35,7 +35,7 @@ package final class ServerRegister {
     package var count: Int { self.connections.count }
 
     /// How many connections come from where this address is.
-    package func count(of client: IPAddress) -> Int { self.countOfClient[Self.origin(client), default: 0] }
+    package func count(of client: IPAddress) -> Int { self.openCounts[Self.origin(client)] }
 
     /// A client of IPv6 commonly has a whole /64 to itself and could come from a new address each time.
     private static func origin(_ client: IPAddress) -> IPAddress {
@@ -48,7 +48,7 @@ package final class ServerRegister {
     /// - Returns: the connection's place, which it keeps and gives back to `remove`.
     func add(_ connection: ServerConnection) -> Int {
         self.totals.connectionCount += 1
-        self.countOfClient[Self.origin(connection.client), default: 0] += 1
+        self.openCounts.open(Self.origin(connection.client))
         self.connections.append(connection)
         if !self.isTicking { self.scheduleTick() }
         return self.connections.count - 1
@@ -58,12 +58,7 @@ package final class ServerRegister {
 
     /// The last connection takes the place that becomes free.
     func remove(at place: Int) {
-        let origin = Self.origin(self.connections[place].client)
-        if let count = self.countOfClient[origin], count > 1 {
-            self.countOfClient[origin] = count - 1
-        } else {
-            self.countOfClient[origin] = nil
-        }
+        self.openCounts.close(Self.origin(self.connections[place].client))
         let last = self.connections.removeLast()
         if place < self.connections.count {
             self.connections[place] = last
