@@ -34,7 +34,7 @@ extension Scheduler {
         var moves: [DueMove] = []
         for key in page.undecodable { actions.append(.quarantine(key)) }
         var passed = 0
-        self.activeCount = self.destinations.count { $0.map { !$0.isIdle && $0.suspension == nil } ?? false }
+        self.countActive(entryCount: page.entries.count)
         for entry in page.entries {
             // A full window ends the page; what is left is found again from the cursor.
             guard self.recipientCount + keys.count < self.limits.recipientCountMax * 7 / 8 else { break }
@@ -119,6 +119,17 @@ extension Scheduler {
         for place in self.loadingPlaces { self.listIdle(place) }
         self.loadingPlaces.removeAll(keepingCapacity: true)
         if !moves.isEmpty { actions.append(.move(moves)) }
+    }
+
+    /// Counts the destinations that have work, but not for each page: every destination is looked at, and thousands of them
+    /// would be for a few hundred entries. So the count costs each entry one look.
+    private mutating func countActive(entryCount: Int) {
+        self.entryCountSinceActiveCount += entryCount
+        guard self.entryCountSinceActiveCount >= self.destinations.count else { return }
+        self.entryCountSinceActiveCount = 0
+        self.activeCount = self.destinations.indices.count { place in
+            self.destinations[place]?.isIdle == false && self.destinations[place]?.suspension == nil
+        }
     }
 
     private mutating func passOver(_ message: MessageID, _ due: Timestamp) {

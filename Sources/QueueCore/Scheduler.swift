@@ -56,8 +56,10 @@ package struct Scheduler: Sendable {
     var loadingSenders: [UInt32] = []
     /// Recipients whose move is being committed.
     var moving: [RecipientKey: PendingMove] = [:]
-    /// About how many destinations have work and are not down; counted anew with each page of the index.
+    /// About how many destinations have work and are not down: those that are new are added, and now and then all are counted.
     var activeCount = 0
+    /// Entries of the index that were gone through since they were counted.
+    var entryCountSinceActiveCount = 0
     /// Messages on which an operator's verb is being committed.
     var operating: [MessageID: PendingOrder] = [:]
     private var wakeTime: Timestamp?
