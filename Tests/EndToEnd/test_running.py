@@ -291,7 +291,8 @@ class Supervision(unittest.TestCase):
 
 class Crashes(unittest.TestCase):
     def test_kill_nine_under_load_loses_no_message_that_got_its_250(self):
-        rounds = int(os.environ.get("APUS_CRASH_ROUNDS", "4"))
+        everybody = DAEMONS + ["everything"]
+        rounds = int(os.environ.get("APUS_CRASH_ROUNDS", str(len(everybody))))
         seed = int(os.environ.get("APUS_CRASH_SEED", str(random.randrange(1 << 30))))
         choose = random.Random(seed)
         sink = Sink()
@@ -318,10 +319,13 @@ class Crashes(unittest.TestCase):
         workers = [threading.Thread(target=load, args=(i,), daemon=True) for i in range(20)]
         for w in workers:
             w.start()
-        kills = []
+        kills, victims = [], []
         for _ in range(rounds):
             time.sleep(choose.uniform(0.3, 1.2))
-            victim = choose.choice(DAEMONS + ["everything"])
+            # Each has its turn before one has it again.
+            if not victims:
+                victims = choose.sample(everybody, len(everybody))
+            victim = victims.pop()
             kills.append(victim)
             if victim == "everything":
                 apus.kill_all()
