@@ -82,6 +82,11 @@ struct Expansion {
     var opensAll = false
     /// Whether the recipient is the postmaster, whose mail is always accepted (RFC 5321 §4.5.1).
     private var isForPostmaster = false
+    /// Whether what is followed is still the recipient, under nothing but other names of his domain (`@example.net
+    /// @example.org`). Whoever is not there is then unknown; behind any other alias that is a mistake of the administrator.
+    private var isRecipient = true
+    /// Why an answer is not possible now. The rest is followed all the same: what it needs to know is asked for together.
+    private var waiting: RecipientResolver.Resolution?
 
     /// The steps of the way, if somebody wants to know them.
     var trace: [ResolutionStep]?
@@ -100,6 +105,7 @@ struct Expansion {
         while let step = self.steps.popLast() {
             if let failure = self.take(step, in: &users) { return failure }
         }
+        if let waiting = self.waiting { return waiting }
         guard !self.targets.isEmpty else {
             return .later(text: "the alias leads nowhere: it only leads back to itself")
         }
@@ -188,6 +194,7 @@ struct Expansion {
     private mutating func enter(
         _ alias: [UInt8], _ entry: AliasFile.Entry, _ path: ForwardPath?
     ) -> RecipientResolver.Resolution? {
+        self.isRecipient = false
         guard !self.opensAll, self.resolver.aliases.isDelivered(alias, entry) else {
             self.open(alias, entry)
             return nil
@@ -236,12 +243,7 @@ struct Expansion {
         let found = self.resolver.findVirtual(address, in: &directory)
         self.note { $0.steps(address, found) }
         guard case .absent = found else { return self.take(found, address) }
-        // RFC 5321 §4.5.1: every domain has a postmaster.
-        guard address.unquotedLocalPart.lowercasedOctets != RecipientResolver.postmaster else {
-            self.isForPostmaster = true
-            return self.follow(RecipientResolver.postmaster, in: &directory)
-        }
-        return .unknown(EnhancedStatus(.permanent, 1, 1), text: RecipientResolver.noSuchUser)
+        return self.absent(address, in: &directory)
     }
 
     /// An address that an alias leads to, and whose domain is not local.
@@ -250,13 +252,31 @@ struct Expansion {
     ) -> RecipientResolver.Resolution? {
         switch self.virtualDomain(address, in: &directory) {
         case .elsewhere: return self.add(remote: address)
-        case .unknownNow(let reason): return .later(text: reason)
+        case .unknownNow(let reason): return self.wait(reason)
         case .virtual: break
         }
         let found = self.resolver.findVirtual(address, owner: owner, in: &directory)
         self.note { $0.steps(address, found) }
-        if case .absent = found { return .later(text: "the alias leads to \(address.text), which is nobody's") }
-        return self.take(found, address)
+        guard case .absent = found else { return self.take(found, address) }
+        guard self.isRecipient else { return .later(text: "the alias leads to \(address.text), which is nobody's") }
+        return self.absent(address, in: &directory)
+    }
+
+    /// A virtual recipient who is nobody's.
+    private mutating func absent(
+        _ address: MailAddress, in directory: inout some RecipientDirectory
+    ) -> RecipientResolver.Resolution? {
+        // RFC 5321 §4.5.1: every domain has a postmaster.
+        guard address.unquotedLocalPart.lowercasedOctets == RecipientResolver.postmaster else {
+            return .unknown(EnhancedStatus(.permanent, 1, 1), text: RecipientResolver.noSuchUser)
+        }
+        self.isForPostmaster = true
+        return self.follow(RecipientResolver.postmaster, in: &directory)
+    }
+
+    private mutating func wait(_ reason: String) -> RecipientResolver.Resolution? {
+        if self.waiting == nil { self.waiting = .later(text: reason) }
+        return nil
     }
 
     private mutating func virtualDomain(
@@ -276,12 +296,20 @@ struct Expansion {
             // By the address and not by the key: a domain's alias leads each address elsewhere.
             let opened = TableKey.address(localPart: address.unquotedLocalPart, domain: address.domain)
             guard self.opened.insert(opened).inserted else { return nil }
+            self.isRecipient = self.isRecipient && key.first == ASCII.at && Self.isOnlyRenamed(address, targets)
             self.steps += targets.reversed().map { Step(target: $0, owner: key) }
             return nil
         case .mailbox(let name, _): return self.add(address, name)
         case .absent: return .unknown(EnhancedStatus(.permanent, 1, 1), text: RecipientResolver.noSuchUser)
-        case .broken(let reason), .unknownNow(let reason): return .later(text: reason)
+        case .broken(let reason): return .later(text: reason)
+        case .unknownNow(let reason): return self.wait(reason)
         }
+    }
+
+    /// Whether an alias of a domain leads to the same name in another one.
+    private static func isOnlyRenamed(_ address: MailAddress, _ targets: [AliasFile.Target]) -> Bool {
+        guard targets.count == 1, case .address(let target)? = targets.first else { return false }
+        return target.unquotedLocalPart.lowercasedOctets == address.unquotedLocalPart.lowercasedOctets
     }
 
     private mutating func add(_ address: MailAddress, _ mailbox: MailboxName) -> RecipientResolver.Resolution? {
@@ -359,6 +387,9 @@ struct Expansion {
             guard !self.resolver.aliases.hasUnreadableLine else {
                 return .later(text: "the file of aliases is not in order")
             }
+            guard !self.isRecipient else {
+                return .unknown(EnhancedStatus(.permanent, 1, 1), text: RecipientResolver.noSuchUser)
+            }
             // The sender is told by the deliverer that this one of the targets is not there.
             guard Route.isUserName(name) else {
                 return .later(text: "the alias leads to \(name.printableText), which nobody can be called")
@@ -369,6 +400,7 @@ struct Expansion {
 
     /// Somebody has to read what comes for the postmaster and for root, also if nobody has said who.
     private mutating func followPostmaster(in users: inout some RecipientDirectory) -> RecipientResolver.Resolution? {
+        self.isRecipient = false
         if let entry = self.resolver.aliases.entries[RecipientResolver.postmaster], !entry.isBroken,
             !self.opened.contains(RecipientResolver.postmaster)
         {
