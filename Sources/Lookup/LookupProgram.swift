@@ -35,6 +35,8 @@ private final class Inquiry {
     let link: Link
     /// What has been heard for it.
     var answers: [TableQuestion: TableFinding] = [:]
+    /// How many questions to servers are under way for it.
+    var waitingCount = 0
     /// After that nothing more is asked for it.
     let deadline: NIODeadline
 
@@ -162,14 +164,21 @@ private final class LookupServer: LoopProgram, LinkReceiver {
         self.directory.begin(answers: inquiry.answers)
         var octets: [UInt8] = []
         self.answer(inquiry.question, inquiry.channel, &octets)
-        guard let missing = self.directory.unanswered else { return inquiry.link.send { $0 += octets } }
+        let missing = self.directory.unanswered
+        guard !missing.isEmpty else { return inquiry.link.send { $0 += octets } }
         guard NIODeadline.now() < inquiry.deadline else {
-            inquiry.answers[missing] = .unknownNow(reason: "the table \(missing.place.text): no answer in time")
+            for question in missing {
+                inquiry.answers[question] = .unknownNow(reason: "the table \(question.place.text): no answer in time")
+            }
             return self.proceed(inquiry)
         }
-        self.directory.tables.ask(missing) { finding in
-            inquiry.answers[missing] = finding
-            if !inquiry.link.isClosed { self.proceed(inquiry) }
+        inquiry.waitingCount = missing.count
+        for question in missing {
+            self.directory.tables.ask(question) { finding in
+                inquiry.answers[question] = finding
+                inquiry.waitingCount -= 1
+                if inquiry.waitingCount == 0, !inquiry.link.isClosed { self.proceed(inquiry) }
+            }
         }
     }
 
@@ -275,7 +284,7 @@ private final class LookupServer: LoopProgram, LinkReceiver {
 
     private func later(_ path: ForwardPath, _ text: String) -> AskAnswer {
         // Nothing has come of it yet.
-        guard self.directory.unanswered == nil else { return .later(text: []) }
+        guard self.directory.unanswered.isEmpty else { return .later(text: []) }
         var line = LogLine("later")
         line.add(path: "to", path.octets)
         line.add("reason", text)

@@ -90,8 +90,11 @@ package struct LookupDirectory: RecipientDirectory {
     private var lists = AliasListShelf()
     /// What servers have answered about the address that is looked for.
     private var answers: [TableQuestion: TableFinding] = [:]
-    /// What has to be asked before the address can be told.
-    package private(set) var unanswered: TableQuestion?
+    /// What has to be asked before the address can be told, at most `unansweredCountMax` at a time.
+    package private(set) var unanswered: Set<TableQuestion> = []
+
+    /// One alias has many targets: others want their answers too.
+    private static let unansweredCountMax = 200
 
     package init(users: SystemUsers, tables: TableShelf) {
         self.users = users
@@ -101,7 +104,7 @@ package struct LookupDirectory: RecipientDirectory {
     /// Begins to look for an address.
     package mutating func begin(answers: [TableQuestion: TableFinding]) {
         self.answers = answers
-        self.unanswered = nil
+        self.unanswered = []
     }
 
     package mutating func finding(of name: [UInt8]) -> UserFinding { self.users.finding(of: name) }
@@ -116,7 +119,7 @@ package struct LookupDirectory: RecipientDirectory {
             unanswered = question
             return .unknownNow(reason: "it is being asked for")
         }
-        if self.unanswered == nil { self.unanswered = unanswered }
+        if let unanswered, self.unanswered.count < Self.unansweredCountMax { self.unanswered.insert(unanswered) }
         return finding
     }
 }
