@@ -244,18 +244,28 @@ private final class LookupServer: LoopProgram, LinkReceiver {
     /// Whether a user of this machine may send as an address: his own, or any if he is trusted.
     private func owner(_ path: ForwardPath, _ uid: UInt32) -> AskAnswer {
         if uid == 0 { return .local }
-        let names = self.resolver.ownerNames(of: path).filter { Route.isUserName($0) }
-        for name in self.settings.trustedUsers + names.map({ String(decoding: $0, as: UTF8.self) }) {
-            do throws(SystemError) {
-                if try UserAccount.named(name)?.uid == uid { return .local }
-            } catch { return self.later(path, error.text) }
-        }
+        do throws(SystemError) {
+            for name in self.settings.trustedUsers where try UserAccount.named(name)?.uid == uid { return .local }
+            for name in self.resolver.ownerNames(of: path) {
+                if Route.isUserName(name),
+                    let account = try UserAccount.named(String(decoding: name, as: UTF8.self))
+                {
+                    return account.uid == uid ? .local : .remote
+                }
+                // Mail for the address goes there, and not to whoever has the rest of the name.
+                if self.resolver.isAlias(name) { return .remote }
+            }
+        } catch { return self.later(path, error.text) }
         return .remote
     }
 
     private func sender(_ path: ForwardPath, _ user: [UInt8]) -> AskAnswer {
         guard let table = self.senders.table else { return self.later(path, "the table of senders cannot be read") }
-        return self.resolver.maySend(user.lowercasedOctets, as: path, table) ? .local : .remote
+        switch self.resolver.maySend(user.lowercasedOctets, as: path, table, in: &self.directory) {
+        case true?: return .local
+        case false?: return .remote
+        case nil: return self.later(path, "whose address it is cannot be looked up now")
+        }
     }
 
     private func answer(

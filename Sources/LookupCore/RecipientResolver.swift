@@ -135,13 +135,13 @@ package struct RecipientResolver: Sendable {
 
     // MARK: Places
 
-    private enum Place {
+    enum Place {
         /// The meaning of the local part, in lower case.
         case local([UInt8])
         case remote(MailAddress)
     }
 
-    private func place(of path: ForwardPath) -> Place {
+    func place(of path: ForwardPath) -> Place {
         switch path {
         case .postmaster: return .local(Self.postmaster)
         case .address(let address):
@@ -155,34 +155,12 @@ package struct RecipientResolver: Sendable {
         }
     }
 
-    /// The users whose own an address may be: its local part, and that without its tag. Empty if it is not one of here.
-    package func ownerNames(of path: ForwardPath) -> [[UInt8]] {
-        guard case .local(let name) = self.place(of: path) else { return [] }
-        return self.names(of: name)
-    }
-
     /// What a name in lower case is looked for as: itself, and then without its tag. With several delimiters in it, the
     /// tag begins at the first `+` or at the first `-`, say, and the longer name goes first: `joe-smith+news` is that of
     /// `joe-smith` before it is that of `joe`.
     func names(of name: [UInt8]) -> [[UInt8]] {
         let ends = Set(self.rules.delimiters.compactMap { name.firstIndex(of: $0) }).subtracting([0])
         return [name] + ends.sorted(by: >).map { Array(name[..<$0]) }
-    }
-
-    /// Whether a user who has authenticated himself may send as an address: what the table says, and without a line for
-    /// him, as his name at the local domains, with or without a tag, or as his name if that is an address.
-    ///
-    /// - Parameter user: in lower case.
-    package func maySend(_ user: [UInt8], as path: ForwardPath, _ table: SenderTable) -> Bool {
-        guard case .address(let address) = path else { return false }
-        if let isAllowed = table.allows(user, address) { return isAllowed }
-        if self.ownerNames(of: path).contains(user) { return true }
-        guard user.contains(ASCII.at) else { return false }
-        // He may have his domain in his name as it is read.
-        let name = MailAddress(octets: user, domains: self.domains)?.octets.lowercasedOctets ?? user
-        return self.names(of: address.localPart.lowercasedOctets).contains {
-            $0 + [ASCII.at] + address.domain.lowercasedOctets == name
-        }
     }
 
     /// Whether mail for this address stays here.
@@ -209,7 +187,7 @@ package struct RecipientResolver: Sendable {
         return .absent
     }
 
-    private func findExactly(_ name: [UInt8], in users: inout some RecipientDirectory) -> Found? {
+    func findExactly(_ name: [UInt8], in users: inout some RecipientDirectory) -> Found? {
         if let entry = self.aliases.entries[name] { return .alias(name, entry) }
         return Self.findUser(name, in: &users)
     }

@@ -106,10 +106,11 @@ struct UnicodeTests {
         // Without a line in the table a user is his own address, however its domain is written.
         let rules = RecipientResolver.Rules(localDomains: [], hostname: octets("mx.example"))
         let resolver = RecipientResolver(rules: rules, aliases: AliasFile(), domains: domains)
+        var directory = Directory(aliases: TextTable(octets: []), mailboxes: TextTable(octets: []))
         let own = try #require(ForwardPath(octets: octets("jörg+x@xn--bcher-kva.example"), alphabet: .unicodeLocalPart))
         for (user, isAllowed) in [
             ("jörg@bücher.example", true), ("jörg@xn--bcher-kva.example", true), ("jörg@ö.example", false),
-        ] { #expect(resolver.maySend(octets(user), as: own, SenderTable()) == isAllowed) }
+        ] { #expect(resolver.maySend(octets(user), as: own, SenderTable(), in: &directory) == isAllowed) }
     }
 
     @Test("octets that are no UTF-8 are told with their line")
