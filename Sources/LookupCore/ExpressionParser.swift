@@ -95,7 +95,11 @@ struct ExpressionParser {
         var nodes: [ExpressionNode] = []
         while let next = self.rest.first, next != 0x7C, next != 0x29 {
             var node = try self.atom()
-            while let (least, most) = try self.repetition() { node = .repetition(node, least: least, most: most) }
+            if let (least, most) = try self.repetition() {
+                node = .repetition(node, least: least, most: most)
+                // POSIX leaves open what it means, and a row of them would be as deep as it is long.
+                guard try self.repetition() == nil else { throw Fault(text: "a repetition stands behind another one") }
+            }
             nodes.append(node)
         }
         return .sequence(nodes)

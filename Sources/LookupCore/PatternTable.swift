@@ -23,11 +23,11 @@ struct TableLines {
             case .entry(let text, let line): self.lines.append((Array(Self.trimmed(text[...])), line))
             case .orphan(let text, let line):
                 // There is nothing that it could continue but others of its kind.
-                if let last = self.lines.popLast() {
-                    self.lines.append((last.text + [ASCII.space] + Self.trimmed(text), last.number))
-                } else {
-                    self.lines.append((Array(Self.trimmed(text)), line))
+                guard let last = self.lines.indices.last else {
+                    return self.lines.append((Array(Self.trimmed(text)), line))
                 }
+                self.lines[last].text.append(ASCII.space)
+                self.lines[last].text += Self.trimmed(text)
             }
         }
     }
