@@ -6,7 +6,7 @@ import Unix
 
 /// Which messages an order is for.
 struct OrderOptions: ParsableArguments {
-    @Argument(help: "The ids of the messages, or `all`.") var ids: [String] = []
+    @Argument(help: "The ids of the messages.") var ids: [String] = []
     @Flag(help: "All messages of the queue.") var all = false
     @OptionGroup(title: "Only what matches") var filter: FilterOptions
     @Flag(help: "Say what would change, and change nothing.") var dryRun = false
@@ -17,6 +17,8 @@ struct OrderOptions: ParsableArguments {
         guard self.all || !self.ids.isEmpty || !self.filter.isEmpty else {
             throw ValidationError("Which messages? Give their ids, --all, or what to filter by.")
         }
+        // A word that stands where an id does is too easily there by mistake.
+        guard !self.ids.contains("all") else { throw ValidationError("For all messages write --all.") }
         guard !self.all || self.ids.isEmpty else { throw ValidationError("Either ids or --all, not both.") }
     }
 

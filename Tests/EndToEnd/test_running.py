@@ -337,7 +337,7 @@ class Crashes(unittest.TestCase):
         for w in workers:
             w.join(30)
         self.assertTrue(wait_for(lambda: apus.answers() and apus.tool("queue", "count", check=False)[0] == 0, 40), apus.log()[-3000:])
-        apus.tool("queue", "flush", "all")
+        apus.tool("queue", "flush", "--all")
         # The sink is slower than what is left of Apus between kills: the longer that goes on, the more waits.
         apus.wait_empty(120 + 3 * rounds)
         here = collections.Counter(t for p in apus.delivered() for t in re.findall(rb"Subject: (tok-\S+)", slurp(p)))
