@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import DNSCore
+import Glibc
 import MailTypes
 import PipeCore
 import SMTPCore
@@ -102,7 +103,9 @@ struct RemoteSettings: Sendable {
             return ResolverAddress.list(
                 resolverFile: try Descriptor.readFile(path, octetCountMax: 65_536), countMax: 16)
         } catch {
-            throw SettingsFault("resolver-file", error.text)
+            // Without the file there is one on this machine, as resolv.conf(5) has it.
+            guard error.code == ENOENT else { throw SettingsFault("resolver-file", error.text) }
+            return ResolverAddress.list(resolverFile: [], countMax: 16)
         }
     }
 
