@@ -16,6 +16,8 @@ package struct Remark: Equatable, Sendable {
     package let text: String
     /// What to do about it; empty if the text says all.
     package let hint: String
+    /// Whether it may be otherwise in a moment, without anybody's doing: an address that is in use, or not there yet.
+    package var isPassing = false
 
     package init(_ weight: Weight = .mistake, file: String, line: Int, _ text: String, hint: String = "") {
         self.weight = weight

@@ -4,6 +4,7 @@ import IDN
 import LookupCore
 import MailTypes
 import MessageCore
+import Unix
 
 /// What a setting can hold. Each kind reads the value of the file and gives the text that the programs are handed.
 package enum SettingKind: Equatable, Sendable {
@@ -15,6 +16,8 @@ package enum SettingKind: Equatable, Sendable {
     case domain
     /// An absolute path; nothing is asked of what is there.
     case path
+    /// The absolute path of a local socket.
+    case socket
     /// The absolute path of a file that Apus reads.
     case file
     case integer(ClosedRange<Int>)
@@ -92,7 +95,7 @@ package enum SettingKind: Equatable, Sendable {
             return truth ? "true" : "false"
         case .later(let text):
             throw Fault(text)
-        case .text, .hostname, .domain, .path, .file, .network, .socketAddress, .resolver, .nextHop, .address,
+        case .text, .hostname, .domain, .path, .socket, .file, .network, .socketAddress, .resolver, .nextHop, .address,
             .user, .accountName, .mailboxServer, .recipient, .delimiter, .mailbox, .virtualMailbox,
             .table, .domainPattern, .sender, .language,
             .languageRule, .fingerprint, .word:
@@ -118,9 +121,14 @@ package enum SettingKind: Equatable, Sendable {
         switch self {
         case .hostname: return try Self.hostname(text)
         case .domain: return try Self.domain(text)
-        case .path, .file:
+        case .path, .file, .socket:
             guard octets.first == 0x2F else {
                 throw Fault("\"\(text)\" is not an absolute path", hint: "begin it with /")
+            }
+            guard self != .socket || octets.count <= UnixSocket.pathOctetCountMax else {
+                throw Fault(
+                    "\"\(text)\" is longer than the path of a socket can be",
+                    hint: "at most \(UnixSocket.pathOctetCountMax) octets")
             }
             return text
         case .network: return try Self.network(text)
@@ -153,6 +161,9 @@ package enum SettingKind: Equatable, Sendable {
             else { throw Fault("\"\(text)\" is not the name of an account", hint: "it has no blanks in it") }
             return text
         case .recipient:
+            guard !octets.equalsIgnoringCase("postmaster".utf8) else {
+                throw Fault("\"\(text)\" is who is to be named", hint: "write who reads the postmaster's mail")
+            }
             if Route.isUserName(octets) { return text }
             guard let address = MailAddress(octets: octets, domains: .idna2008) else {
                 throw Fault(
@@ -373,32 +384,5 @@ package enum SettingKind: Equatable, Sendable {
             throw Fault("\"\(text)\" is not the tag of a language", hint: "write \"en\", \"pl\" or \"pt-BR\"")
         }
         return text.lowercased()
-    }
-
-    private static func mailbox(_ text: String) throws(Fault) -> String {
-        if text == "discard:" { return text }
-        let octets = Array(text.utf8)
-        guard let prefix = ["maildir:", "mbox:"].first(where: { octets.starts(with: $0.utf8) }),
-            octets.count > prefix.utf8.count
-        else {
-            throw Fault("\"\(text)\" is not a mailbox", hint: "write \"maildir:~/Maildir\" or \"mbox:~/mbox\"")
-        }
-        let path = octets[prefix.utf8.count...]
-        guard path.first == 0x2F || path.starts(with: "~/".utf8) else {
-            throw Fault("the path in \"\(text)\" is not absolute", hint: "write \"maildir:~/Maildir\"")
-        }
-        guard
-            !path.split(separator: 0x2F).contains(where: {
-                $0.elementsEqual("..".utf8) || $0.elementsEqual(".".utf8)
-            })
-        else {
-            throw Fault("the path in \"\(text)\" has . or .. in it")
-        }
-        // A name that is filled in is either known or a slip, after which all users would share one mailbox.
-        for piece in text.split(separator: "%", omittingEmptySubsequences: false).dropFirst()
-        where !piece.hasPrefix("{user}") && !piece.hasPrefix("u") {
-            throw Fault("\"\(text)\" has a % that is not %{user}", hint: "write \"maildir:/srv/mail/%{user}\"")
-        }
-        return text
     }
 }

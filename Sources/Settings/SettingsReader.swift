@@ -187,6 +187,7 @@ struct SettingsReader {
         self.checkRetries()
         self.checkAuthentication()
         self.checkVirtualDomains()
+        self.checkVariableReversePaths()
         for key in SettingsSchema.keys {
             guard case .words = key.count, let words = self.values[key.path], words.first?.text.hasPrefix("/") != true
             else { continue }
@@ -294,6 +295,16 @@ struct SettingsReader {
         guard sources.count > 1, let second = self.values[sources[1]]?.first else { return }
         self.remark(
             second.line, "\(sources.joined(separator: " and ")) are set together", hint: "only one of them can be")
+    }
+
+    /// The address that a report comes back to is that of the list with a tag behind `+`.
+    private mutating func checkVariableReversePaths() {
+        guard let sender = self.values["bounce.verp-senders"]?.first,
+            let delimiter = self.values["local.recipient-delimiter"]?.first, !delimiter.text.contains("+")
+        else { return }
+        self.remark(
+            sender.line, "bounce.verp-senders: what comes back is for list+tag@…, and + parts no tag here",
+            hint: "add + to recipient-delimiter in line \(delimiter.line)", weight: .advice)
     }
 
     private mutating func checkVirtualDomains() {

@@ -54,6 +54,7 @@ package enum SettingsReference {
         case .hostname: "host name"
         case .domain: isMany ? "domains" : "domain"
         case .path: "absolute path"
+        case .socket: "absolute path of a socket"
         case .file: "absolute path of a file"
         case .integer(let range): "\(range.lowerBound) … \(range.upperBound)"
         case .duration(let range): "time, \(Self.time(range.lowerBound)) … \(Self.time(range.upperBound))"

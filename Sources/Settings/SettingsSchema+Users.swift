@@ -18,7 +18,7 @@ extension SettingsSchema {
             "A program in the manner of checkpassword and its arguments: it is asked about each password. It runs as "
                 + "apus-vault, without a network and without set-uid."),
         SettingKey(
-            "auth.dovecot", .path, for: [(.vault, "dovecot")], default: "none",
+            "auth.dovecot", .socket, for: [(.vault, "dovecot")], default: "none",
             "The socket of Dovecot's authentication: `/run/dovecot/auth-client`."),
         SettingKey(
             "auth.mechanisms", .word(SASLMechanism.allCases.map(\.rawValue)), .list, for: [(.vault, "mechanism")],

@@ -33,6 +33,8 @@ package struct Surroundings {
         }
         self.checkUsers(settings, &remarks)
         self.checkAliasUser(settings, &remarks)
+        self.checkSystemAccounts(settings, &remarks)
+        self.checkPostmaster(settings, &remarks)
         self.checkAddresses(settings, &remarks)
         return remarks.sorted {
             ($0.file == settings.file ? 0 : 1, $0.line) < ($1.file == settings.file ? 0 : 1, $1.line)
@@ -237,10 +239,30 @@ package struct Surroundings {
         _ path: String, _ status: stat, by program: ProgramName, _ file: String, _ line: Int
     ) -> Remark? {
         guard Privileges.isRoot, let account = try? UserAccount.named(program.rawValue) else { return nil }
+        if let directory = Self.closedDirectory(above: path, account) {
+            return Remark(
+                file: file, line: line,
+                "\(path) cannot be read by the user \(account.name): the directory \(directory) is closed to it",
+                hint: "chgrp \(account.name) \(directory); chmod g+x \(directory)")
+        }
         guard !Self.canRead(status, account) else { return nil }
         return Remark(
             file: file, line: line, "\(path) cannot be read by the user \(account.name)",
             hint: "chgrp \(account.name) \(path); chmod g+r \(path)")
+    }
+
+    /// The first directory on the way to a file through which a user cannot go.
+    static func closedDirectory(above path: String, _ account: UserAccount) -> String? {
+        var directory = ""
+        for name in path.split(separator: "/").dropLast() {
+            directory += "/\(name)"
+            var status = stat()
+            guard stat(directory, &status) == 0 else { return nil }
+            let mask: mode_t =
+                status.st_uid == account.uid ? S_IXUSR : account.groups.contains(status.st_gid) ? S_IXGRP : S_IXOTH
+            guard status.st_mode & mask != 0 else { return directory }
+        }
+        return nil
     }
 
     /// Whether the bits of a file's mode allow a user to read it.
@@ -285,6 +307,8 @@ package struct Surroundings {
             case EAFNOSUPPORT: "this machine has no IPv6"
             default: ""
             }
-        return Remark(file: file, line: listen.line, "listen.address: \(error.text)", hint: hint)
+        var remark = Remark(file: file, line: listen.line, "listen.address: \(error.text)", hint: hint)
+        remark.isPassing = error.code == EADDRINUSE || error.code == EADDRNOTAVAIL
+        return remark
     }
 }

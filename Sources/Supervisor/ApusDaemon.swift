@@ -64,8 +64,11 @@ package final class ApusDaemon {
 
         let found = Surroundings(isStarting: true).remarks(on: settings)
         Self.log(found)
-        guard !found.contains(where: { $0.weight == .mistake }) else {
-            throw Installation.Fault("the settings do not fit this machine, see above")
+        let mistakes = found.filter { $0.weight == .mistake }
+        guard mistakes.isEmpty else {
+            throw Installation.Fault(
+                "the settings do not fit this machine, see above",
+                mistakes.allSatisfy(\.isPassing) ? .temporary : .configuration)
         }
         do throws(SystemError) {
             let numbers = [SIGTERM, SIGINT, SIGHUP, SIGCHLD]
@@ -84,8 +87,9 @@ package final class ApusDaemon {
                 listeners.append(
                     Listener(role: address.role, address: address.text, tls: address.tls, descriptor: descriptor))
             } catch {
-                Self.log([Surroundings.remark(error, address, file: configuration)])
-                throw Installation.Fault("cannot listen, see above")
+                let remark = Surroundings.remark(error, address, file: configuration)
+                Self.log([remark])
+                throw Installation.Fault("cannot listen, see above", remark.isPassing ? .temporary : .configuration)
             }
         }
         self.listeners = listeners + [self.localListener]

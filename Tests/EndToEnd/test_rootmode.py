@@ -7,6 +7,7 @@ import pwd
 import shutil
 import signal
 import smtplib
+import socket
 import ssl
 import stat
 import subprocess
@@ -395,6 +396,41 @@ failure-delay = 0
         status, out, err = apus.tool("check", check=False)
         self.assertEqual(status, 1)
         self.assertIn("apus-lookup", out + err)
+
+    def test_a_directory_that_is_closed_to_a_program_is_told_before_the_start(self):
+        apus = self.apus()
+        folder = f"{apus.root}/closed"
+        os.mkdir(folder, 0o700)
+        with open(f"{folder}/aliases", "w") as f:
+            f.write(f"root: {self.alice}\n")
+        os.chmod(f"{folder}/aliases", 0o644)
+        apus.write_settings(local=f'aliases = "{folder}/aliases"\n')
+        status, out, err = apus.tool("check", check=False)
+        self.assertEqual(status, 1)
+        self.assertIn(f"the directory {folder} is closed to it", out + err)
+
+    def test_an_address_that_is_in_use_or_not_there_yet_is_a_reason_to_start_again(self):
+        apus = self.apus()
+        with socket.create_server(("127.0.0.1", apus.port)):
+            apus.start(wait=False)
+            self.assertEqual(apus.process.wait(20), 75, apus.log())
+        apus.port, port = 0, apus.port
+        text = apus.settings().replace("127.0.0.1:0", f"192.0.2.77:{port}")
+        with open(apus.config, "w") as f:
+            f.write(text)
+        apus.start(wait=False)
+        self.assertEqual(apus.process.wait(20), 75, apus.log())
+
+    def test_a_postmaster_who_is_named_as_his_own_reader_is_told(self):
+        apus = self.apus(extra='[bounce]\npostmaster = "postmaster@apus.test"\n')
+        with open(apus.aliases, "w") as f:
+            f.write("joe: alice\n")
+        os.chmod(apus.aliases, 0o644)
+        apus.write_settings(local=f'aliases = "{apus.aliases}"\n')
+        self.assertIn("the very address whose reader is to be named", "".join(apus.tool("check")[1:]))
+        with open(apus.aliases, "w") as f:
+            f.write("postmaster: alice\n")
+        self.assertNotIn("the very address", "".join(apus.tool("check")[1:]))
 
 
 def send_fails(port, recipient):

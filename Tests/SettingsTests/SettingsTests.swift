@@ -103,6 +103,30 @@ private func remarks(_ text: String) -> [String] {
                 "smtp.size-max = \"50 apples\"",
                 "apus.toml:5: smtp.size-max: \"50 apples\" is not a size; write octets, or \"50MB\", \"50MiB\""
             ),
+            (
+                "bounce.postmaster = \"Postmaster\"",
+                "apus.toml:5: bounce.postmaster: \"Postmaster\" is who is to be named; write who reads the postmaster's mail"
+            ),
+            (
+                "local.mailbox = \"maildir:~/\"",
+                "apus.toml:5: local.mailbox: \"maildir:~/\" names the directory itself and nothing in it; write \"maildir:~/Maildir\""
+            ),
+            (
+                "local.mailbox = \"mbox:/\"",
+                "apus.toml:5: local.mailbox: \"mbox:/\" names the directory itself and nothing in it; write \"maildir:~/Maildir\""
+            ),
+            (
+                "local.mailbox = \"maildir:/srv/mail/%user\"",
+                "apus.toml:5: local.mailbox: \"maildir:/srv/mail/%user\" has a % that is not %{user}; write \"maildir:/srv/mail/%{user}\""
+            ),
+            (
+                "auth.dovecot = \"/\(String(repeating: "d", count: 107))\"",
+                "apus.toml:5: auth.dovecot: \"/\(String(repeating: "d", count: 107))\" is longer than the path of a socket can be; at most 107 octets"
+            ),
+            (
+                "bounce.verp-senders = [\"list@example.org\"]\nlocal.recipient-delimiter = \"-\"",
+                "apus.toml:5: advice: bounce.verp-senders: what comes back is for list+tag@…, and + parts no tag here; add + to recipient-delimiter in line 6"
+            ),
             ("smtp.size-max = 1", "apus.toml:5: smtp.size-max: 1 is out of range; from 65536 to 1099511627776 octets"),
             (
                 "queue.lifetime = \"5 days\"",
