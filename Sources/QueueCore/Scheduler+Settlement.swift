@@ -174,7 +174,10 @@ extension Scheduler {
         after.state = .queued(last: recipient.record.lastOutcome)
         after.isDelayTold = isTold
         let delay = self.limits.retry.delay(attemptCount: after.attemptCount, random: random)
-        let retry = max(now, after.lastAttempt.advanced(by: delay))
+        // Why: the delivery may be overdue. Tried again at once, mail for a destination that is down would be found too old
+        // for its silence again at once, and the bounce agent be asked on and on.
+        let earliest = isTold ? now : now.advanced(by: self.limits.retry.minimum)
+        let retry = max(earliest, after.lastAttempt.advanced(by: delay))
         if let verb = recipient.verb { return self.obeyLate(verb, after, retry, now) }
         after.due = retry
         return Step(after, status, after.lastOutcome)

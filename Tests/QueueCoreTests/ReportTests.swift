@@ -121,4 +121,19 @@ struct ReportTests {
         fate.now = fate.now.advanced(by: .seconds(600))
         #expect(fate.end(1, Samples.deferral).0?.owedReport == nil)
     }
+
+    @Test("of a delay that cannot be sent now is asked for again after retry-min, not at once")
+    func delayRefused() {
+        var fate = Fate(nil)
+        fate.now = fate.now.advanced(by: .seconds(600))
+        _ = fate.end(1, Samples.deferral)
+        fate.tell(.settled(DeliveryID(1)))
+        // Its destination has been down for longer than the next attempt was to wait.
+        fate.now = fate.now.advanced(by: .seconds(3_600))
+        for outcome in [nil, Samples.deferral] {
+            var other = fate
+            let due = other.end(2, outcome).0?.due
+            #expect(due.map { $0 >= other.now.advanced(by: .seconds(300)) } == true)
+        }
+    }
 }
