@@ -40,6 +40,7 @@ package final class Environment: Sendable {
     package let sizeMax: Int
     private let sizeReserve: Int
     private let path: String
+    private let dataFile: DataFile
 
     /// Opens or creates the environment in an existing directory. After a crash at any instant it is there, or not.
     ///
@@ -68,6 +69,10 @@ package final class Environment: Sendable {
         guard code == MDB_SUCCESS else {
             mdb_env_close(handle)
             throw LMDBError("mdb_env_open", code)
+        }
+        do throws(LMDBError) { self.dataFile = try DataFile(directory: directory) } catch {
+            mdb_env_close(handle)
+            throw error
         }
         var info = MDB_envinfo()
         mdb_env_info(handle, &info)
@@ -123,6 +128,8 @@ package final class Environment: Sendable {
             do throws(LMDBError) {
                 return try self.attempt(body)
             } catch {
+                // Why: LMDB tells a write that was short as EIO. A full disk is the usual reason for one.
+                if error.code == EIO, self.dataFile.isOutOfRoom { throw LMDBError(error.operation, ENOSPC) }
                 guard error.isMapFull else { throw error }
                 try self.grow(to: isEssential ? self.sizeMax + self.sizeReserve : self.sizeMax)
             }

@@ -25,6 +25,9 @@ struct Writer {
         switch operation {
         case .accept(let message), .restore(let message): try self.accept(message, transaction)
         case .spill(let id, let offset, let octets): try self.spill(id, offset, octets, transaction)
+        case .probe(let id):
+            let octetCount = StoreOperation.probeChunkCount * self.store.contentChunkOctetCount
+            try self.spill(id, 0, [UInt8](repeating: 0, count: octetCount), transaction)
         case .discard(let id):
             // Why: only what is marked as unfinished may go; an accepted message is not discarded by any mistake.
             if try transaction.delete(self.store.main, key: MainKey.unfinished(id).span) {

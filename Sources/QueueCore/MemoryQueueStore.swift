@@ -58,6 +58,13 @@ package final class MemoryQueueStore: QueueStore {
             draft.content[id] = content
             draft.unfinished.insert(id)
             draft.lastMessageID = max(draft.lastMessageID, id)
+        case .probe(let id):
+            guard draft.messages[id] == nil, draft.content[id] == nil else {
+                throw .broken("a probe with another's id")
+            }
+            draft.content[id] = []
+            draft.unfinished.insert(id)
+            draft.lastMessageID = max(draft.lastMessageID, id)
         case .discard(let id):
             guard draft.messages[id] == nil else { throw .broken("discard of an accepted message") }
             draft.content[id] = nil

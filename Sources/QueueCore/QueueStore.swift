@@ -40,6 +40,9 @@ package enum StoreOperation: Hashable, Sendable {
     case restore(NewMessage)
     /// Content of a message that is still arriving: whole chunks from a multiple of the chunk size on.
     case spill(MessageID, offset: UInt64, octets: [UInt8])
+    /// Content of a message that will not come, enough of it to find out whether there is room for outcomes. It may use what
+    /// is kept for these, and is discarded.
+    case probe(MessageID)
     /// What was spilled of a message that will not come.
     case discard(MessageID)
     /// The outcomes of a delivery.
@@ -58,11 +61,15 @@ package enum StoreOperation: Hashable, Sendable {
     /// Puts right what a check has found, if it is still there and can be put right without losing mail.
     case repair(QueueFault)
 
+    /// The chunks of a probe. The outcome of a delivery changes a few pages in each of five trees, and in the list of those
+    /// that are free.
+    package static let probeChunkCount = 32
+
     /// Whether it brings mail that is not the queue's duty yet, and may be refused.
     package var isNewMail: Bool {
         switch self {
         case .accept, .restore, .spill: true
-        case .discard, .settle, .exchange, .move, .quarantine, .destination, .operate, .repair: false
+        case .probe, .discard, .settle, .exchange, .move, .quarantine, .destination, .operate, .repair: false
         }
     }
 
@@ -71,7 +78,7 @@ package enum StoreOperation: Hashable, Sendable {
         switch self {
         case .accept, .restore: 1
         case .exchange(let messages, _, _): messages.count
-        case .spill, .discard, .settle, .move, .quarantine, .destination, .operate, .repair: 0
+        case .spill, .probe, .discard, .settle, .move, .quarantine, .destination, .operate, .repair: 0
         }
     }
 
@@ -81,7 +88,7 @@ package enum StoreOperation: Hashable, Sendable {
         case .accept(let message), .restore(let message): message.content.count
         case .exchange(let messages, _, _): messages.reduce(0) { $0 + $1.content.count }
         case .spill(_, _, let octets): octets.count
-        case .discard, .settle, .move, .quarantine, .destination, .operate, .repair: 0
+        case .probe, .discard, .settle, .move, .quarantine, .destination, .operate, .repair: 0
         }
     }
 }

@@ -124,7 +124,7 @@ final class Committer {
     /// How long an operation may wait for others to share its transaction with.
     private func patience(_ operation: StoreOperation) -> TimeAmount {
         switch operation {
-        case .restore, .spill, .exchange, .operate, .repair: .zero
+        case .restore, .spill, .probe, .exchange, .operate, .repair: .zero
         case .accept: self.company.isWorthWaiting ? Self.messagePatience : .zero
         case .discard, .settle, .move, .quarantine, .destination: Self.outcomePatience
         }
@@ -235,6 +235,9 @@ final class Committer {
             self.owner?.broke(reason)
         }
     }
+
+    /// Stands still until a transaction has found room.
+    func standStill() { self.setStandstill(true) }
 
     private func setStandstill(_ stands: Bool) {
         guard stands != self.isStandingStill else { return }

@@ -17,8 +17,9 @@ package final class QueueManager {
     let program: Program
     let eventLoop: any EventLoop
     private(set) var settings: QueueSettings
-    /// Outcomes find no room on the disk.
+    /// Outcomes find no room on the disk, or it is not known yet whether they would.
     var isStandingStill = false
+    private var hasProbed = false
     let store: LMDBQueueStore
     let committer: Committer
     let lookup: LookupClient
@@ -153,6 +154,7 @@ package final class QueueManager {
             self.submitters[ObjectIdentifier(connection)] = connection
         case .deliver:
             guard let kind = Self.agentKind(ends.peer) else { return self.refuse(ends) }
+            self.probe()
             self.lastAgentLink += 1
             let id = AgentLinkID(self.lastAgentLink)
             self.agents[id] = AgentConnection(ends, id, kind, self)
@@ -162,6 +164,18 @@ package final class QueueManager {
             let connection = OperatorConnection(ends, self)
             self.operators[ObjectIdentifier(connection)] = connection
         }
+    }
+
+    /// Nothing is delivered before a transaction has found room: on a full disk, every start would deliver again what could not
+    /// be noted before.
+    private func probe() {
+        guard !self.hasProbed else { return }
+        self.hasProbed = true
+        self.committer.standStill()
+        let id = self.numbering.next(now: WallClock.now())
+        self.committer.add(
+            .probe(id),
+            .told(CommitListener { [unowned self] in self.committer.add(.discard(id), .nothing) }))
     }
 
     /// Which routes the program at the other end serves.

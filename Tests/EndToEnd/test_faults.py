@@ -2,6 +2,7 @@
 """Errors of the disk and of the pipes at chosen calls, put in by powercut/layer.c; and programs that stand still."""
 import collections
 import os
+import shutil
 import signal
 import smtplib
 import subprocess
@@ -11,8 +12,8 @@ import unittest
 
 from apus import DAEMONS, Apus
 from peers import Sink, slurp, wait_for
-from powercut.ledger import Run, text
-from powercut.byhand import Message
+from powercut.ledger import Run, new_folder, own, text
+from powercut.byhand import Message, Queue
 from powercut.disk import chance
 
 SECONDS = float(os.environ.get("APUS_STOP_SECONDS", "1.5"))
@@ -87,6 +88,87 @@ class Faults(unittest.TestCase):
             self.assertEqual(run.refusals, [])
             self.assertEqual(len(run.queued_at), sum(not m.is_aborted for m in run.messages) + len(run.reports))
             self.whole(run)
+
+
+@unittest.skipUnless(os.geteuid() == 0, "needs root, for a small file system")
+class FullDisk(unittest.TestCase):
+    """A file system that is full to its last page: a write to it is short."""
+
+    def setUp(self):
+        folder = new_folder("apus-full-")
+        self.directory = os.path.join(folder, "queue")
+        self.addCleanup(shutil.rmtree, folder, True)
+        os.mkdir(self.directory, 0o700)
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m,mode=0755", "none", self.directory], capture_output=True).returncode:
+            self.skipTest("no mount here")
+        self.addCleanup(subprocess.run, ["umount", "-l", self.directory])
+        own(folder)
+        self.seen = collections.Counter()
+
+    def deliver(self, name, sender, recipients):
+        self.seen.update(recipients)
+        return [("delivered", 250, "2.0.0")] * len(recipients)
+
+    def start(self, **more):
+        queue = Queue(self.directory, agent=self.deliver, **{"retry-min": 1, "retry-max": 2, **more})
+        self.addCleanup(queue.kill)
+        return queue
+
+    def fill(self, queue, count):
+        messages = [Message(f"a{n}@b.example", [f"x{n}@h{n % 9}.example"], b"x" * 3000 + b"\r\n") for n in range(count)]
+        for message in messages:
+            queue.submit(message)
+        queue.until(lambda: all(m.answer for m in messages), "no answer")
+        self.assertEqual({m.answer[0] for m in messages}, {"queued"})
+        # Whatever is left, with another program's file.
+        with open(os.path.join(self.directory, "ballast"), "wb", buffering=0) as ballast:
+            try:
+                while True:
+                    ballast.write(b"z" * 4096)
+            except OSError:
+                pass
+
+    def turn(self, queue, seconds):
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and queue.process.poll() is None:
+            queue.turn(0.05)
+        self.assertIsNone(queue.process.poll(), queue.logged()[-2000:])
+
+    def drains(self, queue, count):
+        os.remove(os.path.join(self.directory, "ballast"))
+        queue.until(lambda: queue.answer("count")[0]["messages"] == b"0", "not empty", 60)
+        self.assertEqual(len(self.seen), count)
+        self.assertEqual([row for row in queue.answer("check") if "kind" in row], [])
+
+    def test_what_finds_no_room_waits_and_is_noted_when_there_is_some(self):
+        queue = self.start(agents=False)
+        self.fill(queue, 300)
+        for name in Queue.AGENTS:
+            queue.hello(queue.pipes[name])
+        self.turn(queue, 4)
+        late = Message("a@b.example", ["late@h.example"], b"x\r\n")
+        queue.submit(late)
+        queue.until(lambda: late.answer, "no answer")
+        if late.answer[0] == "refused":
+            self.assertEqual(late.answer[1:3], ("452", "4.3.1"))
+        self.assertNotIn("queue-broken", queue.logged())
+        self.drains(queue, 300 + (late.answer[0] == "queued"))
+        self.assertEqual(max(self.seen.values()), 1)
+
+    def test_a_start_on_it_delivers_nothing_whose_outcome_could_not_be_noted(self):
+        queue = self.start(agents=False)
+        self.fill(queue, 300)
+        queue.kill()
+        for _ in range(3):
+            queue = self.start()
+            self.turn(queue, 2)
+            queue.kill()
+        queue = self.start()
+        self.turn(queue, 2)
+        self.assertIn("queue-full", queue.logged())
+        self.assertEqual(self.seen, {})
+        self.drains(queue, 300)
+        self.assertEqual(max(self.seen.values()), 1)
 
 
 class Load:

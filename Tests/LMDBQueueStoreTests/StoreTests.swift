@@ -46,6 +46,25 @@ import Testing
         #expect(fault?.text.contains("something else") == true)
     }
 
+    @Test("a probe leaves nothing behind, whether it is discarded or the process ends before")
+    func probe() throws {
+        let scratch = try Scratch()
+        let id = MessageID(rawValue: 7_000)
+        do {
+            let store = try self.open(scratch)
+            _ = try store.commit([.probe(id)])
+            #expect(store.hasTraces(of: id))
+            _ = try store.commit([.discard(id)])
+            #expect(!store.hasTraces(of: id))
+            _ = try store.commit([.probe(MessageID(rawValue: 7_001))])
+        }
+        let store = try self.open(scratch)
+        let report = try store.recover()
+        #expect(
+            report == RecoveryReport(lastMessageID: MessageID(rawValue: 7_001), discardedCount: 1, repairedDueCount: 0))
+        #expect(!store.hasTraces(of: MessageID(rawValue: 7_001)))
+    }
+
     @Test("the map grows by itself; at its limit new mail is refused and what is queued can still be settled")
     func growth() throws {
         let scratch = try Scratch()
