@@ -87,6 +87,11 @@ package struct LocalAgent {
         case (.ended, .data):
             // The rest of what was asked for before the delivery had to be given up.
             break
+        case (.ended, .owed(let number)):
+            guard job.recipients.contains(where: { $0.number == number }) else {
+                throw FrameFault(.badField, frame.verb)
+            }
+            job.owed.insert(number)
         case (.ended, .noted):
             job.removeWitnesses()
             return

@@ -46,6 +46,8 @@ struct LocalJob {
     var file: MaildirFile?
     /// What is done for each recipient, if it is not the same for all.
     var plans: [LocalPlan]?
+    /// Numbers of recipients whose mail is tried again although it is in all their mailboxes.
+    var owed: Set<UInt32> = []
     /// Of Maildirs that plans led to.
     var planWitnesses: [LocalRun.Witness] = []
     /// The message as it comes, if it does not go into a Maildir.
@@ -76,8 +78,11 @@ struct LocalJob {
         self.file = nil
     }
 
+    /// Step 6 of `Maildir.swift`, but for mail that is tried again: its witnesses must keep it from being there twice.
     func removeWitnesses() {
-        for witness in self.planWitnesses { MaildirFile.removeWitness(witness.name, in: witness.mailbox.maildir) }
+        for witness in self.planWitnesses where !self.owed.contains(witness.number) {
+            MaildirFile.removeWitness(witness.name, in: witness.mailbox.maildir)
+        }
         guard let mailbox = self.mailbox else { return }
         for name in self.witnesses { MaildirFile.removeWitness(name, in: mailbox.maildir) }
     }

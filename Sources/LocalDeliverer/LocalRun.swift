@@ -38,6 +38,8 @@ struct LocalRun {
 
     /// What proves to a later attempt that this one has delivered.
     struct Witness {
+        /// The recipient's.
+        let number: UInt32
         let mailbox: OpenMaildir
         let name: String
     }
@@ -173,7 +175,7 @@ struct LocalRun {
             MaildirFile.removeWitness(name, in: mailbox.maildir)
             throw fault
         }
-        self.witnesses.append(Witness(mailbox: mailbox, name: name))
+        self.witnesses.append(Witness(number: plan.recipient.number, mailbox: mailbox, name: name))
         return ProgramRun.Verdict(outcome: (isEarlier ? LocalFate.deliveredEarlier : .delivered).outcome)
     }
 

@@ -170,6 +170,8 @@ struct LocalSwitch {
             if job.wantedCount == 0 { self.workers[pid]?.lastWord = ThisProcess.uptime }
             self.workers[pid]?.pipe.send { request.append(to: &$0, channel: channel) }
         case (.ended(_), .data): break
+        case (.ended(let pid), .owed):
+            if let pid { self.workers[pid]?.pipe.send { request.append(to: &$0, channel: channel) } }
         case (.ended(let pid), .noted):
             if let pid, var worker = self.workers[pid] {
                 self.workers[pid] = nil

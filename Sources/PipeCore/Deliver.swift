@@ -86,6 +86,9 @@ package enum DeliverRequest: Equatable, Sendable {
     case fate(RecipientFate)
     case go
     case data(ArraySlice<UInt8>)
+    /// In front of `noted`: this recipient's mail was to go on to others and could not now, so that it is tried again although
+    /// the agent has said `delivered`.
+    case owed(number: UInt32)
     case noted
     /// The answers to an exchange.
     case queued(MessageID)
@@ -112,6 +115,9 @@ package enum DeliverRequest: Equatable, Sendable {
         case .data:
             try frame.expectFields(1)
             self = .data(frame[0])
+        case .owed:
+            try frame.expectFields(1)
+            self = .owed(number: UInt32(truncatingIfNeeded: try frame.number(0, limit: UInt64(UInt32.max))))
         case .noted:
             try frame.expectFields(0)
             self = .noted
@@ -180,6 +186,10 @@ package enum DeliverRequest: Equatable, Sendable {
             octets.endFrame(start)
         case .go: octets.appendFrame(.go, channel)
         case .data(let content): octets.appendData(channel, content)
+        case .owed(let number):
+            let start = octets.beginFrame(.owed, channel)
+            octets.appendField(number: number)
+            octets.endFrame(start)
         case .noted: octets.appendFrame(.noted, channel)
         case .queued(let id): SubmitAnswer.queued(id).append(to: &octets, channel: channel)
         case .refused(let refusal): SubmitAnswer.refused(refusal).append(to: &octets, channel: channel)

@@ -8,7 +8,7 @@ package enum Verb: String, Sendable, CaseIterable {
     // submit, and the exchange of a bounce
     case mail, rcpt, data, commit, abort, more, queued, refused
     // deliver
-    case deliver, fate, go, want, outcome, forward, done, noted
+    case deliver, fate, go, want, outcome, forward, done, owed, noted
     // ask
     case check, resolve, owner, sender, local, remote, unknown, later, target, resolved
     // vault

@@ -128,9 +128,16 @@ final class AgentConnection: LinkReceiver, SubmissionHome {
         text: "a part of the message is missing in the queue")
 
     /// The outcomes are committed.
-    func noted(_ delivery: DeliveryID) {
-        guard self.channels.removeValue(forKey: delivery.rawValue) != nil else { return }
-        self.link?.send { DeliverRequest.noted.append(to: &$0, channel: delivery.rawValue) }
+    func noted(_ settlement: Settlement) {
+        let channel = settlement.delivery.rawValue
+        guard let open = self.channels.removeValue(forKey: channel) else { return }
+        self.link?.send { octets in
+            for change in settlement.changes where open.wishes[change.number]?.outcome != nil {
+                guard let after = change.after, !after.isEnded else { continue }
+                DeliverRequest.owed(number: change.number).append(to: &octets, channel: channel)
+            }
+            DeliverRequest.noted.append(to: &octets, channel: channel)
+        }
     }
 
     // MARK: - The link

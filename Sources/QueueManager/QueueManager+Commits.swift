@@ -59,7 +59,7 @@ extension QueueManager: CommitterOwner {
             QueueLog.ending(ending, report: report)
         }
         if report == nil {
-            for agent in self.agents.values { agent.noted(settlement.delivery) }
+            for agent in self.agents.values { agent.noted(settlement) }
         }
         self.scheduler.receive(.settled(settlement.delivery), at: now, into: &self.actions)
         if !self.scheduler.holds(settlement.message) { self.cache.remove(settlement.message) }

@@ -84,7 +84,7 @@ final class QueueLink: LinkReceiver {
             guard attempt.isDone else { throw FrameFault(.outOfPlace, .noted) }
             self.attempts[frame.channel] = nil
             self.sender.attemptEnded()
-        case .deliver, .fate, .queued, .refused:
+        case .deliver, .fate, .owed, .queued, .refused:
             throw FrameFault(.outOfPlace, frame.verb)
         }
     }

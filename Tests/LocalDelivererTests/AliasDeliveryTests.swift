@@ -54,7 +54,11 @@ private final class Place {
     }
 
     /// What becomes of a message for an alias: the outcome, then where it goes on to.
-    func deliver(_ name: String, from sender: String = "a@b.example", to: String? = nil) throws -> [String] {
+    ///
+    /// - Parameter isOwed: whether the queue says in the end that it cannot go on now.
+    func deliver(
+        _ name: String, from sender: String = "a@b.example", to: String? = nil, isOwed: Bool = false
+    ) throws -> [String] {
         try self.send([
             .deliver(
                 Delivery(
@@ -84,7 +88,7 @@ private final class Place {
                     let paths = [forward.reversePath.octets, forward.forwardPath.octets].map(\.printableText)
                     forwards.append("\(paths[0])>\(paths[1]) \(forward.meaning.rawValue)")
                 case .done:
-                    try self.send([.noted])
+                    try self.send(isOwed ? [.owed(number: 0), .noted] : [.noted])
                     return outcome + forwards
                 case .exchange: Issue.record("an exchange")
                 }
@@ -108,6 +112,7 @@ struct AliasDeliveryTests {
         fail: |exit 67, bob
         wait: bob, |exit 75
         box: HERE/box, HERE/dir/, /dev/null, bob
+        copy: HERE/dir/, bob
         missing: :include:HERE/none
         faulty: :include:HERE/faulty
         broken: b c d
@@ -123,6 +128,25 @@ struct AliasDeliveryTests {
         try place.write("itself", "bob, itself\n")
         try place.write("many", (0...1_000).map { "u\($0)@away.example\n" }.joined())
         return place
+    }
+
+    @Test("what could not go on is tried again without a second copy in a Maildir, wherever the first one is")
+    func owed() throws {
+        let place = try self.place()
+        let folder = place.path + "/dir"
+        func names(_ part: String) throws -> [String] {
+            try FileManager.default.contentsOfDirectory(atPath: "\(folder)/\(part)")
+        }
+        _ = try place.deliver("copy", isOwed: true)
+        let name = try #require(try names("new").first)
+        try FileManager.default.moveItem(atPath: "\(folder)/new/\(name)", toPath: "\(folder)/cur/\(name):2,S")
+        for isOwed in [true, false] {
+            #expect(try place.deliver("copy", isOwed: isOwed).count == 2)
+            #expect(try names("new") == [])
+            #expect(try names("cur").count == 1)
+        }
+        // It is done, and nothing is left to tell of it.
+        #expect(try names("tmp") == [])
     }
 
     static let cases: [(String, [String])] = [

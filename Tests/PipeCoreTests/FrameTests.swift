@@ -77,7 +77,8 @@ private func everyFrame() throws -> [UInt8] {
                 lastAttempt: Timestamp(microseconds: 77), retryLimit: Timestamp(microseconds: 99))),
         .rcpt(DeliveryRecipient(number: 0, forwardPath: to, originalForwardPath: .postmaster)),
         .rcpt(DeliveryRecipient(number: 1, forwardPath: .postmaster, originalForwardPath: nil)),
-        .fate(RecipientFate(number: 0, outcome: outcome, lastAttempt: Timestamp(microseconds: 77))), .go, .noted,
+        .fate(RecipientFate(number: 0, outcome: outcome, lastAttempt: Timestamp(microseconds: 77))), .go,
+        .owed(number: 7), .noted,
     ] { request.append(to: &octets, channel: 12) }
     var passedOn = DeliveryOutcome(
         .delivered, code: 250, status: EnhancedStatus(.success, 0, 0), reporter: "mx", text: "ok")
@@ -105,7 +106,7 @@ private func everyFrame() throws -> [UInt8] {
     func everyCut() throws {
         let octets = try everyFrame()
         let whole = decode([octets[...]])
-        #expect(whole.fault == nil && !whole.isCut && whole.frames.count == 42)
+        #expect(whole.fault == nil && !whole.isCut && whole.frames.count == 43)
         let singly = decode(octets.indices.map { octets[$0...$0] })
         #expect(singly.frames == whole.frames)
         for cut in octets.indices {
@@ -135,7 +136,7 @@ private func everyFrame() throws -> [UInt8] {
             case .mail, .rcpt, .data, .commit, .abort:
                 if frame.verb == .rcpt, frame.channel == 12 { fallthrough }
                 try SubmitRequest(frame).append(to: &again, channel: frame.channel)
-            case .deliver, .fate, .go, .noted: try DeliverRequest(frame).append(to: &again, channel: frame.channel)
+            case .deliver, .fate, .go, .owed, .noted: try DeliverRequest(frame).append(to: &again, channel: frame.channel)
             case .more, .queued, .refused: try SubmitAnswer(frame).append(to: &again, channel: frame.channel)
             case .want, .outcome, .forward, .done: try DeliverAnswer(frame).append(to: &again, channel: frame.channel)
             case .check, .resolve: try AskQuestion(frame).append(to: &again, channel: frame.channel)
