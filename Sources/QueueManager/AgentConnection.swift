@@ -16,6 +16,8 @@ final class AgentConnection: LinkReceiver, SubmissionHome {
     /// Content that is not longer goes out with the envelope.
     private var unaskedOctetCountMax: UInt64 = 0
     private var channels: [UInt32: OpenDelivery] = [:]
+    /// Channels of reports that were refused: of these more frames may be under way, up to `commit` or `abort`.
+    private var refusedReports: Set<UInt32> = []
     /// Channels whose `want` waits until the agent takes octets again.
     private var held: [UInt32] = []
 
@@ -45,6 +47,8 @@ final class AgentConnection: LinkReceiver, SubmissionHome {
 
     /// More addresses than any dot file of ours leads to.
     private static let forwardPathCountMax = 1_000
+    /// An agent that leaves more refused reports without an end is let go.
+    private static let refusedReportCountMax = 1_000
 
     init(_ ends: LinkEnds, _ id: AgentLinkID, _ kind: AgentKind, _ manager: QueueManager) {
         self.id = id
@@ -83,6 +87,7 @@ final class AgentConnection: LinkReceiver, SubmissionHome {
         }
         // Why a report all the same: its sender is told the more surely, and it needs no more than the beginning.
         guard octetCount == message.octetCount || order.route == .bounce else { return self.putOff(order) }
+        self.refusedReports.remove(channel)
         self.channels[channel] = OpenDelivery(order: order, reversePath: reversePath, octetCount: octetCount)
         link.send { octets in
             DeliverRequest.deliver(
@@ -150,12 +155,23 @@ final class AgentConnection: LinkReceiver, SubmissionHome {
     func linkReceived(_ frame: Frame, from link: Link) {
         do throws(FrameFault) {
             let answer = try DeliverAnswer(frame)
+            if case .exchange(let request) = answer, self.refusedReports.contains(frame.channel) {
+                return self.passOver(request, frame.channel)
+            }
             guard let open = self.channels[frame.channel], !open.isDone else {
                 throw FrameFault(.outOfPlace, frame.verb)
             }
             try self.take(answer, frame.channel, open)
         } catch {
             link.close(because: error)
+        }
+    }
+
+    /// Takes what comes still for a report that was refused.
+    private func passOver(_ request: SubmitRequest, _ channel: UInt32) {
+        switch request {
+        case .commit, .abort: self.refusedReports.remove(channel)
+        case .mail, .rcpt, .data: break
         }
     }
 
@@ -274,6 +290,11 @@ final class AgentConnection: LinkReceiver, SubmissionHome {
 
     func submission(_ submission: Submission, refused refusal: Refusal) {
         guard self.channels.removeValue(forKey: submission.channel) != nil else { return }
+        if submission.commit == nil, self.refusedReports.insert(submission.channel).inserted,
+            self.refusedReports.count > Self.refusedReportCountMax
+        {
+            self.link?.close(because: FrameFault(.outOfPlace, .mail))
+        }
         self.link?.send { DeliverRequest.refused(refusal).append(to: &$0, channel: submission.channel) }
         // The report is asked for again later.
         self.manager.tell(.doneReceived(DeliveryID(submission.channel)))

@@ -11,10 +11,11 @@ import Unix
 extension QueueManager {
     /// A message begins to arrive.
     func begin(_ submission: Submission) {
-        if self.isStopping {
-            self.refuse(submission, Refusals.stopping)
-        } else if submission.reported == nil {
-            if !self.checkRoom(for: Self.messageOctetCountMin) {
+        // What is the queue's already comes on: the delivery that it settles is waited for.
+        if submission.reported == nil {
+            if self.isStopping {
+                self.refuse(submission, Refusals.stopping)
+            } else if !self.checkRoom(for: Self.messageOctetCountMin) {
                 self.refuse(submission, self.isBroken ? Refusals.broken : Refusals.full)
             } else if submission.mail.declaredSize > self.settings.messageOctetCountMax {
                 self.refuse(submission, Refusals.tooLarge)

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """apus-queue run by hand: mail that goes on to others and reports, which agents hand back to the queue."""
+import signal
+import time
 import unittest
 
 from powercut.byhand import Message
@@ -74,6 +76,47 @@ class Handover(ByHand):
         self.forward(queue, channel, "x@far.example")
         queue.until(lambda: "noted" in self.verbs("apus-local", channel), "not noted")
         self.assertNotIn("owed", self.verbs("apus-local", channel))
+
+
+class Stop(Handover):
+    def stopped(self, queue, name):
+        """A queue that was asked to stop while that agent has a delivery; its channel."""
+        queue.until(lambda: self.held, "no delivery")
+        queue.process.send_signal(signal.SIGTERM)
+        queue.until(lambda: self.logged(queue, "stopping"), "no stop")
+        return self.open(queue, name)
+
+    def ended(self, queue):
+        queue.until(lambda: queue.process.poll() is not None, "no end")
+        self.assertEqual(queue.process.returncode, 0, queue.logged())
+        self.assertEqual(self.logged(queue, "link-fault"), [])
+
+    def test_what_goes_on_while_the_queue_stops_is_accepted(self):
+        queue = self.hand()
+        self.hand_in(queue, Message("a@b.example", ["u@local.test"], b"hi\r\n"))
+        self.forward(queue, self.stopped(queue, "apus-local"), "x@far.example")
+        self.ended(queue)
+        self.assertEqual(len(self.logged(queue, "event=queued")), 2, queue.logged())
+
+    def test_a_report_that_comes_while_the_queue_stops_is_accepted(self):
+        queue = self.hand(agents=("apus-bounce",))
+        self.hand_in(queue, Message("a@b.example", ["f@far.example"], b"hi\r\n"))
+        self.report(queue, self.stopped(queue, "apus-bounce"))
+        self.ended(queue)
+        self.assertEqual(len(self.logged(queue, "status=reported")), 1, queue.logged())
+
+    def test_frames_behind_the_refusal_of_a_report_are_no_fault(self):
+        queue = self.hand(agents=("apus-bounce",), **{"recipients-max": 1})
+        self.hand_in(queue, Message("a@b.example", ["f@far.example"], b"hi\r\n"))
+        queue.until(lambda: self.held, "no delivery")
+        channel = self.open(queue, "apus-bounce")
+        self.report(queue, channel, "a@b.example", "c@d.example")
+        queue.until(lambda: "refused" in self.verbs("apus-bounce", channel), "not refused")
+        end = time.monotonic() + 0.5
+        while time.monotonic() < end:
+            queue.turn()
+        self.assertEqual(self.logged(queue, "link-fault"), [])
+        self.assertTrue(queue.pipes["apus-bounce"].is_open)
 
 
 if __name__ == "__main__":
