@@ -394,7 +394,11 @@ package struct LocalAgent {
         self.answer(channel, recipient, outcome)
     }
 
-    private mutating func answer(_ channel: UInt32, _ recipient: DeliveryRecipient, _ outcome: DeliveryOutcome) {
+    /// Whatever is told here is about this mail: who delivers is there. A file of one address must not keep the mail for
+    /// others of the same user waiting.
+    private mutating func answer(_ channel: UInt32, _ recipient: DeliveryRecipient, _ told: DeliveryOutcome) {
+        var outcome = told
+        outcome.hasAnswered = outcome.kind == .deferred
         DeliverAnswer.outcome(number: recipient.number, outcome).append(to: &self.answers, channel: channel)
     }
 

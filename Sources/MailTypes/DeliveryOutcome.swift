@@ -23,6 +23,9 @@ package struct DeliveryOutcome: Hashable, Sendable {
     package let text: [UInt8]
     /// Whether the next server has taken over what the sender wishes about reports (RFC 3461 §5.2.1).
     package var hasPassedOnDSN = false
+    /// Of a deferral: whether the host has answered about this recipient or message, so that nothing is to be made of it for
+    /// other mail to the same destination.
+    package var hasAnswered = false
     /// Whether the mail, and with it what the sender wishes about reports, went on to one other address (RFC 3461
     /// §5.2.7). The queue's own mark: no agent can set it.
     package var isForwarded = false

@@ -228,6 +228,8 @@ package enum DeliverAnswer: Equatable, Sendable {
 
     /// The field of an outcome that says that the next server has taken over the sender's wishes about reports.
     private static let passedOn = Array("dsn".utf8)
+    /// The one that says that the host has answered.
+    private static let answered = Array("answered".utf8)
     private static let verp = Array("verp".utf8)
 
     package init(_ frame: Frame) throws(FrameFault) {
@@ -242,8 +244,9 @@ package enum DeliverAnswer: Equatable, Sendable {
             let kind = DeliveryOutcome.Kind.allCases.first { $0.rawValue.utf8.elementsEqual(frame[1]) }
             var outcome = try frame.outcome(try frame.value(kind), from: 2)
             if frame.fieldCount > 6 {
-                guard frame[6].elementsEqual(Self.passedOn) else { throw FrameFault(.badField, .outcome) }
-                outcome.hasPassedOnDSN = true
+                outcome.hasPassedOnDSN = frame[6].elementsEqual(Self.passedOn)
+                outcome.hasAnswered = frame[6].elementsEqual(Self.answered)
+                guard outcome.hasPassedOnDSN || outcome.hasAnswered else { throw FrameFault(.badField, .outcome) }
             }
             self = .outcome(
                 number: UInt32(truncatingIfNeeded: try frame.number(0, limit: UInt64(UInt32.max))), outcome)
@@ -279,7 +282,11 @@ package enum DeliverAnswer: Equatable, Sendable {
             octets.appendField(number: number)
             octets.appendField(Array(outcome.kind.rawValue.utf8))
             octets.append(outcomeFields: outcome)
-            if outcome.hasPassedOnDSN { octets.appendField(Self.passedOn) }
+            if outcome.hasPassedOnDSN {
+                octets.appendField(Self.passedOn)
+            } else if outcome.hasAnswered {
+                octets.appendField(Self.answered)
+            }
             octets.endFrame(start)
         case .forward(let number, let forward):
             let start = octets.beginFrame(.forward, channel)

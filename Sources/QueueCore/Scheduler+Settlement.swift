@@ -209,9 +209,10 @@ extension Scheduler {
             reporter: last?.reporter ?? Array("apus-queue".utf8), text: text)
     }
 
-    /// RFC 3463 §3.4, §3.5: the system or the way to it, not the mailbox or the message.
+    /// RFC 3463 §3.4, §3.5: the system or the way to it, not the mailbox or the message. What a host has answered about one
+    /// of them says nothing of the system, whatever status it has.
     private static func tellsThatHostIsDown(_ outcome: DeliveryOutcome) -> Bool {
-        guard outcome.kind == .deferred else { return false }
+        guard outcome.kind == .deferred, !outcome.hasAnswered else { return false }
         return outcome.code == 421 || outcome.status.subject == 4 || outcome.status.subject == 3
     }
 

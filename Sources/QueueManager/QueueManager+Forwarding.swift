@@ -139,13 +139,12 @@ final class Forwarding: SubmissionHome {
     func submission(_ submission: Submission, refused refusal: Refusal) {
         guard let place = self.place(of: submission) else { return }
         let copy = self.list.remove(at: place)
-        self.faults.append(
-            (
-                copy.wish.recipient.number,
-                DeliveryOutcome(
-                    refusal.code >= 500 ? .failed : .deferred, code: 0, status: refusal.status,
-                    reporter: Array("apus-queue".utf8), text: refusal.text)
-            ))
+        var outcome = DeliveryOutcome(
+            refusal.code >= 500 ? .failed : .deferred, code: 0, status: refusal.status,
+            reporter: Array("apus-queue".utf8), text: refusal.text)
+        // It is not the mailbox that is in the way.
+        outcome.hasAnswered = outcome.kind == .deferred
+        self.faults.append((copy.wish.recipient.number, outcome))
         self.endIfComplete()
     }
 

@@ -5,6 +5,14 @@
 import MailTypes
 
 extension ClientSession.Stage {
+    /// Whether what a server says here is about a message or a recipient, and not about the session.
+    fileprivate var isOfMessage: Bool {
+        switch self {
+        case .mail, .recipient, .data, .content, .finalReply: true
+        case .connection, .greeting, .hello, .startTLS, .handshake, .authentication, .idle, .quit, .closed: false
+        }
+    }
+
     /// What is put behind a server's words, so that one knows what they were about.
     var suffix: StaticString {
         switch self {
@@ -40,9 +48,11 @@ extension ClientSession {
             text.append(text: suffix)
         }
         // A status of another class than the kind becomes X.0.0 there.
-        return DeliveryOutcome(
+        var outcome = DeliveryOutcome(
             kind, code: reply.code, status: reply.status ?? EnhancedStatus(.success, 0, 0), reporter: self.peerName,
             text: text)
+        outcome.hasAnswered = kind == .deferred && reply.code != 421 && self.stage.isOfMessage
+        return outcome
     }
 
     /// An outcome that no reply stands behind.

@@ -105,6 +105,18 @@ class LMTP(Handing):
         self.assertEqual(server.commands[0], "LHLO mx.apus.test")
         self.assertEqual(os.listdir(os.path.join(apus.root, "mail")), [], "apus-local has nothing of it")
 
+    def test_a_mailbox_that_does_not_open_keeps_no_other_mail_waiting(self):
+        apus = self.apus()
+        apus.write_settings(queue='retry-min = "30s"\nretry-max = "600s"\n')
+        server = self.server(verdicts={"alice@apus.test": "451 4.3.0 <alice> Temporary internal error"})
+        apus.start()
+        for number in range(4):
+            self.send(apus, f"{number}", "alice@apus.test")
+            self.assertTrue(wait_for(lambda: len(apus.logged("to=<alice@apus.test>", "status=deferred", "dsn=4.3.0")) == number + 1, 20))
+        self.send(apus, "for bob", "bob@apus.test")
+        self.assertTrue(wait_for(lambda: [m[0] for m in server.messages] == ["bob@apus.test"], 5), apus.log()[-3000:])
+        self.assertEqual(apus.logged("destination-down"), [])
+
     def test_unknown_users_are_refused_at_rcpt_and_mail_waits_while_the_server_is_away(self):
         apus = self.apus()
         apus.start()

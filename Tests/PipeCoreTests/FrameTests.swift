@@ -83,8 +83,12 @@ private func everyFrame() throws -> [UInt8] {
     var passedOn = DeliveryOutcome(
         .delivered, code: 250, status: EnhancedStatus(.success, 0, 0), reporter: "mx", text: "ok")
     passedOn.hasPassedOnDSN = true
+    var answered = DeliveryOutcome(
+        .deferred, code: 451, status: EnhancedStatus(.transient, 3, 0), reporter: "mx", text: "later")
+    answered.hasAnswered = true
     for answer: DeliverAnswer in [
         .want(offset: 1 << 40, octetCount: 65_536), .outcome(number: 1, outcome), .outcome(number: 2, passedOn),
+        .outcome(number: 6, answered),
         .forward(number: 3, Forward(.null, .postmaster)), .forward(number: 4, Forward(.null, .postmaster, .name)),
         .forward(number: 5, Forward(.null, .postmaster, .address, isVERP: true)), .done,
     ] {
@@ -106,7 +110,7 @@ private func everyFrame() throws -> [UInt8] {
     func everyCut() throws {
         let octets = try everyFrame()
         let whole = decode([octets[...]])
-        #expect(whole.fault == nil && !whole.isCut && whole.frames.count == 43)
+        #expect(whole.fault == nil && !whole.isCut && whole.frames.count == 44)
         let singly = decode(octets.indices.map { octets[$0...$0] })
         #expect(singly.frames == whole.frames)
         for cut in octets.indices {

@@ -182,6 +182,22 @@ private let delivered = DeliveryOutcome(
         #expect(talk.accept(51, ["up.example"]).orders.count == 1)
     }
 
+    @Test("what a host answers about one message keeps no other mail for it waiting, whatever status it has")
+    func answered() {
+        var talk = Conversation()
+        talk.join(.remote)
+        var refusal = DeliveryOutcome(
+            .deferred, code: 451, status: EnhancedStatus(.transient, 3, 0), reporter: "mx", text: "not for him now")
+        refusal.hasAnswered = true
+        for id in 1...5 {
+            _ = talk.accept(UInt64(id), ["a.example"])
+            _ = talk.tell(.outcomeReceived(DeliveryID(UInt32(id)), number: 0, refusal))
+            #expect(talk.tell(.doneReceived(DeliveryID(UInt32(id)))).settlements.count == 1)
+            _ = talk.tell(.settled(DeliveryID(UInt32(id))))
+        }
+        #expect(talk.accept(50, ["a.example"]).orders.count == 1)
+    }
+
     @Test("when an agent is lost, its deliveries are given to the next one")
     func loss() {
         var talk = Conversation()

@@ -50,8 +50,12 @@ private func outcome(_ text: String) -> DeliveryOutcome? {
     guard words.count == 4, let kind = DeliveryOutcome.Kind(rawValue: String(words[0])), let code = UInt16(words[1]),
         let status = EnhancedStatus(octets: Array(words[2].utf8))
     else { return nil }
-    return DeliveryOutcome(
+    var outcome = DeliveryOutcome(
         kind, code: code, status: status, reporter: octets("mx.example[192.0.2.1]"), text: octets(String(words[3])))
+    // What is said of a message or a recipient, and ends no session, is no sign that the host is down.
+    let places = ["to MAIL FROM)", "to RCPT TO)", "to DATA)", "to end of data)"]
+    outcome.hasAnswered = kind == .deferred && code != 421 && places.contains { text.hasSuffix($0) }
+    return outcome
 }
 
 private func conclude(_ verdicts: String?..., failure: String? = nil) -> ClientSession.Action {
