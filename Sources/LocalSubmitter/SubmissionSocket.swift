@@ -42,7 +42,13 @@ struct SubmissionSocket {
     }
 
     /// Sends a line and waits for its reply.
+    ///
+    /// Whoever calls sendmail writes part of the line: with a line end in it, that part would be more than one command.
     mutating func ask(_ line: [UInt8]) throws(Fault) -> PeerReply {
+        guard line.allSatisfy({ $0 >= ASCII.space && $0 != 0x7F }) else {
+            throw Fault(
+                text: "a control character in \(line.printableText): the message was not sent", status: .badInput)
+        }
         self.show("-> ", line)
         try self.send(line + [ASCII.carriageReturn, ASCII.lineFeed])
         return try self.reply()

@@ -5,7 +5,7 @@ import MailTypes
 /// The addresses in a header field such as To: (RFC 5322 §3.4): what a program that hands in mail means by
 /// "take the recipients from the message".
 ///
-/// Names, comments and groups are passed over; a source route is dropped. An address without a domain is answered as it
+/// Names, comments, groups and folds are passed over; a source route is dropped. An address without a domain is answered as it
 /// stands. Nothing is judged here: what is no address is refused by whoever is given it.
 package struct AddressList: Sendable {
     /// Each without angle brackets, comments or blanks outside of quotes.
@@ -57,6 +57,7 @@ package struct AddressList: Sendable {
             if self.commentDepth > 0 { return self.takeComment(octet) }
             switch self.place {
             case .quoted:
+                if octet == ASCII.space || octet == ASCII.tab { self.unfold() }
                 self.append(octet)
                 if self.isEscaped {
                     self.isEscaped = false
@@ -66,6 +67,7 @@ package struct AddressList: Sendable {
                     self.place = self.outer
                 }
             case .literal:
+                if octet == ASCII.space || octet == ASCII.tab { self.unfold() }
                 self.append(octet)
                 if octet == 0x5D { self.place = self.outer }
             case .outside, .angle: self.takeOpen(octet)
@@ -123,6 +125,19 @@ package struct AddressList: Sendable {
                 if !self.plain.isEmpty, self.plainEnd != self.count - 1 { self.hasGap = true }
                 self.plain.append(octet)
                 self.plainEnd = self.count
+            }
+        }
+
+        /// A blank comes: with a line end in front of it, that is a fold, which means nothing (RFC 5322 §3.2.2).
+        private mutating func unfold() {
+            if self.outer == .angle {
+                guard self.angled?.last == ASCII.lineFeed else { return }
+                self.angled?.removeLast()
+                if self.angled?.last == ASCII.carriageReturn { self.angled?.removeLast() }
+            } else {
+                guard self.plain.last == ASCII.lineFeed else { return }
+                self.plain.removeLast()
+                if self.plain.last == ASCII.carriageReturn { self.plain.removeLast() }
             }
         }
 

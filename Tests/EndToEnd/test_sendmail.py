@@ -140,6 +140,19 @@ class Sendmail(unittest.TestCase):
         self.call(apus, "bad address@@", text="x\n", check=65)
         self.assertEqual(apus.count(), 0)
 
+    def test_no_part_of_a_call_becomes_a_command_of_its_own(self):
+        apus = self.apus()
+        more = "\r\nMAIL FROM:<ceo@bank.example>\r\nRCPT TO:<bob>\r\nDATA\r\nSubject: smuggled\r\n\r\npay\r\n.\r\n"
+        for address in (f'"x{more}"@y.example', f"x@[{more}]", '"x\x01"@y.example', '"x\x7f"@y.example', "x\x0by@y.example"):
+            self.call(apus, "-i", "-f", address, "alice", text="Subject: s\n\nb\n", check=65)
+            self.call(apus, "-i", "--", address, text="Subject: s\n\nb\n", check=65)
+        for option in ("-N", "-R"):
+            self.call(apus, "-i", option, f"never{more}", "alice", text="Subject: s\n\nb\n", check=65)
+        self.call(apus, "-t", text='To: "x\x01"@y.example\nSubject: s\n\nb\n', check=65)
+        self.assertEqual(apus.count(), 0)
+        self.assertEqual(apus.delivered("alice") + apus.delivered("bob"), [])
+        self.assertFalse(apus.logged("ceo@bank.example"), apus.log()[-2000:])
+
     def test_smtp_on_standard_input_is_a_session_of_the_local_socket(self):
         apus = self.apus()
         process = subprocess.Popen(

@@ -21,6 +21,10 @@ import Testing
             ("\r\n\tone@example.org,\r\n two@example.org", ["one@example.org", "two@example.org"]),
             ("\"unclosed <a@b>", ["\"unclosed <a@b>"]), ("(unclosed a@b", []), ("<a@b", ["a@b"]),
             ("\"q\\\"x\" <a@b>", ["a@b"]),
+            ("\"a\r\n b\"@example.org, x@[192.0.\r\n 2.1]", ["\"a b\"@example.org", "x@[192.0. 2.1]"]),
+            ("\"a\n\tb\" <\"c\n d\"@e>", ["\"c d\"@e"]),
+            // No fold: whoever sends it has to refuse it.
+            ("\"a\r\nb\"@example.org", ["\"a\r\nb\"@example.org"]),
         ])
     func lists(field: String, addresses: [String]) {
         #expect(AddressList(Array(field.utf8)).addresses.map { String(decoding: $0, as: UTF8.self) } == addresses)
