@@ -173,6 +173,9 @@ package struct MailExchangers: Sendable {
     private mutating func begin() -> Action {
         switch self.nextHop.target {
         case .address(let address):
+            guard !self.isUs([address]) else {
+                return self.end(Self.loop("[\(String(decoding: address.octets, as: UTF8.self))]"))
+            }
             self.candidates = [Candidate(name: [], address: address, port: self.port)]
             return self.offer()
         case .socket(let path):
@@ -204,7 +207,7 @@ package struct MailExchangers: Sendable {
                 Self.deferred("The mail exchangers of \(domain.text) cannot be told now: \(trouble.rawValue)"))
         case .none:
             // The implicit MX record: the domain itself.
-            guard domain != self.ourselves.name else { return self.end(Self.loop(domain)) }
+            guard domain != self.ourselves.name else { return self.end(Self.loop(domain.text)) }
             self.hosts = [domain]
             return self.nextHost()
         case .values(let values, _):
@@ -222,7 +225,7 @@ package struct MailExchangers: Sendable {
             if let own = records.filter({ $0.exchange == self.ourselves.name }).map(\.preference).min() {
                 records.removeAll { $0.preference >= own }
             }
-            guard !records.isEmpty else { return self.end(Self.loop(domain)) }
+            guard !records.isEmpty else { return self.end(Self.loop(domain.text)) }
             records.shuffle(using: &random)
             // Why by offset: sort(by:) promises no stability, and equal preferences must stay shuffled.
             let sorted = records.enumerated().sorted {
@@ -261,10 +264,10 @@ package struct MailExchangers: Sendable {
             case nil, .some(.none), .noSuchName?: break
             }
         }
-        if self.isUs(host, addresses) {
+        if self.isUs(addresses) {
             // This host and all behind it would only send the message back to us.
             self.hosts = []
-            self.note(Self.loop(host))
+            self.note(Self.loop(host.text))
             return self.nextHost()
         }
         guard !addresses.isEmpty else {
@@ -282,12 +285,13 @@ package struct MailExchangers: Sendable {
         return self.offer()
     }
 
-    /// Whether a host that MX records or the domain itself led to has an address of ours. The port of SMTP on this machine
-    /// is ours too, whoever publishes that it is his (`MX 0 localhost.`); another port there may be somebody else's.
-    private func isUs(_ host: DNSName, _ addresses: [IPAddress]) -> Bool {
-        guard case .domain = self.nextHop.target, self.nextHop.port == nil else { return false }
-        // Who writes to localhost itself means this machine.
-        let isOurPort = self.port == Self.smtpPort && (self.isByMX || !host.isLocalhost)
+    /// Whether one of the addresses that a recipient's domain led to, by MX records, by its own name or as a literal, is ours.
+    /// The port of SMTP on this machine is ours too, whoever publishes that it is his (`MX 0 localhost.`); another port
+    /// there may be somebody else's. A next hop with a port is the administrator's, and so is a host in brackets.
+    private func isUs(_ addresses: [IPAddress]) -> Bool {
+        guard self.nextHop.port == nil else { return false }
+        if case .host = self.nextHop.target { return false }
+        let isOurPort = self.port == Self.smtpPort
         return addresses.contains { self.ourselves.addresses.contains($0) || isOurPort && $0.isLoopback }
     }
 
@@ -323,8 +327,8 @@ package struct MailExchangers: Sendable {
             .deferred, code: 0, status: EnhancedStatus(.transient, 4, 3), reporter: "apus-remote", text: text)
     }
 
-    private static func loop(_ name: DNSName) -> DeliveryOutcome {
-        Self.failed(0, 4, 6, "Mail for \(name.text) loops back to myself")
+    private static func loop(_ name: String) -> DeliveryOutcome {
+        Self.failed(0, 4, 6, "Mail for \(name) loops back to myself")
     }
 
     private static var badName: DeliveryOutcome { Self.failed(0, 1, 2, "The next hop is no domain name") }

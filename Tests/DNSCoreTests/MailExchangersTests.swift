@@ -155,12 +155,18 @@ struct MailExchangersTests {
         // By address too, if the settings name ours; not where the administrator has named the host.
         #expect(walk("example.org", self.zone, ownAddresses: ["192.0.2.2"]) == ["failed 0 5.4.6"])
         #expect(walk("[a.example.org]", self.zone, ownAddresses: ["192.0.2.2"]).count == 4)
-        // The port of SMTP on this machine is ours, whoever names it; localhost itself is what was asked for.
+        // The port of SMTP on this machine is ours, whoever names it.
         #expect(walk("example.org", ["mx example.org": mx((0, "localhost"))]) == ["failed 0 5.4.6"])
         #expect(
             walk("example.org", ["mx example.org": mx((5, "a.org")), "a a.org": addresses("127.0.0.9")])
                 == ["failed 0 5.4.6"])
         #expect(walk("example.org:2525", ["mx example.org": mx((0, "localhost"))]).count == 3)
+        for literal in ["127.0.0.1", "[127.1.2.3]", "[::1]", "localhost", "sub.localhost"] {
+            #expect(walk(literal, [:]) == ["failed 0 5.4.6"], "\(literal)")
+            #expect(walk(literal + ":2525", [:]).last == "deferred 450 4.0.0", "\(literal)")
+        }
+        #expect(walk("[192.0.2.7]", [:], ownAddresses: ["192.0.2.7"]) == ["failed 0 5.4.6"])
+        #expect(walk("[192.0.2.7]:25", [:], ownAddresses: ["192.0.2.7"]).count == 2)
         // A better host that failed for now may come back.
         #expect(
             walk("example.org", self.zone, ownAddresses: ["192.0.2.3"]).last == "deferred 450 4.0.0")
@@ -178,7 +184,7 @@ struct MailExchangersTests {
     func localhost() {
         #expect(
             walk("[localhost]:2526", [:]) == ["localhost[127.0.0.1]:2526", "localhost[::1]:2526", "deferred 450 4.0.0"])
-        #expect(walk("localhost", [:], families: .ipv6First).first == "localhost[::1]")
+        #expect(walk("[localhost]", [:], families: .ipv6First).first == "localhost[::1]")
     }
 
     @Test("hosts and addresses are tried up to their limits")
