@@ -18,14 +18,16 @@ struct ReplyBody {
         let whole = Self.parse([script.stream[...]])
         let pieces = script.pieces()
         let cut = Self.parse(pieces)
-        try hold(whole.replies == cut.replies && whole.fault == cut.fault, "other replies at other cuts")
-        for reply in whole.replies {
+        try hold(
+            whole.replies == cut.replies && whole.fault == cut.fault && whole.broken == cut.broken,
+            "other replies at other cuts")
+        for reply in whole.replies + (whole.broken.map { [$0] } ?? []) {
             try hold((200...599).contains(reply.code), "a reply with \(reply.code)")
             try hold(reply.text.count <= 300, "a reply text of \(reply.text.count)")
             try hold(reply.text.allSatisfy { $0.isPrintable || $0 == 10 }, "a reply that is not printable")
         }
         var body = ReplyBody(script: script)
-        try body.converse(whole.replies, whole.fault)
+        try body.converse(whole)
     }
 
     private init(script: FuzzScript) {
@@ -35,7 +37,14 @@ struct ReplyBody {
             isAuthenticating: script.stream.count % 2 == 1)
     }
 
-    private static func parse(_ pieces: [ArraySlice<UInt8>]) -> (replies: [PeerReply], fault: ReplyFault?) {
+    /// What a parser has made of what the server sent.
+    private struct Parsed {
+        var replies: [PeerReply]
+        var fault: ReplyFault?
+        var broken: PeerReply?
+    }
+
+    private static func parse(_ pieces: [ArraySlice<UInt8>]) -> Parsed {
         var parser = ReplyParser(limits: Self.limits)
         var replies: [PeerReply] = []
         for piece in pieces {
@@ -44,15 +53,15 @@ struct ReplyBody {
             do throws(ReplyFault) {
                 while let reply = try parser.next(octets.span, from: &index) { replies.append(reply) }
             } catch {
-                return (replies, error)
+                return Parsed(replies: replies, fault: error, broken: parser.broken)
             }
         }
-        return (replies, nil)
+        return Parsed(replies: replies)
     }
 
-    private mutating func converse(_ replies: [PeerReply], _ fault: ReplyFault?) throws(Breach) {
+    private mutating func converse(_ parsed: Parsed) throws(Breach) {
         try self.feed(.connected)
-        for reply in replies {
+        for reply in parsed.replies {
             try self.feed(.replied(reply))
             switch self.script.next(40) {
             case 1: try self.feed(.timedOut)
@@ -66,7 +75,7 @@ struct ReplyBody {
             }
             if self.session.isReady, !self.isUnderWay { try self.begin() }
         }
-        if let fault { try self.feed(.replyFaulted(fault)) }
+        if let fault = parsed.fault { try self.feed(.replyFaulted(fault, parsed.broken)) }
         try self.feed(.disconnected)
         try self.feed(.quit)
         try hold(!self.isUnderWay, "a transaction has no conclusion")

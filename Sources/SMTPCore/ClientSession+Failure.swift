@@ -87,6 +87,25 @@ extension ClientSession {
         return self.conclude(failure, next: .spent(canQuit: canQuit))
     }
 
+    /// The server broke the form of replies.
+    mutating func hear(_ fault: ReplyFault, _ broken: PeerReply?) -> Action {
+        if case .quitting = self.phase {
+            self.phase = .closed
+            return .close
+        }
+        // What the first digit says of a message that is all sent is said, however badly the rest is put: to ask again would
+        // be to send it again.
+        if case .finalReply = self.phase, let broken { return self.hearLast(broken) }
+        let text: String
+        switch fault {
+        case .lineTooLong: text = "The server sent a reply line that is too long"
+        case .tooManyLines: text = "The server sent a reply of too many lines"
+        case .noReplyCode: text = "The server sent something that is no SMTP reply"
+        case .codesDiffer: text = "The server sent a reply whose lines contradict each other"
+        }
+        return self.lose(text, EnhancedStatus(.transient, 5, 0))
+    }
+
     /// The reply stream cannot be read any more.
     mutating func lose(_ text: String, _ status: EnhancedStatus) -> Action {
         if case .finalReply = self.phase {

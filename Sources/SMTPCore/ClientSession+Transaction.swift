@@ -216,6 +216,17 @@ extension ClientSession {
         return self.conclude(nil, next: reply.code == 421 ? .spent(canQuit: false) : .ready)
     }
 
+    /// The same where no further reply can be read.
+    mutating func hearLast(_ reply: PeerReply) -> Action {
+        guard let verdict = self.finalVerdict(reply) else { return self.hearFinal(reply) }
+        if self.isLMTP, let index = self.verdicts.firstIndex(of: nil) {
+            self.settle(index, verdict)
+            self.settleRest(self.uncertain("The server sent what is no reply"))
+        }
+        self.settleRest(verdict)
+        return self.conclude(nil, next: .spent(canQuit: false))
+    }
+
     /// What a reply to the end of the content says of whom it is about; nil if it has no meaning there.
     private func finalVerdict(_ reply: PeerReply) -> DeliveryOutcome? {
         switch reply.code / 100 {

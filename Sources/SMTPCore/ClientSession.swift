@@ -64,7 +64,8 @@ package struct ClientSession: Sendable {
         /// Answers `seekProof` and `passChallenge`.
         case proved(Proof)
         case replied(PeerReply)
-        case replyFaulted(ReplyFault)
+        /// The peer broke the form of replies; with the reply as far as it was read, if it has a code.
+        case replyFaulted(ReplyFault, PeerReply? = nil)
         /// Send this. Only while `isReady`; at any other time the session takes it for lost and concludes without a verdict.
         case begin(Transaction)
         /// The last octet of content and the end marker are on their way.
@@ -262,8 +263,8 @@ package struct ClientSession: Sendable {
             return self.prove(proof)
         case .replied(let reply):
             return self.hear(reply)
-        case .replyFaulted(let fault):
-            return self.hear(fault)
+        case .replyFaulted(let fault, let broken):
+            return self.hear(fault, broken)
         case .begin(let transaction):
             return self.begin(transaction)
         case .contentSent:
@@ -367,21 +368,6 @@ package struct ClientSession: Sendable {
     }
 
     private var hello: [UInt8] { self.command(self.isLMTP ? "LHLO " : "EHLO ", self.helloName) }
-
-    private mutating func hear(_ fault: ReplyFault) -> Action {
-        if case .quitting = self.phase {
-            self.phase = .closed
-            return .close
-        }
-        let text: String
-        switch fault {
-        case .lineTooLong: text = "The server sent a reply line that is too long"
-        case .tooManyLines: text = "The server sent a reply of too many lines"
-        case .noReplyCode: text = "The server sent something that is no SMTP reply"
-        case .codesDiffer: text = "The server sent a reply whose lines have different codes"
-        }
-        return self.lose(text, EnhancedStatus(.transient, 5, 0))
-    }
 
     /// The server does not want us, or not now.
     private mutating func refuseSession(_ reply: PeerReply) -> Action {

@@ -7,7 +7,7 @@ package import MailTypes
 
 /// One complete reply of a server.
 package struct PeerReply: Hashable, Sendable {
-    /// 200…599.
+    /// 200…599; of the last line, should they differ.
     package let code: UInt16
     /// The enhanced status that the first line begins with, if its class agrees with `code` (RFC 2034 §4).
     ///
@@ -37,7 +37,7 @@ package enum ReplyFault: Error, Hashable, Sendable {
     case tooManyLines
     /// A line that does not begin with three digits, or whose code is not 200…599.
     case noReplyCode
-    /// Two lines of one reply with different codes.
+    /// Two lines of one reply whose codes differ in their first digit, which alone says whether it is a refusal.
     case codesDiffer
 }
 
@@ -68,6 +68,8 @@ package struct ReplyParser: Sendable {
     private var code: UInt16 = 0
     private var status: EnhancedStatus?
     private var text: [UInt8] = []
+    /// After a fault: the reply as far as it could be read, if it has a code that nothing contradicts.
+    package private(set) var broken: PeerReply?
 
     package init(limits: Limits) { self.limits = limits }
 
@@ -78,12 +80,23 @@ package struct ReplyParser: Sendable {
     ///
     /// After a fault the parser must not be used again.
     package mutating func next(_ octets: Span<UInt8>, from index: inout Int) throws(ReplyFault) -> PeerReply? {
+        do throws(ReplyFault) { return try self.read(octets, from: &index) } catch {
+            if error != .codesDiffer, self.lineCount > 0 {
+                self.broken = PeerReply(code: self.code, status: self.status, text: self.text)
+            }
+            throw error
+        }
+    }
+
+    private mutating func read(_ octets: Span<UInt8>, from index: inout Int) throws(ReplyFault) -> PeerReply? {
         while index < octets.count {
             var end = index
             while end < octets.count, octets[end] != ASCII.lineFeed { end += 1 }
             let line = octets.extracting(index..<end)
             // Why two more: a line that waits for its end may have a CR already.
-            guard self.partial.count + line.count <= self.limits.lineOctetCountMax + 1 else { throw .lineTooLong }
+            guard self.partial.count + line.count <= self.limits.lineOctetCountMax + 1 else {
+                throw self.takeBeginning(line)
+            }
             guard end < octets.count else {
                 for place in 0..<line.count { self.partial.append(line[place]) }
                 index = end
@@ -110,17 +123,31 @@ package struct ReplyParser: Sendable {
         return nil
     }
 
+    /// Reads as much of a line that is too long as a line may have.
+    private mutating func takeBeginning(_ line: Span<UInt8>) -> ReplyFault {
+        var beginning = Array(self.partial.prefix(self.limits.lineOctetCountMax))
+        for place in 0..<line.count where beginning.count < self.limits.lineOctetCountMax {
+            beginning.append(line[place])
+        }
+        do throws(ReplyFault) { _ = try self.take(beginning.span) } catch {
+            if error == .codesDiffer { return error }
+        }
+        return .lineTooLong
+    }
+
     /// Reads one line without its LF. True if it is the last of its reply.
     private mutating func take(_ ended: Span<UInt8>) throws(ReplyFault) -> Bool {
         var line = ended
         if line.count > 0, line[line.count - 1] == ASCII.carriageReturn { line = line.extracting(0..<(line.count - 1)) }
-        guard line.count <= self.limits.lineOctetCountMax else { throw .lineTooLong }
+        guard line.count <= self.limits.lineOctetCountMax else {
+            throw self.takeBeginning(line)
+        }
         guard self.lineCount < self.limits.lineCountMax else { throw .tooManyLines }
         guard line.count >= 3, line[0] >= 0x32, line[0] <= 0x35, line[1].isDigit, line[2].isDigit else {
             throw .noReplyCode
         }
         let code = UInt16(line[0] - 0x30) * 100 + UInt16(line[1] - 0x30) * 10 + UInt16(line[2] - 0x30)
-        guard self.lineCount == 0 || code == self.code else { throw .codesDiffer }
+        guard self.lineCount == 0 || code / 100 == self.code / 100 else { throw .codesDiffer }
         let isLast: Bool
         if line.count == 3 {
             isLast = true

@@ -222,7 +222,7 @@ package final class ClientConnection: ChannelInboundHandler {
             }
         } catch {
             isWhole = true
-            self.perform(self.session.receive(.replyFaulted(error)))
+            self.perform(self.session.receive(.replyFaulted(error, self.parser.broken)))
         }
         // A part of a reply is no word: octets that drip do not buy time.
         if isWhole { self.settle() }

@@ -53,6 +53,8 @@ struct ClientReplyTests {
             ("550 5.7.509 no\r\n", reply(550, "5.7.509", "no")),
             ("550-5.1.1 No such\r\n550 5.1.1 user\r\n", reply(550, "5.1.1", "No such\nuser")),
             ("250-a\r\n250-\r\n250 c\r\n", reply(250, nil, "a\n\nc")),
+            ("250-a\r\n251 b\r\n", reply(251, nil, "a\nb")),
+            ("250-2.0.0 a\r\n251-2.1.0 b\r\n252 c\r\n", reply(252, "2.0.0", "a\nb\nc")),
             ("450 5.1.1 class does not fit\r\n", reply(450, nil, "5.1.1 class does not fit")),
             ("250 2.0 short\r\n", reply(250, nil, "2.0 short")),
             ("250 2.0.0x glued\r\n", reply(250, nil, "2.0.0x glued")),
@@ -82,7 +84,7 @@ struct ClientReplyTests {
             ("650 no\r\n", .noReplyCode),
             ("250x\r\n", .noReplyCode),
             ("2500 x\r\n", .noReplyCode),
-            ("250-a\r\n251 b\r\n", .codesDiffer),
+            ("250-a\r\n450 b\r\n", .codesDiffer),
             ("250-1\r\n250-2\r\n250-3\r\n250-4\r\n250-5\r\n250 6\r\n", .tooManyLines),
             ("250 " + String(repeating: "x", count: 97) + "\r\n", .lineTooLong),
         ])
@@ -90,6 +92,32 @@ struct ClientReplyTests {
         let (replies, fault) = parseEveryWay(text)
         #expect(replies.isEmpty)
         #expect(fault == expected)
+    }
+
+    @Test(
+        "a malformed reply has said what its first digits say, unless they contradict each other",
+        arguments: [
+            ("250-1\r\n250-2\r\n250-3\r\n250-4\r\n250-5\r\n250 6\r\n", 250),
+            ("250 " + String(repeating: "x", count: 98) + "\r\n", 250),
+            ("550-a\r\n551 " + String(repeating: "x", count: 200), 551),
+            ("250-a\r\nqueued\r\n", 250),
+            ("250-a\r\n550 " + String(repeating: "x", count: 200), nil),
+            ("250-a\r\n550 b\r\n", nil), ("hello\r\n", nil), (String(repeating: "2", count: 200), nil),
+        ] as [(String, UInt16?)])
+    func broken(_ text: String, _ code: UInt16?) {
+        let octets = Array(text.utf8)
+        for size in [1, 50, octets.count] {
+            var parser = ReplyParser(limits: limits)
+            var rest = octets[...]
+            #expect(throws: ReplyFault.self) {
+                while !rest.isEmpty {
+                    var index = 0
+                    _ = try parser.next(Array(rest.prefix(size)).span, from: &index)
+                    rest = rest.dropFirst(size)
+                }
+            }
+            #expect(parser.broken?.code == code, "\(size) at once")
+        }
     }
 
     @Test("a line that never ends is given up at the limit")

@@ -306,6 +306,24 @@ struct ClientSessionTests {
         #expect(talk.session.receive(.quit) == .close)
     }
 
+    @Test(
+        "a malformed answer to the final dot says what its first digit says, and nothing is sent over it any more",
+        arguments: [
+            ("250 2.0.0 queued", "delivered 250 2.0.0 queued"),
+            ("451 no", "deferred 451 4.0.0 no (in reply to end of data)"),
+            ("554 5.6.0 no", "failed 554 5.6.0 no (in reply to end of data)"),
+        ])
+    func broken(_ reply: String, _ verdict: String) {
+        for fault in [ReplyFault.lineTooLong, .tooManyLines] {
+            var talk = Conversation(offering: "PIPELINING")
+            _ = talk.begin("b@example.net")
+            for reply in ["250 ok", "250 ok", "354 go"] { _ = talk.hear(reply) }
+            _ = talk.session.receive(.contentSent)
+            #expect(talk.session.receive(.replyFaulted(fault, parsed(reply))) == conclude(verdict))
+            #expect(talk.session.receive(.quit) == .close)
+        }
+    }
+
     @Test("silence before the final dot leaves the accepted recipients to the next server")
     func silentInContent() {
         var talk = Conversation(offering: "PIPELINING")

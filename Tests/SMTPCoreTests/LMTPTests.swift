@@ -46,6 +46,14 @@ private func kinds(_ action: ClientSession.Action) -> [DeliveryOutcome.Kind?] {
 }
 
 @Suite struct LMTPTests {
+    @Test("a malformed answer after the final dot counts for its recipient, and nobody knows of those behind it")
+    func broken() {
+        var talk = Talk()
+        talk.send()
+        let reply = PeerReply(code: 250, status: nil, text: octets("saved"))
+        #expect(kinds(talk.session.receive(.replyFaulted(.lineTooLong, reply))) == [.delivered, .failed, .deferred])
+    }
+
     @Test("each recipient that was taken has its own reply after the final dot, in their order")
     func replies() {
         var talk = Talk()
