@@ -144,7 +144,7 @@ final class Sender {
         let connection = ClientConnection(
             number: self.nextNumber(), peerName: candidate.octets, helloName: self.settings.helloName,
             timeLimits: self.settings.timeLimits, replyLimits: RemoteSettings.replyLimits, encryption: encryption,
-            isAuthenticating: self.settings.user(attempt.nextHop) != nil,
+            hasMissedTLS: attempt.isPlainTextTried, isAuthenticating: self.settings.user(attempt.nextHop) != nil,
             isLMTP: attempt.nextHop.isLMTP, user: self, eventLoop: self.eventLoop)
         self.pool.insert(connection, nextHop: attempt.nextHop)
         self.use(connection, for: attempt)

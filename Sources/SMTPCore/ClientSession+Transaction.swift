@@ -126,7 +126,9 @@ extension ClientSession {
             return self.proceed(to: .recipient(self.nextRecipient(from: 0) ?? 0))
         case 4, 5:
             // A refusal for now says that this server cannot; another may. A refusal for good concerns the message.
-            if reply.code / 100 == 5 { self.settleRest(self.outcome(.failed, reply, to: Stage.mail.suffix)) }
+            if reply.code / 100 == 5, !self.isForWantOfTLS(reply, isVague: reply.status == nil) {
+                self.settleRest(self.outcome(.failed, reply, to: Stage.mail.suffix))
+            }
             guard self.isPipelined else { return self.concludeRefusedMail(reply, needsReset: false) }
             self.mailRefusal = reply
             return self.proceed(to: .recipient(self.nextRecipient(from: 0) ?? 0))
@@ -150,6 +152,8 @@ extension ClientSession {
             if reply.code == 552, reply.status.map({ ($0.subject, $0.detail) == (5, 3) }) ?? true {
                 let once = PeerReply(code: 452, status: EnhancedStatus(.transient, 5, 3), text: reply.text)
                 self.settle(index, self.outcome(.deferred, once, to: " (552 in reply to RCPT TO)"))
+            } else if self.isForWantOfTLS(reply) {
+                self.settle(index, self.outcome(.deferred, reply, to: Stage.recipient.suffix))
             } else {
                 self.settle(index, self.outcome(.failed, reply, to: Stage.recipient.suffix))
             }
@@ -179,8 +183,8 @@ extension ClientSession {
         case 4, 5:
             if let refusal = self.mailRefusal { return self.concludeRefusedMail(refusal, needsReset: true) }
             if self.acceptedCount > 0 {
-                self.settleRest(
-                    self.outcome(reply.code / 100 == 4 ? .deferred : .failed, reply, to: Stage.data.suffix))
+                let isForNow = reply.code / 100 == 4 || self.isForWantOfTLS(reply)
+                self.settleRest(self.outcome(isForNow ? .deferred : .failed, reply, to: Stage.data.suffix))
             }
             self.needsReset = true
             return self.conclude(nil, next: .ready)
@@ -192,8 +196,18 @@ extension ClientSession {
     private mutating func concludeRefusedMail(_ refusal: PeerReply, needsReset: Bool) -> Action {
         self.needsReset = needsReset
         return self.conclude(
-            refusal.code / 100 == 4 ? self.outcome(.deferred, refusal, to: Stage.mail.suffix) : nil,
+            self.verdicts.contains(nil) ? self.outcome(.deferred, refusal, to: Stage.mail.suffix) : nil,
             next: .ready)
+    }
+
+    /// Whether a refusal for good may only mean that TLS must come first, where it was offered and one handshake has failed:
+    /// with the next one the server may take what it refuses now.
+    ///
+    /// - Parameter isVague: whether it may be that although it says nothing of security.
+    private mutating func isForWantOfTLS(_ reply: PeerReply, isVague: Bool = false) -> Bool {
+        guard self.hasMissedTLS, isVague || reply.code == 530 || reply.status?.subject == 7 else { return false }
+        self.isTLSWanted = true
+        return true
     }
 
     /// The server speaks while it should listen: it will not take the rest, and the end must not be sent any more.
@@ -271,7 +285,7 @@ extension ClientSession {
             failure = self.outcome(.deferred, refusal, to: Stage.mail.suffix)
         }
         let conclusion = Conclusion(verdicts: self.verdicts, failure: failure)
-        self.phase = next
+        self.phase = next == .ready && self.isTLSWanted ? .spent(canQuit: true) : next
         self.transaction = nil
         self.verdicts = []
         self.untold = []

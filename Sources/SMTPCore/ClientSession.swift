@@ -216,6 +216,10 @@ package struct ClientSession: Sendable {
     var isAuthenticating: Bool
     /// Whether the connection was lost to a handshake that failed.
     package internal(set) var hasHandshakeFailed = false
+    /// Whether TLS was offered and not reached: what such a server refuses for good may be for want of it.
+    var hasMissedTLS: Bool
+    /// Whether something was refused for want of TLS, so that no other message had better come this way.
+    var isTLSWanted = false
     /// Messages that were begun on this connection.
     package internal(set) var transactionCount = 0
 
@@ -230,11 +234,14 @@ package struct ClientSession: Sendable {
     /// The server may still hold an envelope, so that RSET must come before the next MAIL.
     var needsReset = false
 
-    /// - Parameter isAuthenticating: whether we say who we are before the first message.
+    /// - Parameters:
+    ///   - hasMissedTLS: whether a handshake with this server has just failed, and this is the attempt without it.
+    ///   - isAuthenticating: whether we say who we are before the first message.
     package init(
-        helloName: [UInt8], peerName: [UInt8], encryption: Encryption = .none, isAuthenticating: Bool = false,
-        isLMTP: Bool = false
+        helloName: [UInt8], peerName: [UInt8], encryption: Encryption = .none, hasMissedTLS: Bool = false,
+        isAuthenticating: Bool = false, isLMTP: Bool = false
     ) {
+        self.hasMissedTLS = hasMissedTLS
         self.isLMTP = isLMTP
         self.encryption = encryption
         self.isAuthenticating = isAuthenticating
@@ -318,6 +325,7 @@ package struct ClientSession: Sendable {
             }
             guard self.encryption == .required else {
                 // RFC 3207 §4: it goes on as if the command had not been given.
+                self.hasMissedTLS = true
                 return self.becomeReady()
             }
             return self.fail(self.outcome(.deferred, reply, to: self.stage.suffix), canQuit: true)

@@ -58,10 +58,12 @@ package final class ClientConnection: ChannelInboundHandler {
     /// When what is waited for is given up; nil while only our own side is waited for.
     package private(set) var deadline: NIODeadline?
 
-    /// - Parameter user: must outlive the connection.
+    /// - Parameters:
+    ///   - hasMissedTLS: whether a handshake with the server has just failed, and this is the attempt without it.
+    ///   - user: must outlive the connection.
     package init(
         number: UInt64, peerName: [UInt8], helloName: [UInt8], timeLimits: ClientTimeLimits,
-        replyLimits: ReplyParser.Limits, encryption: ClientEncryption?, isAuthenticating: Bool,
+        replyLimits: ReplyParser.Limits, encryption: ClientEncryption?, hasMissedTLS: Bool, isAuthenticating: Bool,
         isLMTP: Bool, user: any ClientConnectionUser, eventLoop: any EventLoop
     ) {
         self.number = number
@@ -72,7 +74,7 @@ package final class ClientConnection: ChannelInboundHandler {
         self.encryption = encryption
         self.session = ClientSession(
             helloName: helloName, peerName: peerName, encryption: encryption?.kind ?? .none,
-            isAuthenticating: isAuthenticating, isLMTP: isLMTP)
+            hasMissedTLS: hasMissedTLS, isAuthenticating: isAuthenticating, isLMTP: isLMTP)
         self.parser = ReplyParser(limits: replyLimits)
     }
 

@@ -178,6 +178,54 @@ private let client = Array("client.example".utf8)
         }
     }
 
+    /// A session with a server that offers TLS and that TLS was not reached with: refused, or after a handshake that failed.
+    private func withoutTLS(isRefused: Bool, offer: String) -> ClientSession {
+        var session = ClientSession(
+            helloName: client, peerName: Array("mx".utf8), encryption: isRefused ? .opportunistic : .none,
+            hasMissedTLS: !isRefused)
+        for event in [ClientSession.Event.connected, self.reply(220), self.reply(250, offer)] {
+            _ = session.receive(event)
+        }
+        if isRefused { _ = session.receive(self.reply(454)) }
+        _ = session.receive(
+            .begin(
+                ClientSession.Transaction(
+                    reversePath: .null, recipients: [.postmaster], octetCount: 3, bodyType: .sevenBit)))
+        return session
+    }
+
+    private func refusal(_ code: UInt16, _ status: String?) -> ClientSession.Event {
+        .replied(
+            PeerReply(
+                code: code, status: status.flatMap { EnhancedStatus(octets: Array($0.utf8)) }, text: Array("no".utf8)))
+    }
+
+    @Test("Where TLS was offered and not reached, a refusal that may be for want of it only puts off")
+    func wantOfTLS() {
+        // How far the replies are good, the refusal, and whether it is for good.
+        let cases: [(Int, UInt16, String?, Bool)] = [
+            (0, 530, "5.7.0", false), (0, 530, nil, false), (0, 550, nil, false), (0, 554, "5.7.1", false),
+            (0, 552, "5.3.4", true), (1, 530, nil, false), (1, 550, "5.7.1", false), (1, 550, nil, true),
+            (1, 550, "5.1.1", true), (2, 530, "5.7.0", false), (2, 554, nil, true),
+        ]
+        for (good, code, status, isForGood) in cases {
+            for isRefused in [false, true] {
+                for offer in [self.offer, "mx\nSTARTTLS"] {
+                    var session = self.withoutTLS(isRefused: isRefused, offer: offer)
+                    var replies = Array(repeating: self.reply(250), count: good) + [self.refusal(code, status)]
+                    if offer == self.offer { replies += Array(repeating: self.reply(503), count: 2 - good) }
+                    var conclusion: ClientSession.Conclusion?
+                    for reply in replies {
+                        if case .conclude(let made) = session.receive(reply) { conclusion = made }
+                    }
+                    let outcome = conclusion?.verdicts.first.flatMap { $0 } ?? conclusion?.failure
+                    #expect(outcome?.kind == (isForGood ? .failed : .deferred), "\(good) \(code) \(isRefused) \(offer)")
+                    #expect(session.isReady == isForGood, "no other message goes this way")
+                }
+            }
+        }
+    }
+
     @Test("A server that speaks in the middle of the handshake is not believed")
     func spokenTooSoon() {
         var session = session(.opportunistic)
