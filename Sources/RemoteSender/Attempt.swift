@@ -27,6 +27,10 @@ final class Attempt {
     var exchangers: MailExchangers?
     /// Where the connection leads.
     var candidate: MailExchangers.Candidate?
+    /// Whether the handshake under way begins with an earlier session.
+    var isResuming = false
+    /// A handshake that began with an earlier session has failed with that host: no such session is used.
+    var isResumingTried = false
     /// A handshake with that host has failed, and plain text will do.
     var isPlainTextTried = false
     /// The connection that carries it now.

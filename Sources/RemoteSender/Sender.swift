@@ -112,6 +112,7 @@ final class Sender {
         case .ask(let questions):
             for question in questions { self.resolver?.ask(question, asker: attempt.number) }
         case .connect(let candidate):
+            attempt.isResumingTried = false
             attempt.isPlainTextTried = false
             self.connect(attempt, to: candidate)
         case .end(let outcome):
@@ -126,7 +127,7 @@ final class Sender {
             self.pool.takeOldest()?.quit()
             return
         }
-        let encryption: ClientEncryption?
+        var encryption: ClientEncryption?
         do throws(TLSError) {
             encryption =
                 attempt.isPlainTextTried || candidate.socket != nil
@@ -140,6 +141,8 @@ final class Sender {
             self.finish(attempt)
             return
         }
+        if attempt.isResumingTried { encryption?.session = nil }
+        attempt.isResuming = encryption?.session != nil
         attempt.candidate = candidate
         let connection = ClientConnection(
             number: self.nextNumber(), peerName: candidate.octets, helloName: self.settings.helloName,
@@ -255,12 +258,12 @@ final class Sender {
         line.write()
     }
 
-    private func logPlainText(_ attempt: Attempt, _ outcome: DeliveryOutcome) {
+    private func logHandshake(_ attempt: Attempt, _ outcome: DeliveryOutcome, next: String) {
         var line = LogLine("tls-failed")
         line.add("id", attempt.delivery.id)
         line.add("host", outcome.reporter)
         line.add("reason", outcome.text)
-        line.add("next", "plain text")
+        line.add("next", next)
         line.write()
     }
 
@@ -341,16 +344,33 @@ extension Sender: ClientConnectionUser {
             ?? DeliveryOutcome(
                 .deferred, code: 0, status: EnhancedStatus(.transient, 0, 0), reporter: connection.peerName,
                 text: Array("The server gave no verdict".utf8))
-        if !attempt.isReusing, connection.hasHandshakeFailed, self.settings.tls(attempt.nextHop) == .may,
-            let candidate = attempt.candidate
+        if !attempt.isReusing, connection.hasHandshakeFailed, let candidate = attempt.candidate,
+            self.tryOtherwise(attempt, candidate, failure)
         {
-            // Nothing is lost that plain text from the beginning would have kept; the same host, once more.
-            self.logPlainText(attempt, failure)
-            attempt.isPlainTextTried = true
-            self.connect(attempt, to: candidate)
-        } else {
-            self.tryElsewhere(attempt, failure)
+            return
         }
+        self.tryElsewhere(attempt, failure)
+    }
+
+    /// After a handshake that failed, the same host once more: without the session of an earlier connection, which may be what
+    /// it cannot bear, and then, where that will do, without TLS. False if there is no other way.
+    private func tryOtherwise(
+        _ attempt: Attempt, _ candidate: MailExchangers.Candidate, _ failure: DeliveryOutcome
+    ) -> Bool {
+        let demand = self.settings.tls(attempt.nextHop)
+        self.encryption.forget(demand, attempt.nextHop, candidate)
+        if attempt.isResuming {
+            self.logHandshake(attempt, failure, next: "full handshake")
+            attempt.isResumingTried = true
+        } else if demand == .may {
+            // Nothing is lost that plain text from the beginning would have kept.
+            self.logHandshake(attempt, failure, next: "plain text")
+            attempt.isPlainTextTried = true
+        } else {
+            return false
+        }
+        self.connect(attempt, to: candidate)
+        return true
     }
 
     private func tryElsewhere(_ attempt: Attempt, _ failure: DeliveryOutcome) {

@@ -54,20 +54,34 @@ final class SenderEncryption {
         case .require, .verify: kind = .required
         case .implicit: kind = .implicit
         }
+        let key = Self.key(demand, nextHop, candidate)
+        let context = key.isStrict ? try self.strictContext() : try self.lenientContext()
+        return ClientEncryption(
+            kind: kind, context: context, serverName: Self.name(candidate), names: key.names,
+            address: String(decoding: candidate.address.octets, as: UTF8.self),
+            session: self.sessions[key], keepSession: { [weak self] in self?.keep($0, key, of: context) })
+    }
+
+    private static func name(_ candidate: MailExchangers.Candidate) -> String? {
+        candidate.name.isEmpty ? nil : String(decoding: candidate.name, as: UTF8.self)
+    }
+
+    private static func key(
+        _ demand: TLSDemand, _ nextHop: NextHop, _ candidate: MailExchangers.Candidate
+    ) -> SessionKey {
         let isStrict = demand == .verify || demand == .implicit
-        let context = isStrict ? try self.strictContext() : try self.lenientContext()
-        let name = candidate.name.isEmpty ? nil : String(decoding: candidate.name, as: UTF8.self)
         var names: [String] = []
         if isStrict {
             // A certificate for the domain itself is worth more than one for the host that DNS has named for it.
             if case .domain(let domain) = nextHop.target { names.append(String(decoding: domain, as: UTF8.self)) }
-            if let name, !names.contains(name) { names.append(name) }
+            if let name = Self.name(candidate), !names.contains(name) { names.append(name) }
         }
-        let key = SessionKey(host: candidate, names: names, isStrict: isStrict)
-        return ClientEncryption(
-            kind: kind, context: context, serverName: name, names: names,
-            address: String(decoding: candidate.address.octets, as: UTF8.self),
-            session: self.sessions[key], keepSession: { [weak self] in self?.keep($0, key, of: context) })
+        return SessionKey(host: candidate, names: names, isStrict: isStrict)
+    }
+
+    /// A handshake has failed: what it began with, if that was an earlier session, must not begin the next.
+    func forget(_ demand: TLSDemand, _ nextHop: NextHop, _ candidate: MailExchangers.Candidate) {
+        self.sessions[Self.key(demand, nextHop, candidate)] = nil
     }
 
     private func keep(_ session: TLSSession, _ key: SessionKey, of context: TLSClientContext) {

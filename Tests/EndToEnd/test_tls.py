@@ -18,6 +18,7 @@ import postfix
 from apus import Apus, binaries
 from certificates import Authority
 from peers import Raw, Sink, figure, free_port, slurp, wait_for
+from test_servers import Scripted
 
 MESSAGE = "From: <a@example.net>\r\nTo: <alice@apus.test>\r\nSubject: under TLS\r\n\r\nHello.\r\n"
 
@@ -471,6 +472,73 @@ class Certificates(unittest.TestCase):
             self.assertIn("STARTTLS", s.command("EHLO c.example"))
 
 
+class Moody(Scripted):
+    """A server with STARTTLS that has to come first, and that answers one STARTTLS after the other as it is told: "454",
+    "close" (in the handshake), "close-resumed" (if the client comes with an earlier session) or "tls"; the last for ever."""
+
+    def __init__(self, context, *moods):
+        self.context, self.moods, self.seen = context, list(moods), []
+        super().__init__(self.converse)
+
+    @staticmethod
+    def is_resumed(hello):
+        """Whether a ClientHello has the extension pre_shared_key (RFC 8446 §4.2.11)."""
+        at = 5 + 4 + 2 + 32
+        at += 1 + hello[at]
+        at += 2 + int.from_bytes(hello[at:at + 2], "big")
+        at += 1 + hello[at] + 2
+        while at + 4 <= len(hello):
+            if hello[at:at + 2] == b"\x00\x29":
+                return True
+            at += 4 + int.from_bytes(hello[at + 2:at + 4], "big")
+        return False
+
+    def converse(self, client):
+        client.sendall(b"220 moody\r\n")
+        lines, secure = client.makefile("rb"), False
+        for line in lines:
+            verb = line[:4].upper()
+            if verb == b"STAR":
+                mood = self.moods.pop(0) if len(self.moods) > 1 else self.moods[0]
+                if mood == "454":
+                    self.seen.append(mood)
+                    client.sendall(b"454 4.7.0 not now\r\n")
+                    continue
+                client.sendall(b"220 go\r\n")
+                while len(hello := client.recv(16384, socket.MSG_PEEK)) < 200:
+                    time.sleep(0.01)
+                resumed = self.is_resumed(hello)
+                if mood == "close" or mood == "close-resumed" and resumed:
+                    self.seen.append(mood)
+                    return client.close()
+                client = self.context.wrap_socket(client, server_side=True)
+                lines, secure = client.makefile("rb"), True
+                return self.rest(client, lines)
+            self.answer(client, lines, verb, secure)
+
+    def rest(self, client, lines):
+        for line in lines:
+            self.answer(client, lines, line[:4].upper(), True)
+
+    def answer(self, client, lines, verb, secure):
+        if verb == b"EHLO":
+            client.sendall(b"250 moody\r\n" if secure else b"250-moody\r\n250 STARTTLS\r\n")
+        elif verb == b"MAIL" and not secure:
+            self.seen.append("530")
+            client.sendall(b"530 5.7.0 Must issue a STARTTLS command first\r\n")
+        elif verb == b"DATA":
+            client.sendall(b"354 go\r\n")
+            while lines.readline() != b".\r\n":
+                pass
+            self.seen.append("message")
+            client.sendall(b"250 ok\r\n")
+        elif verb == b"QUIT":
+            client.sendall(b"221 bye\r\n")
+            client.close()
+        else:
+            client.sendall(b"250 ok\r\n")
+
+
 class Sending(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -534,6 +602,38 @@ class Sending(unittest.TestCase):
             else:
                 self.assertTrue(wait_for(lambda: apus.logged("status=deferred", "4.7.5"), 20), apus.log()[-2000:])
                 self.assertEqual(sink.messages, [])
+            apus.stop()
+
+    def moody(self, *moods):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.authority.path("good.pem"), self.authority.path("good.key"))
+        server = Moody(context, *moods)
+        self.addCleanup(server.close)
+        return server
+
+    def test_a_server_that_wants_tls_after_all_puts_off_and_returns_nothing(self):
+        for mood in ("454", "close"):
+            server = self.moody(mood, "tls")
+            apus = self.apus(server, "may")
+            self.submit(apus)
+            self.assertTrue(wait_for(lambda: apus.logged("status=deferred", "5.7.0"), 20), mood + apus.log()[-2000:])
+            apus.tool("queue", "flush", "--all")
+            self.assertTrue(wait_for(lambda: "message" in server.seen, 20), mood + apus.log()[-2000:])
+            self.assertEqual(server.seen, [mood, "530", "message"])
+            apus.wait_empty()
+            self.assertFalse(apus.logged("status=bounced"), apus.log()[-2000:])
+            apus.stop()
+
+    def test_a_session_that_a_server_cannot_bear_is_forgotten_and_the_same_host_tried_without(self):
+        for demand in ("may", "require", "verify"):
+            server = self.moody("close-resumed")
+            apus = self.apus(server, demand)
+            for number in range(1, 4):
+                self.submit(apus)
+                self.assertTrue(wait_for(lambda: server.seen.count("message") == number, 20), demand + apus.log()[-2000:])
+            apus.wait_empty()
+            self.assertEqual(server.seen, ["message"] + 2 * ["close-resumed", "message"], demand)
+            self.assertEqual(len(apus.logged("apus-remote tls-failed", "full handshake")), 2)
             apus.stop()
 
     def test_a_server_without_starttls_gets_plain_text_or_nothing(self):
