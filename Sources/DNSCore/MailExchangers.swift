@@ -289,7 +289,8 @@ package struct MailExchangers: Sendable {
     /// The port of SMTP on this machine is ours too, whoever publishes that it is his (`MX 0 localhost.`); another port
     /// there may be somebody else's. A next hop with a port is the administrator's, and so is a host in brackets.
     private func isUs(_ addresses: [IPAddress]) -> Bool {
-        guard self.nextHop.port == nil else { return false }
+        // LMTP is spoken with a server of mailboxes, which may well be here.
+        guard self.nextHop.port == nil, !self.nextHop.isLMTP else { return false }
         if case .host = self.nextHop.target { return false }
         let isOurPort = self.port == Self.smtpPort
         return addresses.contains { self.ourselves.addresses.contains($0) || isOurPort && $0.isLoopback }

@@ -183,6 +183,7 @@ struct SettingsReader {
     private mutating func checkTogether() {
         self.checkListeners()
         self.checkCertificates()
+        self.checkSmarthost()
         self.checkDestinations()
         self.checkRetries()
         self.checkAuthentication()
@@ -267,6 +268,23 @@ struct SettingsReader {
                 smarthost.line, "remote.smarthost: servers on port 465 expect TLS before the greeting",
                 hint: "add tls = \"implicit\" to [remote]", weight: .advice)
         }
+    }
+
+    /// Without a port it would be taken for this very server, and all mail would be returned.
+    private mutating func checkSmarthost() {
+        guard let smarthost = self.values["remote.smarthost"]?.first,
+            let nextHop = NextHop(octets: Array(smarthost.text.utf8)), nextHop.port == nil
+        else { return }
+        let isHere =
+            switch nextHop.target {
+            case .address(let address): address.isLoopback
+            case .domain(let name): name.elementsEqual("localhost".utf8)
+            case .host, .socket: false
+            }
+        guard isHere else { return }
+        self.remark(
+            smarthost.line, "remote.smarthost: \"\(smarthost.text)\" is this server itself",
+            hint: "for another one on this machine write its port, such as 127.0.0.1:2526")
     }
 
     private mutating func checkDestinations() {

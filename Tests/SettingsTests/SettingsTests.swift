@@ -127,6 +127,10 @@ private func remarks(_ text: String) -> [String] {
                 "bounce.verp-senders = [\"list@example.org\"]\nlocal.recipient-delimiter = \"-\"",
                 "apus.toml:5: advice: bounce.verp-senders: what comes back is for list+tag@…, and + parts no tag here; add + to recipient-delimiter in line 6"
             ),
+            (
+                "remote.smarthost = \"[::1]\"",
+                "apus.toml:5: remote.smarthost: \"[::1]\" is this server itself; for another one on this machine write its port, such as 127.0.0.1:2526"
+            ),
             ("smtp.size-max = 1", "apus.toml:5: smtp.size-max: 1 is out of range; from 65536 to 1099511627776 octets"),
             (
                 "queue.lifetime = \"5 days\"",
@@ -359,6 +363,19 @@ private func remarks(_ text: String) -> [String] {
         let folder = #filePath.split(separator: "/").dropLast(3).joined(separator: "/")
         let page = try Descriptor.readFile("/\(folder)/Documentation/settings.md", octetCountMax: 1 << 20)
         #expect(String(decoding: page, as: UTF8.self).hasSuffix(SettingsReference.markdown))
+    }
+
+    @Test("The man page of a program has every setting that the program is handed")
+    func manPages() throws {
+        let folder = #filePath.split(separator: "/").dropLast(3).joined(separator: "/")
+        for use in SettingsSchema.keys.flatMap(\.uses) {
+            let page = try Descriptor.readFile("/\(folder)/man/\(use.program.rawValue).8", octetCountMax: 1 << 20)
+            // mdoc(7) or man(7), with lines that go on.
+            let text = String(decoding: page, as: UTF8.self).replacing("\\-", with: "-").replacing("\\\n", with: "")
+            let names = text.split(separator: "\n").filter { $0.hasPrefix(".It Cm ") || $0.hasPrefix(".B ") }
+                .flatMap { $0.split { !$0.isLetter && !$0.isNumber && $0 != "-" } }
+            #expect(names.contains { $0 == use.name }, "\(use.program.rawValue).8 lacks \(use.name)")
+        }
     }
 
     @Test("The sample settings are without a mistake, and so are the defaults that they show")
