@@ -140,7 +140,8 @@ private func everyFrame() throws -> [UInt8] {
             case .mail, .rcpt, .data, .commit, .abort:
                 if frame.verb == .rcpt, frame.channel == 12 { fallthrough }
                 try SubmitRequest(frame).append(to: &again, channel: frame.channel)
-            case .deliver, .fate, .go, .owed, .noted: try DeliverRequest(frame).append(to: &again, channel: frame.channel)
+            case .deliver, .fate, .go, .owed, .noted:
+                try DeliverRequest(frame).append(to: &again, channel: frame.channel)
             case .more, .queued, .refused: try SubmitAnswer(frame).append(to: &again, channel: frame.channel)
             case .want, .outcome, .forward, .done: try DeliverAnswer(frame).append(to: &again, channel: frame.channel)
             case .check, .resolve: try AskQuestion(frame).append(to: &again, channel: frame.channel)
