@@ -82,7 +82,11 @@ struct MboxFile {
                     guard let facts = try directory.facts(of: name),
                         now.elapsed(since: facts.modified) > Self.staleLockAge
                     else { return false }
-                    try directory.unlink(name)
+                    do throws(SystemError) { try directory.unlink(name) } catch {
+                        // Who may not remove it could not make one either.
+                        guard [EACCES, EPERM, EROFS].contains(error.code) else { throw error }
+                        return false
+                    }
                 case EEXIST: return false
                 case EACCES, EPERM, EROFS: return false
                 default: throw error
