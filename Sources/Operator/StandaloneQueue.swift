@@ -20,7 +20,8 @@ enum StandaloneQueue {
         if let user = try Self.user(of: directory) { spawn.arguments += ["--user", user] }
         spawn.arguments += ["--link", "operate:apus:0:1"]
         // Rewritten senders need the secret, which is no word for a command line; what is paused rewrites nothing.
-        let pairs = settings.table(for: .queue).pairs.filter { $0.name != "srs-domain" }
+        // Nor the local domains, of which there may be more than a command line can have.
+        let pairs = settings.table(for: .queue).pairs.filter { !["srs-domain", "local-domain"].contains($0.name) }
         for pair in pairs + [("paused", "true")] {
             spawn.arguments += ["--setting", "\(pair.name)=\(pair.value)"]
         }
