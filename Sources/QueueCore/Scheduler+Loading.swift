@@ -225,9 +225,11 @@ extension Scheduler {
         if let suspension = destination.suspension {
             // Why: mail for a destination that is down must still be able to expire, and its sender must be told of the
             // delay; an id tells the age.
-            let age = now.elapsed(since: Timestamp(microseconds: key.recipient.message.rawValue))
+            let accepted = Timestamp(microseconds: key.recipient.message.rawValue)
             if destination.isSuspended(at: now) {
-                return age >= self.patience ? nil : self.spread(after: suspension.suspendedUntil)
+                // An id ahead of the clock, which went back, tells nothing; the message itself does.
+                let isOld = accepted > now || now.elapsed(since: accepted) >= self.patience
+                return isOld ? nil : self.spread(after: suspension.suspendedUntil)
             }
             return self.spread(after: now.advanced(by: min(self.limits.retry.minimum, .seconds(60))))
         }
