@@ -117,7 +117,8 @@ package enum StatusRegister {
         RegisteredStatus("apus-remote", .transient, 5, 3, 452, "552 in reply to RCPT: too many recipients, once"),
         RegisteredStatus(
             "apus-remote", .transient, 7, 0, 0,
-            "we cannot authenticate ourselves: no password, no TLS that is good enough, no mechanism in common"),
+            "we cannot authenticate ourselves: no password, no TLS that is good enough, no mechanism in common; a refusal that may be for want of TLS"
+        ),
         RegisteredStatus("apus-remote", .transient, 7, 8, 0, "the server does not take our credentials"),
         RegisteredStatus("apus-remote", .transient, 7, 4, 0, "TLS is demanded, and the server does not offer it"),
         RegisteredStatus(

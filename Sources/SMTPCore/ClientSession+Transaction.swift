@@ -126,11 +126,12 @@ extension ClientSession {
             return self.proceed(to: .recipient(self.nextRecipient(from: 0) ?? 0))
         case 4, 5:
             // A refusal for now says that this server cannot; another may. A refusal for good concerns the message.
-            if reply.code / 100 == 5, !self.isForWantOfTLS(reply, isVague: reply.status == nil) {
+            let reprieve = self.reprieve(reply, isVague: reply.status == nil)
+            if reply.code / 100 == 5, reprieve == nil {
                 self.settleRest(self.outcome(.failed, reply, to: Stage.mail.suffix))
             }
-            guard self.isPipelined else { return self.concludeRefusedMail(reply, needsReset: false) }
-            self.mailRefusal = reply
+            guard self.isPipelined else { return self.concludeRefusedMail(reprieve ?? reply, needsReset: false) }
+            self.mailRefusal = reprieve ?? reply
             return self.proceed(to: .recipient(self.nextRecipient(from: 0) ?? 0))
         default:
             return self.fail(self.violation(reply), canQuit: false)
@@ -152,8 +153,8 @@ extension ClientSession {
             if reply.code == 552, reply.status.map({ ($0.subject, $0.detail) == (5, 3) }) ?? true {
                 let once = PeerReply(code: 452, status: EnhancedStatus(.transient, 5, 3), text: reply.text)
                 self.settle(index, self.outcome(.deferred, once, to: " (552 in reply to RCPT TO)"))
-            } else if self.isForWantOfTLS(reply) {
-                self.settle(index, self.outcome(.deferred, reply, to: Stage.recipient.suffix))
+            } else if let reprieve = self.reprieve(reply) {
+                self.settle(index, self.outcome(.deferred, reprieve, to: Stage.recipient.suffix))
             } else {
                 self.settle(index, self.outcome(.failed, reply, to: Stage.recipient.suffix))
             }
@@ -183,8 +184,9 @@ extension ClientSession {
         case 4, 5:
             if let refusal = self.mailRefusal { return self.concludeRefusedMail(refusal, needsReset: true) }
             if self.acceptedCount > 0 {
-                let isForNow = reply.code / 100 == 4 || self.isForWantOfTLS(reply)
-                self.settleRest(self.outcome(isForNow ? .deferred : .failed, reply, to: Stage.data.suffix))
+                let reprieve = self.reprieve(reply)
+                let kind: DeliveryOutcome.Kind = reply.code / 100 == 4 || reprieve != nil ? .deferred : .failed
+                self.settleRest(self.outcome(kind, reprieve ?? reply, to: Stage.data.suffix))
             }
             self.needsReset = true
             return self.conclude(nil, next: .ready)
@@ -200,14 +202,16 @@ extension ClientSession {
             next: .ready)
     }
 
-    /// Whether a refusal for good may only mean that TLS must come first, where it was offered and one handshake has failed:
-    /// with the next one the server may take what it refuses now.
+    /// The refusal for now that a refusal for good is if it may only mean that TLS must come first, where it was offered and not
+    /// reached: with the next handshake the server may take what it refuses now. Nil for any other.
     ///
     /// - Parameter isVague: whether it may be that although it says nothing of security.
-    private mutating func isForWantOfTLS(_ reply: PeerReply, isVague: Bool = false) -> Bool {
-        guard self.hasMissedTLS, isVague || reply.code == 530 || reply.status?.subject == 7 else { return false }
+    private mutating func reprieve(_ reply: PeerReply, isVague: Bool = false) -> PeerReply? {
+        guard self.hasMissedTLS, reply.code / 100 == 5,
+            isVague || reply.code == 530 || reply.status?.subject == 7
+        else { return nil }
         self.isTLSWanted = true
-        return true
+        return PeerReply(code: reply.code, status: EnhancedStatus(.transient, 7, 0), text: reply.text)
     }
 
     /// The server speaks while it should listen: it will not take the rest, and the end must not be sent any more.

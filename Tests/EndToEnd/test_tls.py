@@ -616,7 +616,7 @@ class Sending(unittest.TestCase):
             server = self.moody(mood, "tls")
             apus = self.apus(server, "may")
             self.submit(apus)
-            self.assertTrue(wait_for(lambda: apus.logged("status=deferred", "5.7.0"), 20), mood + apus.log()[-2000:])
+            self.assertTrue(wait_for(lambda: apus.logged("status=deferred", "dsn=4.7.0"), 20), mood + apus.log()[-2000:])
             apus.tool("queue", "flush", "--all")
             self.assertTrue(wait_for(lambda: "message" in server.seen, 20), mood + apus.log()[-2000:])
             self.assertEqual(server.seen, [mood, "530", "message"])

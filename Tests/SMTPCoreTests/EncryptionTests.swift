@@ -220,6 +220,7 @@ private let client = Array("client.example".utf8)
                     }
                     let outcome = conclusion?.verdicts.first.flatMap { $0 } ?? conclusion?.failure
                     #expect(outcome?.kind == (isForGood ? .failed : .deferred), "\(good) \(code) \(isRefused) \(offer)")
+                    if !isForGood { #expect(outcome?.status.octets.starts(with: "4.7.".utf8) == true) }
                     #expect(session.isReady == isForGood, "no other message goes this way")
                 }
             }
