@@ -17,8 +17,6 @@ package struct SendmailProgram {
 
     /// A header is no longer than this.
     private static let headerOctetCountMax = 1 << 20
-    /// More than the recipients of one message may be.
-    private static let recipientCountMax = 10_000
 
     package static func main() -> Never {
         ThisProcess.openStandardDescriptors()
@@ -97,7 +95,9 @@ package struct SendmailProgram {
         for given in self.arguments.recipients { recipients += AddressList(Array(given.utf8)).addresses }
         if self.arguments.takesRecipients { recipients += header.recipients }
         guard !recipients.isEmpty else { Self.end("the message names no recipients", .usage) }
-        guard recipients.count <= Self.recipientCountMax else { Self.end("too many recipients", .badInput) }
+        guard recipients.count <= ServerLimits.localRecipientCountMax else {
+            Self.end("too many recipients", .badInput)
+        }
         try self.sendEnvelope(sender, recipients.map { account.qualified($0) }, server, &socket)
         try self.sendContent(header, start, &socket)
         let reply = try socket.reply()
@@ -174,6 +174,10 @@ package struct SendmailProgram {
     private static func expect(_ reply: PeerReply, _ what: String) throws(SubmissionSocket.Fault) {
         guard reply.code / 100 != 2 else { return }
         let text = "\(what) is refused: \(reply.code) \(reply.line.printableText)"
+        // Too many recipients are too many the next time, too: all of them go with one message.
+        if reply.status == EnhancedStatus(.transient, 5, 3) {
+            throw SubmissionSocket.Fault(text: text, status: .badInput)
+        }
         guard reply.code / 100 == 5 else { throw SubmissionSocket.Fault(text: text, status: .temporary) }
         let status: ExitStatus =
             switch (reply.status?.subject, reply.status?.detail) {

@@ -75,8 +75,10 @@ final class ReceiverSettings: Sendable {
         self.certificates = table.texts("certificate")
         let origin = Array(table.text("origin", default: table.text("hostname", default: "")).utf8)
         guard MailAddress.isDomain(origin) else { throw SettingsFault("origin", "must be a domain name") }
+        var localLimits = limits
+        localLimits.recipientCountMax = max(limits.recipientCountMax, ServerLimits.localRecipientCountMax)
         self.localTerms = self.terms.with(
-            ServerRules(hostname: hostname, limits: limits, origin: origin, offersUnicode: offersUnicode),
+            ServerRules(hostname: hostname, limits: localLimits, origin: origin, offersUnicode: offersUnicode),
             greetingDelay: .zero)
         let bareLineFeed = table.text("bare-line-feed", default: "refuse")
         guard ["refuse", "repair"].contains(bareLineFeed) else {

@@ -7,13 +7,17 @@ package struct ServerLimits: Hashable, Sendable {
     /// Announced by SIZE (RFC 1870).
     package let mailOctetCountMax: UInt64
     /// RFC 5321 §4.5.3.1.8 asks for 100.
-    package let recipientCountMax: Int
+    package var recipientCountMax: Int
     /// So many refused commands and recipients since the last message taken end the session.
     package let faultCountMax: Int
     /// CR LF included. RFC 5321 §4.5.3.1.4 asks for 512, the parameters of MAIL for more.
     package let commandLineOctetCountMax: Int
     /// Without CR LF. RFC 5321 §4.5.3.1.6 asks for 998.
     package let dataLineOctetCountMax: Int
+    /// Commands since the last message taken that bring none further and do not count as faults.
+    package static let idleCommandCountMax = 100
+    /// A program of this machine may name so many at least: unlike a server, it cannot come again with those that are left.
+    package static let localRecipientCountMax = 10_000
 
     package init(
         mailOctetCountMax: UInt64, recipientCountMax: Int, faultCountMax: Int, commandLineOctetCountMax: Int,

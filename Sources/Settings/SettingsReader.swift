@@ -186,6 +186,7 @@ struct SettingsReader {
         self.checkSmarthost()
         self.checkDestinations()
         self.checkRetries()
+        self.checkRecipientCounts()
         self.checkAuthentication()
         self.checkVirtualDomains()
         self.checkVariableReversePaths()
@@ -353,6 +354,16 @@ struct SettingsReader {
     }
 
     private var remotePort: UInt16 { self.values["remote.port"]?.first.flatMap { UInt16($0.text) } ?? 25 }
+
+    /// The queue refuses a message with too many recipients as a whole, where apus-smtpd lets those beyond come again.
+    private mutating func checkRecipientCounts() {
+        guard let most = self.values["queue.recipients-max"]?.first, let queue = Int(most.text) else { return }
+        let smtp = self.values["smtp.recipients-max"]?.first.flatMap { Int($0.text) } ?? 1_000
+        guard queue < smtp else { return }
+        self.remark(
+            most.line, "queue.recipients-max (\(queue)) is less than smtp.recipients-max (\(smtp))",
+            hint: "a message with more than \(queue) recipients is taken for none of them", weight: .advice)
+    }
 
     private mutating func checkRetries() {
         func seconds(_ path: String, default value: Int) -> (seconds: Int, line: Int) {

@@ -99,7 +99,8 @@ extension SettingsSchema {
             "smtp.size-max", .size(65_536...(1 << 40)), default: "50 MiB", "The largest message, announced by SIZE."),
         SettingKey(
             "smtp.recipients-max", .integer(100...100_000), for: [(.smtpd, "recipients-max")], default: "1000",
-            "Recipients of one message; those above get 452 4.5.3 and may come again."),
+            "Recipients of one message; those above get 452 4.5.3 and may come again. Programs of this machine may name 10,000."
+        ),
         SettingKey(
             "smtp.line-length-max", .integer(998...(1 << 30)), for: [(.smtpd, "line-length-max")], default: "65536",
             "Octets of a line in a message, without CR LF; longer: 554 5.6.0."),

@@ -131,6 +131,18 @@ class Sendmail(unittest.TestCase):
         self.assertIn("was not sent", done.stderr.decode())
         self.assertTrue(self.call(apus, "-bs", check=75).stdout.startswith(b"421 4.3.2 "))
 
+    def test_a_message_for_thousands_is_taken_up_to_what_the_queue_takes(self):
+        apus = self.apus(queue="paused = true\n")
+        self.call(apus, *[f"r{i}@elsewhere.example" for i in range(3000)], text="Subject: s\n\nx\n")
+        self.assertEqual(apus.count(), 1)
+        done = self.call(apus, *[f"r{i}@elsewhere.example" for i in range(10_001)], text="Subject: s\n\nx\n", check=65)
+        self.assertIn("too many recipients", done.stderr.decode())
+        apus.stop()
+        apus = self.apus(queue="paused = true\nrecipients-max = 50\n")
+        done = self.call(apus, *[f"r{i}@elsewhere.example" for i in range(51)], text="Subject: s\n\nx\n", check=65)
+        self.assertIn("452 too many recipients", done.stderr.decode())
+        self.assertEqual(apus.count(), 0)
+
     def test_wrong_calls_are_refused(self):
         apus = self.apus()
         self.call(apus, text="x\n", check=64)

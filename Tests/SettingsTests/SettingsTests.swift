@@ -141,6 +141,10 @@ private func remarks(_ text: String) -> [String] {
                 "apus.toml:5: queue.retry-min (86400 s) is longer than queue.retry-max (3600 s, line 6)"
             ),
             (
+                "queue.recipients-max = 500",
+                "apus.toml:5: advice: queue.recipients-max (500) is less than smtp.recipients-max (1000); a message with more than 500 recipients is taken for none of them"
+            ),
+            (
                 "remote.smarthost = \"a b\"",
                 "apus.toml:5: remote.smarthost: \"a b\" is not a next host; write \"example.org\" (its MX), \"[mail.example.org]:587\" (that host) or \"192.0.2.1:25\""
             ),
