@@ -45,6 +45,12 @@ package struct FieldPresence: Sendable {
     /// Whether the first line is neither a field nor the empty line: a body without a header.
     package private(set) var isHeaderless = false
 
+    /// Whether the first line is the `From ` of a mailbox file (RFC 4155), or one quoted by `>`: no field, but no body either.
+    package private(set) var isMailboxLine = false
+    /// The octets of `From ` that the first line has so far; nil once it has others.
+    private var mailboxMarkCount: Int? = 0
+    private static let mailboxMark = Array("From ".utf8)
+
     /// The octets of From: and Sender: that are kept, together. 0: they are passed over.
     private let authorOctetCountMax: Int
     /// These fields as they came, without the line feeds; empty as long as they are passed over.
@@ -86,6 +92,7 @@ package struct FieldPresence: Sendable {
 
     private mutating func takeName(_ octet: UInt8) {
         let isFirstLine = !self.hasLine
+        if isFirstLine { self.matchMailboxMark(octet) }
         switch octet {
         case ASCII.colon where !self.name.isEmpty:
             self.hasLine = true
@@ -121,8 +128,20 @@ package struct FieldPresence: Sendable {
         }
     }
 
+    private mutating func matchMailboxMark(_ octet: UInt8) {
+        guard let count = self.mailboxMarkCount, count < Self.mailboxMark.count else { return }
+        if octet == Self.mailboxMark[count] {
+            self.mailboxMarkCount = count + 1
+        } else if count > 0 || octet != ASCII.greater {
+            self.mailboxMarkCount = nil
+        }
+    }
+
     private mutating func endWithoutField() {
-        if !self.hasLine { self.isHeaderless = true }
+        if !self.hasLine {
+            self.isMailboxLine = self.mailboxMarkCount == Self.mailboxMark.count
+            self.isHeaderless = !self.isMailboxLine
+        }
         self.hasLine = true
         self.isInAuthorField = false
         self.place = .inLine
@@ -186,6 +205,8 @@ package struct FieldPresence: Sendable {
         if self.count(of: .messageID) == 0 { add("Message-ID", [ASCII.less] + messageID + [ASCII.greater]) }
         // Without an empty line the body would be taken for more of the header.
         if self.isHeaderless { octets += [ASCII.carriageReturn, ASCII.lineFeed] }
+        // Such a line would end the header for whoever reads the message. It becomes a field, as elsewhere.
+        if self.isMailboxLine { octets.append(text: "X-Mailbox-Line: ") }
         return octets
     }
 }

@@ -222,6 +222,17 @@ class PasswordFile(Users):
             self.assertEqual(len(re.findall(rb"(?m)^%s:" % name, data)), 1, data)
         self.assertIn(b"\nFrom: <alice@apus.test>\r\n", data)
 
+    def test_the_first_line_of_a_mailbox_file_does_not_make_a_body_of_the_header(self):
+        with self.login() as smtp:
+            smtp.sendmail("alice@apus.test", ["mbox@elsewhere.test"],
+                          "From alice Thu Jan  1 00:00:00 1970\r\nSubject: of a mailbox\r\n\r\nx\r\n")
+        self.assertTrue(wait_for(lambda: any(b"Subject: of a mailbox" in m[2] for m in self.sink.messages), 20))
+        data = [m[2] for m in self.sink.messages if b"Subject: of a mailbox" in m[2]][0]
+        header, body = data.split(b"\r\n\r\n", 1)
+        self.assertIn(b"\nX-Mailbox-Line: From alice Thu Jan  1 00:00:00 1970\r\nSubject: of a mailbox", header)
+        self.assertIn(b"\nFrom: <alice@apus.test>\r\n", header)
+        self.assertEqual(body, b"x\r\n")
+
     def test_two_authors_are_refused(self):
         with self.login() as smtp, self.assertRaises(smtplib.SMTPDataError) as caught:
             smtp.sendmail("alice@apus.test", ["x@elsewhere.test"], "From: a@b.example\r\nFrom: c@d.example\r\n\r\nx\r\n")

@@ -45,6 +45,19 @@ private let id = "Message-ID: <1@mx>\r\n"
         ])
     func added(_ message: String, _ expected: String) { #expect(additions(message) == expected) }
 
+    @Test("The first line of a mailbox file becomes a field, and the header behind it stays one")
+    func mailboxLine() {
+        let all: String = date + from + id
+        let mark = "X-Mailbox-Line: "
+        let cases: [(String, String)] = [
+            ("From alice Thu Jan  1 00:00:00 1970\r\nFrom: y\r\n\r\nbody\r\n", date + id + mark),
+            (">>From alice\r\n\r\nbody\r\n", all + mark), ("From \r\nSubject: x\r\n\r\n", all + mark),
+            ("From : x\r\n\r\n", date + id), ("from alice\r\n\r\nbody\r\n", all + "\r\n"),
+            ("Date: x\r\nFrom alice\r\nFrom: y\r\n\r\n", id),
+        ]
+        for (message, expected) in cases { #expect(additions(message) == expected, "\(message)") }
+    }
+
     @Test("Fields that stand there twice are counted")
     func twice() {
         var presence = FieldPresence()
