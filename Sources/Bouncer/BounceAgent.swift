@@ -125,7 +125,7 @@ package struct BounceAgent {
         guard let postmaster = self.rules.postmaster else { return nil }
         // Why: a report to the postmaster that fails would make the next one, and so on for ever; as itself, or as what it was
         // sent on as by an alias or a file of the postmaster's.
-        guard !job.delivery.trace.contains(MailRequest.postmastersReport) else { return nil }
+        guard !MailRequest.isPostmastersReport(job.delivery.trace) else { return nil }
         let isPostmasters = job.recipients.contains { recipient in
             [recipient.forwardPath, recipient.originalForwardPath].contains { path in
                 path == .postmaster || path?.octets.equalsIgnoringCase(postmaster.octets) == true

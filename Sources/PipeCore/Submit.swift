@@ -25,6 +25,19 @@ package struct MailRequest: Equatable, Sendable {
     /// report would have the same fate.
     package static let postmastersReport = Array("report to postmaster".utf8)
 
+    /// How the trace of a message begins that a delivery is sent on as; the ID of the message that it was follows.
+    package static let forwarded = Array("forwarded ".utf8)
+
+    /// Whether a trace is of a report to the postmaster, or of what one is sent on as. Only its beginning counts: what follows
+    /// may be a client's words.
+    package static func isPostmastersReport(_ trace: [UInt8]) -> Bool {
+        var rest = trace[...]
+        if rest.starts(with: Self.forwarded) {
+            rest = rest.dropFirst(Self.forwarded.count).drop { $0 != ASCII.space }.dropFirst()
+        }
+        return rest.starts(with: Self.postmastersReport)
+    }
+
     package init(
         reversePath: ReversePath, bodyType: BodyType, declaredSize: UInt64, trace: [UInt8],
         priority: MailPriority = .normal, dsn: MessageDSN = MessageDSN(), unicode: UnicodeDemand = .none,

@@ -40,8 +40,6 @@ final class Forwarding: SubmissionHome {
     private var faults: [(number: UInt32, outcome: DeliveryOutcome)] = []
     private var isEnded = false
 
-    /// How the trace of a forwarded message begins; a client's begins with an address.
-    static let traceMark: [UInt8] = Array("forwarded ".utf8)
     /// So much of the content is handed on at once.
     private static let partOctetCount = 131_072
 
@@ -62,8 +60,8 @@ final class Forwarding: SubmissionHome {
     }
 
     private var trace: [UInt8] {
-        let isPostmastersReport = self.source.trace.contains(MailRequest.postmastersReport)
-        return Self.traceMark + self.source.id.octets
+        let isPostmastersReport = MailRequest.isPostmastersReport(self.source.trace)
+        return MailRequest.forwarded + self.source.id.octets
             + (isPostmastersReport ? [0x20] + MailRequest.postmastersReport : [])
     }
 
@@ -182,7 +180,7 @@ extension QueueManager {
     ) -> ReversePath {
         guard let rewriting = self.settings.rewriting, case .address(let address) = reversePath,
             !self.settings.ownDomains.contains(address.domain.lowercasedOctets),
-            message.trace.starts(with: Forwarding.traceMark) || recipients.contains(where: { $0.originalPath != nil })
+            message.trace.starts(with: MailRequest.forwarded) || recipients.contains(where: { $0.originalPath != nil })
         else { return reversePath }
         return .address(rewriting.rewritten(address, at: message.arrival))
     }

@@ -46,7 +46,7 @@ extension Reception {
         }
     }
 
-    /// One line for `apus queue show`.
+    /// One line for `apus queue show`: words with what they are. A client's own word must not look like several.
     var trace: [UInt8] {
         var octets: [UInt8] = []
         octets.reserveCapacity(96)
@@ -59,10 +59,10 @@ extension Reception {
         }
         if let user = self.user {
             octets.append(text: " user=" as StaticString)
-            octets += [UInt8](printable: user[...])
+            octets += Self.word(user)
         }
         octets.append(text: " helo=" as StaticString)
-        octets += [UInt8](printable: self.helloName[...])
+        octets += Self.word(self.helloName)
         if let tls = self.tls {
             octets.append(text: " tls=" as StaticString)
             octets += Array(tls.version.utf8)
@@ -70,5 +70,10 @@ extension Reception {
         octets.append(text: " session=" as StaticString)
         octets += self.sessionID
         return octets
+    }
+
+    /// With `?` for blanks, signs of equality and everything that is not printable.
+    private static func word(_ octets: [UInt8]) -> [UInt8] {
+        [UInt8](printable: octets[...]).map { $0 == ASCII.space || $0 == 0x3D ? 0x3F : $0 }
     }
 }

@@ -109,6 +109,17 @@ class Receiving(unittest.TestCase):
             self.assertTrue(any(r.startswith("421") for r in replies), replies)
             self.assertEqual(s.reply(), "")
 
+    def test_the_name_of_a_client_is_one_word_of_the_trace(self):
+        with self.session() as s:
+            s.command("EHLO report to postmaster user=admin session=0")
+            s.command("MAIL FROM:<a@b.example>")
+            s.command("RCPT TO:<alice@apus.test>")
+            s.command("DATA")
+            self.assertTrue(s.command("Subject: forged\r\n\r\nx\r\n.").startswith("250"))
+        self.assertTrue(
+            wait_for(lambda: self.apus.logged("apus-queue queued", "helo=report?to?postmaster?user?admin?session?0 session=1"), 10),
+            self.apus.log()[-2000:])
+
     def test_a_message_over_the_limit_is_552_by_size_and_by_octets_and_the_session_goes_on(self):
         with self.session() as s:
             s.command("EHLO c.example")

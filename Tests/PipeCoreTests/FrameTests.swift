@@ -119,6 +119,15 @@ private func everyFrame() throws -> [UInt8] {
         }
     }
 
+    @Test("a report to the postmaster is known by how its trace begins, not by words of a client in it")
+    func postmastersReports() {
+        for (trace, isOne) in [
+            ("report to postmaster of 001k", true), ("forwarded 001k report to postmaster", true),
+            ("client=192.0.2.1 helo=report to postmaster session=1", false), ("uid=0 report to postmaster", false),
+            ("forwarded 001k", false), ("forwarded 001k client=192.0.2.1 helo=report to postmaster", false), ("", false),
+        ] { #expect(MailRequest.isPostmastersReport(Array(trace.utf8)) == isOne, "\(trace)") }
+    }
+
     @Test("a stream that ends inside a frame is known to be cut, at every octet")
     func truncation() throws {
         var octets: [UInt8] = []
