@@ -33,6 +33,10 @@ final class TLSHandler: ChannelDuplexHandler {
     private var isReadOwed = false
     /// A read was put off until the other side takes what we have sent.
     private var isReadHeld = false
+    /// Octets that records asked for since the other side has last taken all that we have sent.
+    private var answerOctetCount = 0
+    /// Far more than any session asks for.
+    private static let answerOctetCountMax = 65_536
     private var isTold = false
     private var isInputOver = false
     private var isOver = false
@@ -86,6 +90,7 @@ final class TLSHandler: ChannelDuplexHandler {
                 }
             } catch { fault = error }
         }
+        if let flood = self.countAnswers() { fault = fault ?? flood }
         // What follows the end of the handshake is for later; it goes out with the greeting, or with an answer.
         let isIdle = self.engine.state == .established && !self.isTold && self.engine.isLastFlightIdle
         if let session = self.engine.takeSession() { self.keepSession?(session) }
@@ -98,6 +103,18 @@ final class TLSHandler: ChannelDuplexHandler {
         if !isIdle { self.sendOutput() }
         if let fault { return self.fail(fault, context) }
         if self.engine.state == .ended, !self.isOver { self.end(context) }
+    }
+
+    /// Some records are answered (a new key): whoever sends them and does not take the answers could make these pile up. Reads of
+    /// a server are held then (`readOn`); a client reads on, as it must hear what is said while it sends.
+    private func countAnswers() -> TLSError? {
+        guard let outlet = self.outlet, outlet.waitingOctetCount > 0 else {
+            self.answerOctetCount = 0
+            return nil
+        }
+        self.answerOctetCount += self.engine.outputOctetCount
+        guard self.answerOctetCount > Self.answerOctetCountMax else { return nil }
+        return TLSError("the other side does not take the answers that it asks for")
     }
 
     private func tellEstablished(_ context: ChannelHandlerContext) {

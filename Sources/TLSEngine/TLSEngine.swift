@@ -195,6 +195,9 @@ package final class TLSEngine {
     /// with TLS 1.2 the client waits for it.
     package var isLastFlightIdle: Bool { SSL_version(self.ssl) == TLS1_3_VERSION && SSL_is_server(self.ssl) == 1 }
 
+    /// Octets that `takeOutput` will hand over.
+    package var outputOctetCount: Int { Int(self.wire.pointee.output_count) }
+
     package var hasOutput: Bool { self.wire.pointee.output_count > 0 }
 
     /// Hands over what is to be sent to the other side, if anything; the octets are valid during the call.

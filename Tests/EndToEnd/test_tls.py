@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """TLS, received and sent, with other people's programs at the other end."""
+import ctypes
+import ctypes.util
 import os
 import re
 import shutil
@@ -539,6 +541,34 @@ class Moody(Scripted):
             client.sendall(b"250 ok\r\n")
 
 
+class KeyFlood(Scripted):
+    """A server that asks for new keys without end and reads none of the answers; `ended` is the number of its questions."""
+
+    def __init__(self, certificate, key):
+        self.ssl = ctypes.CDLL(ctypes.util.find_library("ssl"))
+        for name in ("TLS_server_method", "SSL_CTX_new", "SSL_new"):
+            getattr(self.ssl, name).restype = ctypes.c_void_p
+        self.context = ctypes.c_void_p(self.ssl.SSL_CTX_new(ctypes.c_void_p(self.ssl.TLS_server_method())))
+        self.ssl.SSL_CTX_use_certificate_file(self.context, certificate.encode(), 1)
+        self.ssl.SSL_CTX_use_PrivateKey_file(self.context, key.encode(), 1)
+        self.ended = None
+        super().__init__(self.flood)
+
+    def flood(self, client):
+        client.sendall(b"220 flood\r\n")
+        client.recv(1000)
+        client.sendall(b"250-flood\r\n250 STARTTLS\r\n")
+        client.recv(1000)
+        client.sendall(b"220 go\r\n")
+        connection = ctypes.c_void_p(self.ssl.SSL_new(self.context))
+        self.ssl.SSL_set_fd(connection, client.fileno())
+        self.ssl.SSL_accept(connection)
+        count = 0
+        while self.ssl.SSL_key_update(connection, 1) == 1 and self.ssl.SSL_do_handshake(connection) == 1 and count < 3_000_000:
+            count += 1
+        self.ended = count
+
+
 class Sending(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -635,6 +665,15 @@ class Sending(unittest.TestCase):
             self.assertEqual(server.seen, ["message"] + 2 * ["close-resumed", "message"], demand)
             self.assertEqual(len(apus.logged("apus-remote tls-failed", "full handshake")), 2)
             apus.stop()
+
+    def test_a_server_that_asks_for_new_keys_without_end_is_left(self):
+        server = KeyFlood(self.authority.path("good.pem"), self.authority.path("good.key"))
+        self.addCleanup(server.close)
+        apus = self.apus(server, "require")
+        self.submit(apus)
+        self.assertTrue(wait_for(lambda: server.ended is not None, 120), apus.log()[-2000:])
+        self.assertLess(server.ended, 3_000_000)
+        self.assertTrue(wait_for(lambda: apus.logged("status=deferred"), 20), apus.log()[-2000:])
 
     def test_a_server_without_starttls_gets_plain_text_or_nothing(self):
         for demand, status in (("may", None), ("off", None), ("require", "4.7.4"), ("verify", "4.7.4")):
