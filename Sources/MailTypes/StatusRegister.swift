@@ -32,7 +32,8 @@ package enum StatusRegister {
             "apus-smtpd", .transient, 3, 0, 451,
             "apus-queue or apus-lookup does not answer, or the address cannot be checked now"),
         RegisteredStatus("apus-smtpd", .transient, 3, 2, 421, "Apus is stopping, or has too many sessions"),
-        RegisteredStatus("apus-smtpd", .transient, 4, 2, 421, "the client was silent for too long"),
+        RegisteredStatus(
+            "apus-smtpd", .transient, 4, 2, 421, "the client was silent for too long, or its message came too slowly"),
         RegisteredStatus("apus-smtpd", .transient, 4, 3, 451, "addresses cannot be looked up now"),
         RegisteredStatus("apus-smtpd", .transient, 5, 3, 452, "more than `smtp.recipients-max` recipients"),
         RegisteredStatus(

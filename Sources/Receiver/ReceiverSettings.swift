@@ -36,7 +36,7 @@ final class ReceiverSettings: Sendable {
 
     private static let names: Set<String> = [
         "hostname", "relay-from", "size-max", "recipients-max", "line-length-max", "command-length-max", "errors-max",
-        "sessions-max", "sessions-per-client-max", "command-timeout", "data-timeout", "answer-timeout",
+        "sessions-max", "sessions-per-client-max", "command-timeout", "data-timeout", "data-rate-min", "answer-timeout",
         "stop-timeout", "greeting-delay", "listen", "origin", "local-senders", "tls-minimum-version",
         "handshake-timeout", "relay-certificate", "certificate", "auth-loopback-without-tls",
         "auth-client-certificates", "auth-failure-delay", "auth-failures-per-session-max",
@@ -64,6 +64,7 @@ final class ReceiverSettings: Sendable {
             rules: ServerRules(hostname: hostname, limits: limits, offersUnicode: offersUnicode),
             commandTimeout: try Self.time(table, "command-timeout", in: 1...86_400, default: 300),
             dataTimeout: try Self.time(table, "data-timeout", in: 1...86_400, default: 300),
+            contentRateMin: try table.integer("data-rate-min", in: 0...1_000_000, default: 500),
             answerTimeout: try Self.time(table, "answer-timeout", in: 1...3_600, default: 120),
             greetingDelay: try Self.time(table, "greeting-delay", in: 0...60, default: 0),
             handshakeTimeout: try Self.time(table, "handshake-timeout", in: 1...3_600, default: 60))

@@ -51,6 +51,8 @@ package struct ServerSession: Sendable {
     /// Stored, as the driver asks all the time, and what is computed would copy the session each time.
     package private(set) var standing = Standing.open
     private var faultCount = 0
+    /// Commands since the last message taken that bring none further.
+    private var idleCommandCount = 0
     /// Whether the client said EHLO, not HELO.
     package private(set) var isExtended = false
     /// Whether MAIL had SMTPUTF8; meaningful while a mail is in progress.
@@ -154,6 +156,16 @@ package struct ServerSession: Sendable {
             if isFollowed, !self.rules.isLocal { return self.close(.spokenTooSoon) }
         case .mail, .recipient, .reset, .noOperation, .quit, .verify, .expand, .help:
             break
+        }
+
+        switch command {
+        case .hello, .extendedHello, .reset, .noOperation, .help, .verify:
+            // Each would keep the session for another time of silence.
+            self.idleCommandCount += 1
+            if self.idleCommandCount > ServerLimits.idleCommandCountMax, self.isFaultTooMany() {
+                return self.close(self.rules.tooManyFaults)
+            }
+        case .mail, .recipient, .data, .startTLS, .authenticate, .expand, .quit: break
         }
 
         switch command {
@@ -326,6 +338,7 @@ package struct ServerSession: Sendable {
             self.phase = .idle
             // Somebody whose mail is taken is no nuisance, whatever went wrong before it.
             self.faultCount = 0
+            self.idleCommandCount = 0
             return .reply(reply)
         case (.committing, .refused(let reply)):
             self.phase = .idle
@@ -347,10 +360,15 @@ package struct ServerSession: Sendable {
     mutating func refuse(_ reply: Reply, abandons: Bool = false) -> Action {
         if reply.code == 421 { return self.close(reply) }
         if reply.code >= 500 {
-            self.faultCount += 1
-            if self.faultCount > self.rules.limits.faultCountMax { return self.close(self.rules.tooManyFaults) }
+            if self.isFaultTooMany() { return self.close(self.rules.tooManyFaults) }
         }
         return abandons ? .abandonThenReply(reply) : .reply(reply)
+    }
+
+    /// Counts one more fault.
+    private mutating func isFaultTooMany() -> Bool {
+        self.faultCount += 1
+        return self.faultCount > self.rules.limits.faultCountMax
     }
 
     mutating func close(_ reply: Reply) -> Action {

@@ -7,31 +7,7 @@ import ChannelOutlet
 package import MailTypes
 package import NIOCore
 package import SMTPCore
-package import TLSEngine
-
-/// What a connection has to do with TLS.
-package enum ServerEncryption {
-    case none
-    case offered(TLSServerContext)
-    case required(TLSServerContext)
-    case implicit(TLSServerContext)
-
-    var kind: ServerTLS {
-        switch self {
-        case .none: .none
-        case .offered: .offered
-        case .required: .required
-        case .implicit: .implicit
-        }
-    }
-
-    fileprivate var context: TLSServerContext? {
-        switch self {
-        case .none: nil
-        case .offered(let context), .required(let context), .implicit(let context): context
-        }
-    }
-}
+import TLSEngine
 
 /// The handler of a client's connection; with TLS, a `TLSHandler` is in front of it.
 ///
@@ -64,6 +40,8 @@ package final class ServerConnection: ChannelInboundHandler {
     /// The tick of the last command, of the last octets of content, or of the question that is awaited. Octets of a
     /// command that is not complete do not count: one now and then would keep a session for ever.
     private var lastTick: UInt32
+    /// Octets of content by which the client is behind `contentRateMin`, in the time that it was waited for.
+    private var contentDebt = 0
     private var state: State = []
 
     private struct State: OptionSet {
@@ -153,7 +131,10 @@ package final class ServerConnection: ChannelInboundHandler {
             return self.flush()
         }
         var octets = Self.unwrapInboundIn(data)
-        if self.input.isInContent, self.standing != .asking { self.lastTick = self.register.tick }
+        if self.input.isInContent, self.standing != .asking {
+            self.lastTick = self.register.tick
+            self.contentDebt = max(self.contentDebt - octets.readableBytes, 0)
+        }
         if self.inbound == nil { self.inbound = octets } else { self.inbound?.writeBuffer(&octets) }
         self.advance()
     }
@@ -247,10 +228,22 @@ package final class ServerConnection: ChannelInboundHandler {
             guard elapsed > self.terms.handshakeTimeout else { return }
             self.intake?.handshakeFailed("the client did not complete the TLS handshake in time")
             self.perform(self.session.receive(.idleLimitReached))
-        } else if elapsed > (self.input.isInContent ? self.terms.dataTimeout : self.terms.commandTimeout) {
+        } else if elapsed > (self.input.isInContent ? self.terms.dataTimeout : self.terms.commandTimeout)
+            || self.isDragging()
+        {
             self.perform(self.session.receive(.idleLimitReached))
             self.flush()
         }
+    }
+
+    /// Whether the content comes so slowly that it would keep the session for days; asked with each tick. Only while the client
+    /// is what we wait for: how slow our own programs are is not its fault.
+    private func isDragging() -> Bool {
+        guard self.terms.contentRateMin > 0, self.input.isInContent, self.state.contains(.isReadAsked),
+            let intake = self.intake, intake.contentCredit > 0
+        else { return false }
+        self.contentDebt += self.terms.contentRateMin
+        return self.contentDebt > self.terms.contentDebtMax
     }
 
     // MARK: The loop over the input
@@ -400,6 +393,7 @@ package final class ServerConnection: ChannelInboundHandler {
                 return self.write(reply)
             case .receiveContent(let reply):
                 self.state.remove(.isAborted)
+                self.contentDebt = 0
                 self.input.beginContent()
                 return self.write(reply)
             case .checkSender(let path, let parameters): verdict = self.intake?.checkSender(path, parameters)

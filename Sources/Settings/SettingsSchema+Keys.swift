@@ -113,7 +113,8 @@ extension SettingsSchema {
                 + "address is taken."),
         SettingKey(
             "smtp.errors-max", .integer(1...100_000), for: [(.smtpd, "errors-max")], default: "20",
-            "Refused commands since the last message taken; the next one is 421 4.7.0 and the end."),
+            "Refused commands since the last message taken, and all but the first hundred that bring none further (NOOP, RSET, "
+                + "VRFY, HELP, EHLO); the next one is 421 4.7.0 and the end."),
         SettingKey(
             "smtp.sessions-max", .integer(1...1_000_000), for: [(.smtpd, "sessions-max")], default: "10000",
             "Sessions at once; above: 421 4.3.2."),
@@ -128,6 +129,10 @@ extension SettingsSchema {
         SettingKey(
             "smtp.data-timeout", .duration(1...86_400), for: [(.smtpd, "data-timeout")], default: "5 min",
             "Silence within a message; then 421 4.4.2."),
+        SettingKey(
+            "smtp.data-rate-min", .integer(0...1_000_000), for: [(.smtpd, "data-rate-min")], default: "500",
+            "Octets of a message in a second, on an average over `data-timeout`; slower: 421 4.4.2. Only the time counts in "
+                + "which the client is waited for. 0: any number."),
         SettingKey(
             "smtp.answer-timeout", .duration(1...3_600), for: [(.smtpd, "answer-timeout")], default: "2 min",
             "How long apus-queue and apus-lookup may take to answer; then 451."),

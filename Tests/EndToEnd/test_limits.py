@@ -157,7 +157,7 @@ class Sizes(unittest.TestCase):
                 self.assertLessEqual(octets, 16 * MEGABYTE, name)
 
     def test_a_client_that_asks_and_does_not_read_holds_at_most_a_quarter_of_a_megabyte(self):
-        with Apus() as apus, contextlib.ExitStack() as stack:
+        with Apus(extra="[smtp]\nerrors-max = 100000\n") as apus, contextlib.ExitStack() as stack:
             def client():
                 s = stack.enter_context(socket.socket())
                 s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -268,7 +268,7 @@ class Connections(unittest.TestCase):
 class Sessions(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        cls.apus = Apus(extra="[smtp]\nsessions-max = 8\nsessions-per-client-max = 3\ncommand-timeout = 2\ndata-timeout = 2\n").start()
+        cls.apus = Apus(extra="[smtp]\nsessions-max = 8\nsessions-per-client-max = 3\ncommand-timeout = 2\ndata-timeout = 2\ndata-rate-min = 1\n").start()
 
     @classmethod
     def tearDownClass(cls):
@@ -375,6 +375,36 @@ class Sessions(unittest.TestCase):
         self.check_ends(session, time.monotonic(), 2)
         self.assertEqual(self.apus.count(), 0)
         self.assertFalse([p for p in self.apus.delivered() if b"Subject: stalled" in slurp(p)])
+
+    def test_content_that_drips_is_ended_with_421_and_commands_that_lead_nowhere_are_too(self):
+        apus = Apus(extra="[smtp]\ndata-timeout = 3\n")
+        self.addCleanup(apus.close)
+        apus.start()
+        with Raw(apus.port, source="127.0.0.2") as session:
+            session.command("EHLO c.example")
+            self.assertTrue(offer(session).startswith("354"))
+            session.socket.settimeout(0.4)
+            begun, reply = time.monotonic(), b""
+            while not reply and time.monotonic() - begun < 20:
+                session.send(b"x")
+                try:
+                    reply = session.socket.recv(4096)
+                except TimeoutError:
+                    pass
+            self.assertEqual(reply, b"421 4.4.2 mx.apus.test waited too long for you\r\n")
+            self.assertGreater(time.monotonic() - begun, 2.5)
+        with Raw(apus.port, source="127.0.0.2") as session:
+            replies = [session.command("NOOP")[:3] for _ in range(121)]
+            self.assertEqual(replies, 120 * ["250"] + ["421"])
+        # What comes faster is taken, however long it takes.
+        with Raw(apus.port, source="127.0.0.2") as session:
+            session.command("EHLO c.example")
+            self.assertTrue(offer(session).startswith("354"))
+            for _ in range(30):
+                session.send(b"y" * 298 + b"\r\n")
+                time.sleep(0.3)
+            session.send(b".\r\n")
+            self.assertTrue(session.reply().startswith("250"))
 
     def test_a_client_that_goes_on_talking_is_not_ended(self):
         session = self.come("127.0.0.2")

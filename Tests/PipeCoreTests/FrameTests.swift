@@ -124,7 +124,8 @@ private func everyFrame() throws -> [UInt8] {
         for (trace, isOne) in [
             ("report to postmaster of 001k", true), ("forwarded 001k report to postmaster", true),
             ("client=192.0.2.1 helo=report to postmaster session=1", false), ("uid=0 report to postmaster", false),
-            ("forwarded 001k", false), ("forwarded 001k client=192.0.2.1 helo=report to postmaster", false), ("", false),
+            ("forwarded 001k", false), ("forwarded 001k client=192.0.2.1 helo=report to postmaster", false),
+            ("", false),
         ] { #expect(MailRequest.isPostmastersReport(Array(trace.utf8)) == isOne, "\(trace)") }
     }
 

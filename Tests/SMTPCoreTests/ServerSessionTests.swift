@@ -48,6 +48,32 @@ struct ServerSessionTests {
             session.receive(.commandReceived(.recipient(self.path), isFollowed: true)) == .checkRecipient(self.path))
     }
 
+    @Test("commands that bring no mail further count as faults past the first hundred, until a message is taken")
+    func idleCommands() {
+        let commands: [Command] = [.noOperation, .reset, .help, .extendedHello([0x63]), .verify(nil)]
+        func count(_ session: inout ServerSession) -> Int {
+            for number in 1...1_000 {
+                let command = commands[number % commands.count]
+                if let code = self.closingCode(session.receive(.commandReceived(command, isFollowed: false))) {
+                    #expect(code == 421)
+                    return number
+                }
+            }
+            return 0
+        }
+        var session = ServerSession(rules: self.rules)
+        _ = session.receive(.connected)
+        #expect(count(&session) == 100 + 3 + 1)
+        var other = self.collecting()
+        for _ in 1...90 { _ = other.receive(.commandReceived(.noOperation, isFollowed: false)) }
+        _ = other.receive(.commandReceived(.recipient(self.path), isFollowed: false))
+        _ = other.receive(.verdict(.accepted(.recipientAccepted)))
+        _ = other.receive(.commandReceived(.data, isFollowed: false))
+        _ = other.receive(.contentEnded(octetCount: 1))
+        _ = other.receive(.verdict(.accepted(.done)))
+        #expect(count(&other) == 100 + 3 + 1)
+    }
+
     @Test("VRFY leaves the mail as it was")
     func verify() {
         var session = self.collecting()
