@@ -5,7 +5,10 @@ import os
 import pwd
 import re
 import shutil
+import socket
 import subprocess
+import tempfile
+import threading
 import time
 import unittest
 
@@ -195,6 +198,30 @@ class Sendmail(unittest.TestCase):
         self.received(apus)
 
     @unittest.skipUnless(os.geteuid() == 0, "needs other users")
+    def test_smtp_on_standard_input_does_not_stand_still_when_both_sides_send_before_they_read(self):
+        folder = tempfile.mkdtemp(prefix="apus-pump-")
+        self.addCleanup(shutil.rmtree, folder, True)
+        os.chmod(folder, 0o755)
+        path, size, heard = os.path.join(folder, "submit"), 4_000_000, []
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(path)
+            listener.listen(1)
+            os.chmod(path, 0o777)
+
+            def serve():
+                client, _ = listener.accept()
+                with client:
+                    client.sendall(b"s" * size)
+                    while data := client.recv(65536):
+                        heard.append(len(data))
+            server = threading.Thread(target=serve, daemon=True)
+            server.start()
+            done = subprocess.run(
+                [os.path.join(binaries(), "sendmail"), "-bs"], input=b"c" * size, stdout=subprocess.PIPE, timeout=60,
+                env={"APUS_SUBMIT_SOCKET": path}, cwd="/")
+            server.join(10)
+        self.assertEqual((done.returncode, done.stdout, sum(heard)), (0, b"s" * size, size))
+
     def test_users_may_be_held_to_their_own_addresses(self):
         apus = Apus(extra='[sendmail]\nsenders = "own"\ntrusted-users = ["daemon"]\n', root=True)
         self.addCleanup(apus.close)
