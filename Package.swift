@@ -63,11 +63,12 @@ let package = Package(
         room("QueueCore", ["MailTypes"], pure),
         room("LookupCore", ["MailTypes"], pure),
         room("SASLCore", ["MailTypes"], pure),
+        room("TOML", ["MailTypes"], pure),
 
         // Floor 3: hands.
         room("Unix", ["CUnix", "MailTypes", "PipeCore"]),
         room("TLSEngine", ["COpenSSL", "MailTypes"]),
-        room("Settings", ["MailTypes", "MessageCore", "LookupCore", "PipeCore", "Unix", "TLSEngine", "IDN"]),
+        room("Settings", ["MailTypes", "MessageCore", "LookupCore", "TOML", "PipeCore", "Unix", "TLSEngine", "IDN"]),
         room("LMDB", ["CLMDB"]),
         room("IDN", ["CIDN", "MailTypes"]),
         room("Cryptography", ["CCryptography", "MailTypes", "SASLCore", "PipeCore"]),
@@ -96,7 +97,7 @@ let package = Package(
                 + nio),
         room("LocalDeliverer", ["MailTypes", "MessageCore", "PipeCore", "LookupCore", "Unix", "IDN"]),
         room("Bouncer", ["MailTypes", "MessageCore", "PipeCore", "Unix"]),
-        room("LocalSubmitter", ["MailTypes", "SMTPCore", "MessageCore", "Unix"]),
+        room("LocalSubmitter", ["MailTypes", "SMTPCore", "MessageCore", "TOML", "Unix"]),
         room(
             "Lookup",
             ["MailTypes", "LookupCore", "PipeCore", "Unix", "LMDB", "IDN", "Cryptography", "PipeDrivers"] + nio),
@@ -130,7 +131,7 @@ let package = Package(
             "FuzzTargets",
             [
                 "MailTypes", "SMTPCore", "MessageCore", "DNSCore", "PipeCore", "QueueCore", "LookupCore", "Settings",
-                "LMDBQueueStore", "TLSEngine", "SASLCore",
+                "LMDBQueueStore", "TLSEngine", "SASLCore", "TOML",
             ]),
 
         // Tests.
@@ -150,13 +151,13 @@ let package = Package(
         tests("LMDBQueueStoreTests", ["LMDBQueueStore", "LMDB", "QueueCore", "MailTypes", "Simulation"]),
         tests("LookupCoreTests", ["LookupCore", "MailTypes"]),
         tests("SASLCoreTests", ["SASLCore", "Cryptography", "MailTypes"]),
-        tests("LocalSubmitterTests", ["LocalSubmitter", "MailTypes"]),
+        tests("LocalSubmitterTests", ["LocalSubmitter", "MailTypes", "Settings", "Unix"]),
         tests("LocalDelivererTests", ["LocalDeliverer", "LookupCore", "MailTypes", "PipeCore", "Unix"]),
         tests("BouncerTests", ["Bouncer", "MailTypes", "MessageCore", "PipeCore", "Unix"]),
         tests("TLSEngineTests", ["TLSEngine", "MailTypes", "Unix"]),
         tests("IDNTests", ["IDN", "MailTypes"]),
         tests("UnixTests", ["Unix", "PipeCore", "MailTypes"]),
-        tests("SettingsTests", ["Settings", "PipeCore", "Unix"]),
+        tests("SettingsTests", ["Settings", "TOML", "PipeCore", "Unix"]),
         tests("SupervisorTests", ["Supervisor", "Settings", "PipeCore"]),
         tests("FuzzTargetTests", ["FuzzTargets"]),
         tests("HouseTests", ["MailTypes"]),

@@ -2,6 +2,7 @@
 
 import PipeCore
 import Settings
+import TOML
 
 /// A settings file that somebody has put a cat on.
 enum SettingsBody {

@@ -54,7 +54,7 @@ package struct SendmailProgram {
         switch self.arguments.mode {
         case .send:
             do throws(SubmissionSocket.Fault) { try self.send() } catch { Self.end(error.text, error.status) }
-        case .smtp: Pump.run(Self.socketPath)
+        case .smtp: Pump.run(SubmissionPath.find())
         case .queue: OperatorCommand.become(["queue", "list"])
         case .flush: OperatorCommand.become(["queue", "flush", "--all"])
         case .verify:
@@ -67,12 +67,6 @@ package struct SendmailProgram {
         }
     }
 
-    /// Where apus-smtpd listens for the programs of this machine. The variable is for tests and for several Apus on one
-    /// machine; it gives nobody anything, as whoever answers there learns no more than the message.
-    private static var socketPath: String {
-        getenv("APUS_SUBMIT_SOCKET").map { String(cString: $0) } ?? "/var/lib/apus/submit"
-    }
-
     // MARK: - A message
 
     private mutating func send() throws(SubmissionSocket.Fault) -> Never {
@@ -80,7 +74,7 @@ package struct SendmailProgram {
             Self.end("no recipients: name them, or give -t to take them from the message", .usage)
         }
         let start = try self.readHeader()
-        var socket = try SubmissionSocket(path: Self.socketPath, isVerbose: self.arguments.isVerbose)
+        var socket = try SubmissionSocket(path: SubmissionPath.find(), isVerbose: self.arguments.isVerbose)
         try Self.expect(try socket.reply(), "the greeting")
         let hello = try socket.ask(Array("EHLO localhost".utf8))
         try Self.expect(hello, "EHLO")

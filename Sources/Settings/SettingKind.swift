@@ -4,6 +4,7 @@ import IDN
 import LookupCore
 import MailTypes
 import MessageCore
+import TOML
 import Unix
 
 /// What a setting can hold. Each kind reads the value of the file and gives the text that the programs are handed.

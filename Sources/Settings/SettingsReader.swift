@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import MailTypes
+import TOML
 
 /// Holds a document against the schema: what is known is read, everything else becomes a remark.
 ///

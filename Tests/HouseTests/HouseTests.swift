@@ -47,11 +47,14 @@ private let importTable: [String: Set<String>] = {
         "QueueCore": ["MailTypes"],
         "LookupCore": ["MailTypes"],
         "SASLCore": ["MailTypes"],
+        "TOML": ["MailTypes"],
         "Simulation": ["MailTypes", "QueueCore"],
         // Floor 3: hands.
         "Unix": ["CUnix", "Glibc", "Synchronization", "MailTypes", "PipeCore"],
         "TLSEngine": ["COpenSSL", "MailTypes"],
-        "Settings": ["Glibc", "MailTypes", "MessageCore", "PipeCore", "Unix", "LookupCore", "TLSEngine", "IDN"],
+        "Settings": [
+            "Glibc", "MailTypes", "MessageCore", "PipeCore", "Unix", "LookupCore", "TOML", "TLSEngine", "IDN",
+        ],
         "IDN": ["CIDN", "MailTypes"],
         "LMDB": ["CLMDB", "Glibc", "Synchronization"],
         "Cryptography": ["CCryptography", "MailTypes", "SASLCore", "PipeCore"],
@@ -76,7 +79,7 @@ private let importTable: [String: Set<String>] = {
             "Glibc", "MailTypes", "SMTPCore", "DNSCore", "PipeCore", "Unix", "TLSEngine", "PipeDrivers", "SMTPDrivers",
         ]),
         "LocalDeliverer": ["Glibc", "CUnix", "MailTypes", "MessageCore", "PipeCore", "LookupCore", "Unix", "IDN"],
-        "LocalSubmitter": ["Glibc", "MailTypes", "SMTPCore", "MessageCore", "Unix"],
+        "LocalSubmitter": ["Glibc", "MailTypes", "SMTPCore", "MessageCore", "TOML", "Unix"],
         "Bouncer": ["Glibc", "MailTypes", "MessageCore", "PipeCore", "Unix"],
         "Lookup": nio.union([
             "Glibc", "MailTypes", "PipeCore", "Unix", "LMDB", "IDN", "PipeDrivers", "LookupCore", "Cryptography",
@@ -104,7 +107,7 @@ private let importTable: [String: Set<String>] = {
         // Not shipped: what a fuzzer does with the decoders.
         "FuzzTargets": [
             "MailTypes", "SMTPCore", "MessageCore", "DNSCore", "PipeCore", "QueueCore", "LookupCore", "Settings",
-            "LMDBQueueStore", "TLSEngine", "SASLCore",
+            "LMDBQueueStore", "TLSEngine", "SASLCore", "TOML",
         ],
     ]
     return table

@@ -4,6 +4,24 @@ import MailTypes
 import Testing
 
 @testable import LocalSubmitter
+@testable import Settings
+
+@Suite struct SubmissionPathTests {
+    @Test("the socket is in the state directory that the settings name, or in that of an installed Apus")
+    func state() {
+        for (text, path) in [
+            ("hostname = \"mx.example\"\nstate = \"/srv/apus\"\n[smtp]\n", "/srv/apus/submit"),
+            ("state = \"/srv/apus\"\nhostname =\n[[[", "/srv/apus/submit"), ("[smtp]\nstate = \"/x\"", nil),
+            ("state = 7", nil), ("state = \"apus\"", nil), ("", nil), ("\u{0}", nil),
+        ] as [(String, String?)] {
+            #expect(SubmissionPath.path(settings: Array(text.utf8)) == path ?? "/var/lib/apus/submit", "\(text)")
+        }
+        #expect(SubmissionPath.path(settings: nil) == "/var/lib/apus/submit")
+        #expect(SubmissionPath.settingsFile == Settings.fileDefault)
+        #expect(SubmissionPath.stateDirectoryDefault == Settings.stateDirectoryDefault)
+        #expect(SubmissionPath.settingsOctetCountMax == Settings.fileOctetCountMax)
+    }
+}
 
 @Suite struct SendmailArgumentsTests {
     private func read(_ line: String, name: String = "sendmail") throws -> SendmailArguments {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import Settings
+import TOML
 import Testing
 
 /// A value as one word, so that tables of expectations stay readable.
