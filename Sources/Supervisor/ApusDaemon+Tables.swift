@@ -10,6 +10,9 @@ extension ApusDaemon {
     func table(for part: Part) -> SettingsTable {
         var table = self.settings.table(for: part.program)
         if part.program == .lookup, let name = self.installation.singleUser { table.append("single-user", name) }
+        if part.program == .vault, table.text("passwords") != nil, let key = self.installation.decoyKey {
+            table.append("decoy-key", key)
+        }
         if part.program == .bounce { self.appendTemplates(to: &table) }
         if [.queue, .lookup].contains(part.program), table.text("srs-domain") != nil { self.appendSecret(to: &table) }
         return table

@@ -25,6 +25,8 @@ struct Installation {
     let hasOwnUsers: Bool
     /// The name of that one user, if it has a name.
     let singleUser: String?
+    /// For apus-vault; see there.
+    private(set) var decoyKey: String?
     /// Held as long as this process lives: one apusd for one state directory.
     let lock: Descriptor
 
@@ -65,6 +67,7 @@ struct Installation {
             try Self.makeDirectory(self.queueDirectory, mode: 0o700, owner: queueUser)
             try Self.makeDirectory(self.emptyDirectory, mode: 0o755, owner: nil)
         } catch { throw Fault(error.text, .system) }
+        self.decoyKey = DecoyKey.find(in: self.stateDirectory)
         try Self.checkQueueFiles(in: self.queueDirectory, queueUser)
     }
 

@@ -15,11 +15,12 @@ final class FileSource: CredentialSource, PasswordChecker {
     private let decoySecret: [UInt8]
     private var file: PasswordFile?
 
-    init(path: String, workers: Workers) {
+    /// - Parameter decoyKey: nil: one for as long as this process lives.
+    init(path: String, decoyKey: String?, workers: Workers) {
         self.secret = SecretFile(
             path: path, octetCountMax: PasswordFile.octetCountMax, complaintEvent: "passwords-unusable")
         self.workers = workers
-        self.decoySecret = self.cryptography.randomOctets(32)
+        self.decoySecret = decoyKey.map { Array($0.utf8) } ?? self.cryptography.randomOctets(32)
         self.refresh()
     }
 

@@ -60,7 +60,7 @@ final class VaultServer: LoopProgram, LinkReceiver {
     private func makeSource() -> any CredentialSource {
         let workers = Workers(eventLoop: self.eventLoop)
         switch self.settings.source {
-        case .passwordFile(let path): return FileSource(path: path, workers: workers)
+        case .passwordFile(let path, let key): return FileSource(path: path, decoyKey: key, workers: workers)
         case .system: return SystemSource(workers: workers)
         case .checkpassword(let words): return CheckpasswordSource(words: words, workers: workers)
         case .dovecot(let path):

@@ -8,6 +8,7 @@ import PipeCore
 /// | name | value |
 /// |---|---|
 /// | `passwords` | the path of the password file |
+/// | `decoy-key` | what the salts of users who do not exist are made from; apusd has one that lasts |
 /// | `system` | `true`: the accounts of this machine, by getspnam(3) |
 /// | `checkpassword` | a program and its arguments, one value each |
 /// | `dovecot` | the path of a socket of Dovecot's |
@@ -19,7 +20,7 @@ import PipeCore
 /// Of the first four there is one, or none: who is not asked cannot contradict.
 struct VaultSettings {
     enum Source: Equatable {
-        case passwordFile(path: String)
+        case passwordFile(path: String, decoyKey: String?)
         case system
         case checkpassword([String])
         case dovecot(path: String)
@@ -37,7 +38,9 @@ struct VaultSettings {
 
     init(_ table: SettingsTable) throws(SettingsFault) {
         var sources: [Source] = []
-        if let path = table.text("passwords") { sources.append(.passwordFile(path: path)) }
+        if let path = table.text("passwords") {
+            sources.append(.passwordFile(path: path, decoyKey: table.text("decoy-key")))
+        }
         if try table.boolean("system", default: false) { sources.append(.system) }
         let words = table.texts("checkpassword")
         if !words.isEmpty { sources.append(.checkpassword(words)) }

@@ -618,6 +618,18 @@ class Scram(Users):
         self.assertEqual(len(seen["ghost"]), 1, "a user who does not exist has one salt, as others have")
         self.assertEqual({s[:2] for s in seen["ghost"]}, {s[:2] for s in seen["alice"]})
 
+    def test_an_unknown_user_has_the_same_salt_after_a_restart(self):
+        def salt(user):
+            client = SCRAM(user, "wrong")
+            self.assertEqual(scram(self.secured(), "SCRAM-SHA-256", client)[0], 535)
+            return client.salt
+        before = [salt("ghost"), salt("alice")]
+        self.assertEqual(os.stat(f"{self.apus.root}/state/decoy-key").st_mode & 0o777, 0o600)
+        self.apus.stop()
+        self.apus.start()
+        self.assertEqual([salt("ghost"), salt("alice")], before)
+        self.assertFalse(any(slurp(f"{self.apus.root}/state/decoy-key").strip() in slurp(p) for p in [self.apus.logfile]))
+
     def test_the_connection_is_bound_to(self):
         smtp = self.secured()
         client = SCRAM("alice", "secret", "p=tls-server-end-point,", self.binding(smtp))
