@@ -293,7 +293,10 @@ package struct MailExchangers: Sendable {
         guard self.nextHop.port == nil, !self.nextHop.isLMTP else { return false }
         if case .host = self.nextHop.target { return false }
         let isOurPort = self.port == Self.smtpPort
-        return addresses.contains { self.ourselves.addresses.contains($0) || isOurPort && $0.isLoopback }
+        return addresses.contains {
+            // To connect to 0.0.0.0 or :: is to connect to this machine.
+            self.ourselves.addresses.contains($0) || isOurPort && ($0.isLoopback || $0.isUnspecified)
+        }
     }
 
     private static let smtpPort: UInt16 = 25

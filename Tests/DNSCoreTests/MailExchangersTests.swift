@@ -163,7 +163,10 @@ struct MailExchangersTests {
         #expect(walk("example.org:2525", ["mx example.org": mx((0, "localhost"))]).count == 3)
         #expect(walk("lmtp:[127.0.0.1]", [:]).first == "[127.0.0.1]:24")
         #expect(walk("lmtp:[192.0.2.9]", [:]).first == "[192.0.2.9]:24")
-        for literal in ["127.0.0.1", "[127.1.2.3]", "[::1]", "localhost", "sub.localhost"] {
+        for literal in [
+            "127.0.0.1", "[127.1.2.3]", "[::1]", "[::ffff:127.0.0.1]", "[0.0.0.0]", "[::]", "localhost",
+            "sub.localhost",
+        ] {
             #expect(walk(literal, [:]) == ["failed 0 5.4.6"], "\(literal)")
             #expect(walk(literal + ":2525", [:]).last == "deferred 450 4.0.0", "\(literal)")
         }
