@@ -154,7 +154,8 @@ extension Submission {
             case nil, .later: return .refused(Refusals.lookupAway(recipient.path))
             case .unknown(let status, let text):
                 if isSingle, self.reported == nil { return .refused(Refusals.unknown(status, text)) }
-                guard self.reported != nil || recipient.dsn.wants(.failure) else { continue }
+                // The failure of a report is told to the postmaster, though no sender can want it.
+                guard self.mail.reversePath == .null || recipient.dsn.wants(.failure) else { continue }
                 let failure = DeliveryOutcome(
                     .failed, code: 550, status: status, reporter: Array("apus-lookup".utf8), text: text)
                 ended.append((recipient.path, recipient.dsn, .failed(failure)))

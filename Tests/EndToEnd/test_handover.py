@@ -11,14 +11,17 @@ from test_queue import ByHand
 class Handover(ByHand):
     def setUp(self):
         super().setUp()
-        self.held, self.frames, self.later = [], [], set()
+        self.held, self.frames, self.later, self.unknown = [], [], set(), set()
 
     def hand(self, agents=("apus-local",), **more):
-        """A queue whose agents of these names keep their deliveries open, and whose look-ups cannot tell of some addresses."""
+        """A queue whose agents of these names keep their deliveries open, and whose look-ups cannot tell of some addresses
+        (`later`), or know that they are nobody's (`unknown`)."""
         def agent(name, sender, recipients):
             if name in agents:
                 self.held.append(name)
                 return None
+            if name == "apus-bounce":
+                return [("failed", 0, "5.0.0")] * len(recipients)
             return [("failed", 550, "5.1.1") if r.startswith("f") else ("delivered", 250, "2.0.0") for r in recipients]
 
         queue = self.queue(agent=agent, **more)
@@ -27,6 +30,8 @@ class Handover(ByHand):
         def ask(verb, channel, fields):
             if verb == b"resolve" and fields[0].decode() in self.later:
                 queue.pipes["apus-lookup"].send("later", channel, "not now")
+            elif verb == b"resolve" and fields[0].decode() in self.unknown:
+                queue.pipes["apus-lookup"].send("unknown", channel, "5.1.1", "nobody")
             else:
                 asked(verb, channel, fields)
 
@@ -58,6 +63,8 @@ class Handover(ByHand):
     def verbs(self, name, channel):
         return [verb for n, c, verb, _ in self.frames if (n, c) == (name, channel)]
 
+
+class Owed(Handover):
     def test_the_agent_is_told_of_whom_is_owed_his_mail_still_because_it_cannot_go_on(self):
         queue = self.hand()
         self.later = {"x@later.example"}
@@ -78,6 +85,50 @@ class Handover(ByHand):
         self.assertNotIn("owed", self.verbs("apus-local", channel))
 
 
+class Wishes(Handover):
+    """What the sender wishes about reports, and mail that goes on."""
+
+    def fields(self, name, verb):
+        """The fields of all frames of that verb that the agent has got."""
+        return [[f.decode() for f in fields] for n, _, v, fields in self.frames if (n, v) == (name, verb)]
+
+    def forwarded(self, dsn, *paths):
+        queue = self.hand()
+        message = Message("a@b.example", ["u@local.test"], b"hi\r\n")
+        message.dsn = dsn
+        self.hand_in(queue, message)
+        queue.until(lambda: self.held, "no delivery")
+        self.forward(queue, self.open(queue, "apus-local"), *paths)
+        queue.until(lambda: queue.answer("count")[0]["messages"] == b"0", "not done")
+        return queue
+
+    def test_who_wants_no_reports_gets_none_of_an_address_that_does_not_exist(self):
+        self.unknown = {"no@far.example"}
+        self.forwarded(("NEVER",), "no@far.example", "x@far.example")
+        self.assertEqual([f[1] for f in self.fields("apus-remote", "rcpt")], ["x@far.example"])
+        self.assertEqual(self.fields("apus-bounce", "deliver"), [])
+
+    def test_who_wants_them_does(self):
+        self.unknown = {"no@far.example"}
+        self.forwarded(("FAILURE",), "no@far.example", "x@far.example")
+        self.assertEqual([f[1] for f in self.fields("apus-bounce", "rcpt")], ["no@far.example"])
+
+    def test_the_address_that_the_sender_wrote_to_goes_on_with_the_mail(self):
+        self.forwarded(("SUCCESS",), "x@far.example")
+        self.assertEqual([f[1:] for f in self.fields("apus-remote", "rcpt")],
+                         [["x@far.example", "", "SUCCESS", "rfc822;u@local.test"]])
+        # The next server takes nothing over here: it is told as relayed, and nothing of it before.
+        self.assertEqual([f[6] for f in self.fields("apus-bounce", "fate")], ["relayed"])
+
+    def test_the_one_that_he_gave_as_the_original_stays(self):
+        self.forwarded(("FAILURE", "rfc822;o@b.example"), "x@far.example")
+        self.assertEqual(self.fields("apus-remote", "rcpt")[0][4], "rfc822;o@b.example")
+
+    def test_mail_that_goes_on_to_several_addresses_is_expanded(self):
+        self.forwarded(("SUCCESS",), "x@far.example", "y@far.example")
+        self.assertEqual([f[6] for f in self.fields("apus-bounce", "fate")], ["expanded"])
+
+
 class Stop(Handover):
     def stopped(self, queue, name):
         """A queue that was asked to stop while that agent has a delivery; its channel."""
@@ -96,7 +147,7 @@ class Stop(Handover):
         self.hand_in(queue, Message("a@b.example", ["u@local.test"], b"hi\r\n"))
         self.forward(queue, self.stopped(queue, "apus-local"), "x@far.example")
         self.ended(queue)
-        self.assertEqual(len(self.logged(queue, "event=queued")), 2, queue.logged())
+        self.assertEqual(len(self.logged(queue, " queued id=")), 2, queue.logged())
 
     def test_a_report_that_comes_while_the_queue_stops_is_accepted(self):
         queue = self.hand(agents=("apus-bounce",))

@@ -117,7 +117,7 @@ class Queue:
         self.submissions[self.channel] = message
         pipe.send("mail", self.channel, message.sender, "8bitmime", 0, "test")
         for recipient in message.recipients:
-            pipe.send("rcpt", self.channel, recipient)
+            pipe.send("rcpt", self.channel, recipient, *message.dsn)
         message.sent, message.credit = 0, 262144
         self.send_content(self.channel, message)
 
@@ -301,6 +301,7 @@ class Message:
     def __init__(self, sender, recipients, content, prefix=b"", suffix=b"", is_aborted=False):
         self.sender, self.recipients, self.content = sender, recipients, content
         self.prefix, self.suffix, self.is_aborted = prefix, suffix, is_aborted
+        self.dsn = ()            # NOTIFY and ORCPT of all recipients
         self.asked = None        # the trace's length when acceptance was asked for
         self.answer = None
 
