@@ -92,6 +92,9 @@ extension Scheduler {
             if outcome.kind == .failed { return Step(nil, .dropped) }
             if recipient.verb == .remove { return Step(nil, .removed) }
             after.lastAttempt = recipient.record.lastAttempt
+            if recipient.verb == nil, self.isReportTooOld(recipient.record, message, now) {
+                return Step(nil, .dropped, Self.expired(outcome, "the report found no way into the queue in time"))
+            }
             after.due = recipient.verb == .hold ? nil : retry
             return Step(after, .deferred)
         case nil: break
@@ -121,6 +124,12 @@ extension Scheduler {
             }
             return Step(after, .deferred)
         }
+    }
+
+    /// Whether a report has been tried for as long as a message is since there was something to report: as with a report that
+    /// is in the queue and cannot be delivered, nobody is left to tell.
+    private func isReportTooOld(_ recipient: RecipientRecord, _ message: MessageRecord, _ now: Timestamp) -> Bool {
+        now >= max(recipient.lastAttempt, message.expiry).advanced(by: self.limits.lifetime)
     }
 
     /// Too old: failed, and reported if that is wanted.
@@ -196,8 +205,9 @@ extension Scheduler {
         return after.hasFailed ? Step(after, .failed, after.lastOutcome) : Step(after, .deferred)
     }
 
-    private static func expired(_ last: DeliveryOutcome?) -> DeliveryOutcome {
-        var text = Array("delivery time expired".utf8)
+    private static func expired(_ last: DeliveryOutcome?, _ words: String = "delivery time expired") -> DeliveryOutcome
+    {
+        var text = Array(words.utf8)
         if let last {
             // The words are ours, so the reply stands within them.
             text += Array("; last: ".utf8)

@@ -4,7 +4,7 @@ import MailTypes
 package import QueueCore
 
 /// Nobody hears of what he did not want to hear, of a delay or a success nobody hears twice, and at rest everybody has
-/// heard of the successes that he wanted to hear of.
+/// heard of the successes that he wanted to hear of, unless the report found no way into the queue for too long.
 package struct ReportsAsWished: Checker {
     package init() {}
 
@@ -31,7 +31,7 @@ package struct ReportsAsWished: Checker {
         for key in ledger.succeeded.sorted() where wants(key, .success) && !ledger.reports.contains(key.message) {
             let isReported = [ReportAction.delivered, .relayed].contains { ledger.otherReportCounts[$0]?[key] != nil }
             let isQueued = try store.message(key.message)?.recipients.contains { $0.number == key.number } ?? false
-            if !isReported, !isQueued, !ledger.removed.contains(key) {
+            if !isReported, !isQueued, !ledger.removed.contains(key), !ledger.dropped.contains(key) {
                 faults.append("\(key.message.text)/\(key.number) was delivered, and nobody was told")
             }
         }

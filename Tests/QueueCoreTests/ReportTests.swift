@@ -122,6 +122,20 @@ struct ReportTests {
         #expect(fate.end(1, Samples.deferral).0?.owedReport == nil)
     }
 
+    @Test("that is put off for as long as a message is tried is given up, and the log says so")
+    func reportTooOld() {
+        var fate = Fate(nil)
+        _ = fate.end(1, Samples.failure)
+        fate.tell(.settled(DeliveryID(1)))
+        // The message would have been tried for an hour, and its report for a day more.
+        fate.now = fate.now.advanced(by: .seconds(86_400))
+        var young = fate
+        #expect(young.end(2, Samples.deferral).1 == .deferred)
+        fate.now = fate.now.advanced(by: .seconds(3_600))
+        let end = fate.end(2, nil)
+        #expect(end.0 == nil && end.1 == .dropped)
+    }
+
     @Test("of a delay that cannot be sent now is asked for again after retry-min, not at once")
     func delayRefused() {
         var fate = Fate(nil)
