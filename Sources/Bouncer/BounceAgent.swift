@@ -237,7 +237,7 @@ package struct BounceAgent {
 
     private static func reported(_ recipient: DeliveryRecipient, _ fate: RecipientFate?) -> DeliveryReport.Recipient {
         DeliveryReport.Recipient(
-            address: recipient.forwardPath, original: recipient.originalForwardPath,
+            address: recipient.forwardPath, original: recipient.dsn.originalPath ?? recipient.originalForwardPath,
             action: fate?.action ?? .failed, dsn: recipient.dsn,
             code: fate?.outcome.code ?? 0, status: fate?.outcome.status ?? EnhancedStatus(.permanent, 0, 0),
             reporter: fate?.outcome.reporter ?? [], text: fate?.outcome.text ?? [], lastAttempt: fate?.lastAttempt,

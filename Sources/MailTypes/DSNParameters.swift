@@ -138,6 +138,16 @@ package struct RecipientDSN: Hashable, Sendable {
         return address.map { parts.type + Array("; ".utf8) + $0 }
     }
 
+    /// The original recipient as an address; nil if there is none, or it is none of mail.
+    package var originalPath: ForwardPath? {
+        guard let parts = Self.parts(self.originalRecipient) else { return nil }
+        let isUnicode = parts.type.equalsIgnoringCase(Self.unicodeType)
+        guard isUnicode || parts.type.equalsIgnoringCase(Array("rfc822".utf8)),
+            let address = isUnicode ? Xtext.decodeUnicode(parts.address) : Xtext.decode(parts.address)
+        else { return nil }
+        return ForwardPath(octets: address, alphabet: isUnicode ? .unicodeLocalPart : .ascii)
+    }
+
     /// The same ORCPT in ASCII, whose octets are kept and passed on; nil if that is too long.
     package static func asciiOriginalRecipient(_ octets: [UInt8]) -> [UInt8]? {
         if octets.isASCII { return octets }

@@ -26,9 +26,15 @@ package struct DeliveryOutcome: Hashable, Sendable {
     /// Of a deferral: whether the host has answered about this recipient or message, so that nothing is to be made of it for
     /// other mail to the same destination.
     package var hasAnswered = false
-    /// Whether the mail, and with it what the sender wishes about reports, went on to one other address (RFC 3461
-    /// §5.2.7). The queue's own mark: no agent can set it.
-    package var isForwarded = false
+    /// Whether the mail went on to other addresses (RFC 3461 §5.2.7). The queue's own mark: no agent can set it.
+    package var forwarding = Forwarding.none
+
+    /// To how many addresses mail goes on, of mail that takes the sender's wishes about reports along.
+    package enum Forwarding: Hashable, Sendable {
+        case none
+        case one
+        case several
+    }
 
     /// Longer texts of remote servers are cut here.
     package static let textOctetCountMax = 500

@@ -159,7 +159,12 @@ extension Scheduler {
         switch recipient.route {
         case .bounce, .mailbox: return .delivered
         // Mail that goes on to one other address goes on with the sender's wishes.
-        case .local, .alias: return outcome.isForwarded ? nil : .delivered
+        case .local, .alias:
+            switch outcome.forwarding {
+            case .none: return .delivered
+            case .one: return nil
+            case .several: return .expanded
+            }
         // Whoever speaks LMTP puts it into the mailbox.
         case .remote(let nextHop) where nextHop.isLMTP: return outcome.hasPassedOnDSN ? nil : .delivered
         case .remote: return outcome.hasPassedOnDSN ? nil : .relayed

@@ -19,6 +19,17 @@ final class Forwarding: SubmissionHome {
         var paths: [(path: ForwardPath, meaning: PathMeaning)] = []
         /// What the agent says of the recipient, to be told when the copies are complete.
         var outcome: DeliveryOutcome?
+
+        /// What the sender wishes about reports, as the mail takes it along: with the address that he wrote to, which nobody
+        /// could tell from the new ones (RFC 3461 §5.2.7.1).
+        var dsn: RecipientDSN {
+            var dsn = self.paths.count > 1 ? self.recipient.dsn.ofExpansion : self.recipient.dsn
+            if dsn.originalRecipient.isEmpty {
+                let path = self.recipient.originalPath ?? self.recipient.forwardPath
+                dsn.originalRecipient = RecipientDSN.originalRecipient(of: path)
+            }
+            return dsn
+        }
     }
 
     private struct Copy {
@@ -91,8 +102,7 @@ final class Forwarding: SubmissionHome {
         guard let place = self.place(of: submission) else { return }
         let wish = self.list[place].wish
         self.manager.begin(submission)
-        let wishes = wish.paths.count > 1 ? wish.recipient.dsn.ofExpansion : wish.recipient.dsn
-        let dsn = self.isList(wish) ? RecipientDSN() : wishes
+        let dsn = self.isList(wish) ? RecipientDSN() : wish.dsn
         for (path, meaning) in wish.paths { self.manager.add(path, as: meaning, dsn, to: submission) }
         guard !submission.isEnded else { return }
         var line = Array("Delivered-To: ".utf8)
@@ -156,8 +166,9 @@ final class Forwarding: SubmissionHome {
         var outcomes = self.faults
         for copy in self.list {
             var outcome = copy.outcome
-            // With one address, the sender's wishes about reports have gone on as well (RFC 3461 §5.2.7).
-            outcome.isForwarded = copy.wish.paths.count == 1 && !self.isList(copy.wish)
+            // With one address, the sender's wishes about reports have gone on as well; with several, he hears of the
+            // expansion (RFC 3461 §5.2.7). A list's mail is its own, and delivered to the list.
+            if !self.isList(copy.wish) { outcome.forwarding = copy.wish.paths.count == 1 ? .one : .several }
             outcomes.append((copy.wish.recipient.number, outcome))
         }
         self.manager.forwarded(self, self.delivery, outcomes)

@@ -29,7 +29,9 @@ package struct ReportsAsWished: Checker {
         }
         guard isAtRest else { return faults }
         for key in ledger.succeeded.sorted() where wants(key, .success) && !ledger.reports.contains(key.message) {
-            let isReported = [ReportAction.delivered, .relayed].contains { ledger.otherReportCounts[$0]?[key] != nil }
+            let isReported = [ReportAction.delivered, .relayed, .expanded].contains {
+                ledger.otherReportCounts[$0]?[key] != nil
+            }
             let isQueued = try store.message(key.message)?.recipients.contains { $0.number == key.number } ?? false
             if !isReported, !isQueued, !ledger.removed.contains(key), !ledger.dropped.contains(key) {
                 faults.append("\(key.message.text)/\(key.number) was delivered, and nobody was told")

@@ -32,7 +32,7 @@ extension World {
             return nil
         }
         var outcome = Samples.delivery
-        outcome.isForwarded = forward.message.recipients.count == 1
+        outcome.forwarding = forward.message.recipients.count == 1 ? .one : .several
         return outcome
     }
 

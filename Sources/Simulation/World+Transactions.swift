@@ -116,7 +116,7 @@ extension World {
             case .delivered:
                 let isPassedOn = ending.outcome?.hasPassedOnDSN == true && ending.recipient.route.agentKind == .remote
                 // With one address the wish has gone on as well.
-                if !isPassedOn, ending.outcome?.isForwarded != true { self.ledger.succeeded.insert(key) }
+                if !isPassedOn, ending.outcome?.forwarding != .one { self.ledger.succeeded.insert(key) }
             case .deferred, .reported, .warned: break
             }
         }
