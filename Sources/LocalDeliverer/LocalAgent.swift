@@ -40,6 +40,8 @@ package struct LocalAgent {
     private var mailboxes: [MailboxPlace: OpenMaildir] = [:]
     private let shelf = MaildirShelf()
     private let aliases = AliasShelf()
+    /// Programs that were killed and had not ended when they were last looked at.
+    private var unended: [Int32] = []
 
     package init(rules: Rules) { self.rules = rules }
 
@@ -406,11 +408,13 @@ package struct LocalAgent {
 
     /// Goes on with what does not end at once, as far as that is possible without waiting.
     package mutating func advance(_ now: Duration, clock: Timestamp) {
+        self.unended.removeAll { ChildProcess.end(of: $0, isWaiting: false) != nil }
         guard !self.runs.isEmpty else { return }
         let runningCount = self.runs.values.count { $0.program != nil }
         var surroundings = LocalRun.Surroundings(
             rules: self.rules, shelf: self.shelf, now: now, clock: clock,
             programRoom: self.rules.programs.countMax - runningCount)
+        defer { self.unended += surroundings.unended }
         self.advance(self.runs.keys.sorted(), &surroundings)
         // Room that programs have left which ended only now: nothing else would wake those who wait for it.
         while surroundings.programRoom > 0 {

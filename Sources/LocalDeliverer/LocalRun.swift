@@ -23,6 +23,8 @@ struct LocalRun {
         let clock: Timestamp
         /// How many programs may still be started.
         var programRoom: Int
+        /// Programs that were killed and have not ended.
+        var unended: [Int32] = []
     }
 
     private let delivery: Delivery
@@ -221,6 +223,7 @@ struct LocalRun {
             let verdict = run.advance(surroundings.now)
             self.activity = .program(run)
             if verdict != nil { surroundings.programRoom += 1 }
+            if let pid = verdict?.unended { surroundings.unended.append(pid) }
             return verdict
         }
         guard surroundings.programRoom > 0 else { return nil }

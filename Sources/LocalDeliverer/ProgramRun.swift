@@ -24,13 +24,16 @@ struct ProgramRun {
     let watch: Descriptor
     /// What it prints, on its standard output and its standard error.
     let output: Descriptor
-    let deadline: Duration
+    /// When it is killed, and after that when nobody waits for its end any more.
+    private(set) var deadline: Duration
     private var isKilled = false
     /// The beginning of what it has printed.
     private var text: [UInt8] = []
     private var isOutputOpen = true
 
     private static let textOctetCountMax = 2_000
+    /// One that was killed and does not end in this time cannot be killed: it has become another user's, or hangs in the system.
+    private static let killTime = Duration.seconds(10)
 
     /// - Parameters:
     ///   - message: is at its beginning; the caller closes it.
@@ -82,6 +85,8 @@ struct ProgramRun {
     /// What it made of a message.
     struct Verdict {
         let outcome: DeliveryOutcome
+        /// A process that has not ended although it was killed: to be waited for later, or it would stay as a zombie.
+        var unended: Int32?
         /// Whether what stands behind it in the user's file is not to be done.
         var isLast = false
     }
@@ -91,9 +96,17 @@ struct ProgramRun {
         self.readOutput()
         if now >= self.deadline, !self.isKilled {
             self.isKilled = true
+            self.deadline = now + Self.killTime
             ChildProcess.killGroup(self.pid)
         }
-        guard let end = ChildProcess.end(of: self.pid, isWaiting: false) else { return nil }
+        guard let end = ChildProcess.end(of: self.pid, isWaiting: false) else {
+            guard self.isKilled, now >= self.deadline else { return nil }
+            self.watch.close()
+            self.output.close()
+            let said = "took too long, and cannot be ended"
+            return Verdict(
+                outcome: self.outcome(.deferred, EnhancedStatus(.transient, 3, 0), said), unended: self.pid)
+        }
         // What it left behind in the background may hold the pipe for as long as it likes.
         self.readOutput()
         self.watch.close()
@@ -108,13 +121,18 @@ struct ProgramRun {
         return Verdict(outcome: self.outcome(end))
     }
 
-    /// Kills it: the delivery is given up.
+    /// Kills it: the delivery is given up. Its end is waited for, but not that of one that cannot be killed.
     mutating func abandon() {
         ChildProcess.killGroup(self.pid)
-        _ = ChildProcess.end(of: self.pid, isWaiting: true)
+        var poll = Poll()
+        _ = poll.add(self.watch, reading: true)
+        poll.wait(Self.abandonTime)
+        _ = ChildProcess.end(of: self.pid, isWaiting: false)
         self.watch.close()
         self.output.close()
     }
+
+    private static let abandonTime = Duration.seconds(1)
 
     private mutating func readOutput() {
         // So much at most at once: others wait too.

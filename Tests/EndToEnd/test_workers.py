@@ -2,6 +2,7 @@
 """Processes of users that do not answer: their user's mail waits, and nobody else's."""
 import os
 import pwd
+import shutil
 import signal
 import time
 import unittest
@@ -56,6 +57,30 @@ class WorkersThatHang(RealUsers):
         self.assertEqual(deliveries.run(seconds=60)[channel]["outcomes"][0][0], "delivered")
         with open(f"{home}/ran") as f:
             self.assertEqual([int(line) for line in f], list(range(40)))
+
+    def test_a_program_that_cannot_be_ended_costs_no_processor_and_keeps_nobody_waiting(self):
+        user = self.USERS[0]
+        home = pwd.getpwnam(user).pw_dir
+        # It becomes root, so that its user cannot kill it.
+        program = f"{home}/stays"
+        shutil.copy("/bin/sleep", program)
+        os.chown(program, 0, 0)
+        os.chmod(program, 0o4755)
+        with open(f"{home}/.forward", "w") as f:
+            f.write("|exec ./stays 40\n")
+        os.chown(f"{home}/.forward", pwd.getpwnam(user).pw_uid, -1)
+        for name in (program, f"{home}/.forward"):
+            self.addCleanup(os.unlink, name)
+        part = self.part(**{"worker-silence": 60, "program-time": 1, "dot-programs": "true"})
+        deliveries = Deliveries(part)
+        channel = deliveries.begin(message_id(0), f"local:{user}", CONTENT, [f"{user}@example.org"])
+        outcome = deliveries.run(seconds=30)[channel]["outcomes"][0]
+        self.assertEqual((outcome[0], outcome[2]), ("deferred", "4.3.0"))
+        self.assertIn("cannot be ended", outcome[4])
+        pid, = self.workers(part)
+        with open(f"/proc/{pid}/stat") as f:
+            times = f.read().rsplit(")", 1)[1].split()[11:13]
+        self.assertLess(sum(map(int, times)) / os.sysconf("SC_CLK_TCK"), 3)
 
     def test_a_worker_that_waits_for_the_queue_is_not_killed(self):
         part = self.part(**{"worker-silence": 5})
