@@ -41,7 +41,7 @@ extension LocalSwitch {
     }
 
     /// Releases the worker that has been idle for longest, unless one is on its way out already.
-    private mutating func makeRoom() {
+    mutating func makeRoom() {
         guard !self.workers.values.contains(where: { $0.isLeaving && !$0.isStuck }) else { return }
         let idle = self.workers.filter { $0.value.channels.isEmpty && !$0.value.isLeaving }
         if let longest = idle.min(by: { $0.value.lastWord < $1.value.lastWord }) { self.release(longest.key) }

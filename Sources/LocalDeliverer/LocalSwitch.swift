@@ -180,6 +180,8 @@ struct LocalSwitch {
                 if worker.channels.isEmpty { worker.lastWord = ThisProcess.uptime }
                 self.workers[pid] = worker
                 if worker.isOutdated, worker.channels.isEmpty { self.release(pid) }
+                // Another user's mail waits for a process.
+                if worker.channels.isEmpty, !self.waiting.isEmpty { self.makeRoom() }
             }
             return
         default: throw FrameFault(.outOfPlace, frame.verb)

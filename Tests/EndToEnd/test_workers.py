@@ -82,6 +82,15 @@ class WorkersThatHang(RealUsers):
             times = f.read().rsplit(")", 1)[1].split()[11:13]
         self.assertLess(sum(map(int, times)) / os.sysconf("SC_CLK_TCK"), 3)
 
+    def test_more_users_than_processes_wait_for_nobody_to_be_idle(self):
+        part = self.part(**{"workers-max": 1, "worker-idle": 60})
+        deliveries = Deliveries(part)
+        begun = time.monotonic()
+        channels = [deliveries.begin(message_id(n), f"local:{user}", CONTENT, [f"{user}@example.org"]) for n, user in enumerate(self.USERS)]
+        ended = deliveries.run(seconds=30)
+        self.assertEqual([ended[c]["outcomes"][0][0] for c in channels], ["delivered"] * 3)
+        self.assertLess(time.monotonic() - begun, 5)
+
     def test_a_worker_that_waits_for_the_queue_is_not_killed(self):
         part = self.part(**{"worker-silence": 5})
         deliveries = Deliveries(part)
