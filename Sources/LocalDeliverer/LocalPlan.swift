@@ -121,7 +121,9 @@ private struct DotFileSearch {
                     ? try DotFile.qmail(
                         octets, domain: self.domain, isForwardOnly: facts.mode & 0o100 != 0, domains: .idna2008)
                     : try DotFile.forward(octets, user: self.user, domain: self.domain, domains: .idna2008)
-                return dotFile.isEmpty ? .mailbox : try self.plan(dotFile, name, in: home)
+                // dot-qmail(5): only a file of no octets stands for the mailbox. One of comments says that nothing is to be done.
+                let isDefault = isQmail ? octets.isEmpty : dotFile.isEmpty
+                return isDefault ? .mailbox : try self.plan(dotFile, name, in: home)
             } catch {
                 return .outcome(LocalFate.wait("~/\(name):\(error.line): \(error.text)"))
             }

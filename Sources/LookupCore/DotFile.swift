@@ -31,7 +31,7 @@ package struct DotFile: Equatable, Sendable {
     /// How many of `forwards` stood in front of each instruction: a program can end the reading there.
     package private(set) var forwardCounts: [Int] = []
 
-    /// Without an instruction the mail goes into the mailbox.
+    /// Whether there is no instruction. By a `.forward` like that the mail goes into the mailbox.
     package var isEmpty: Bool { self.instructions.isEmpty && self.forwards.isEmpty }
 
     /// A file that is larger is not read.
@@ -106,30 +106,39 @@ package struct DotFile: Equatable, Sendable {
         return file
     }
 
-    /// The targets of a line, without their quotation marks; of `|"program arguments"` they are left to `take`.
+    /// The targets of a line, without the quotation marks around them; those of `|"program arguments"` are left to `take`.
     private static func targets(_ line: ArraySlice<UInt8>, _ number: Int) throws(Fault) -> [[UInt8]] {
         var targets: [[UInt8]] = [[]]
-        var isQuoted = false
         var rest = line
         while let octet = rest.popFirst() {
-            if octet == ASCII.quote, !isQuoted, targets[targets.count - 1] == [0x7C] {
+            if octet == ASCII.quote, targets[targets.count - 1] == [0x7C] {
                 targets[targets.count - 1] += Self.quotedString(&rest)
-            } else if octet == ASCII.quote, targets[targets.count - 1].isEmpty || isQuoted {
-                isQuoted.toggle()
-            } else if octet == ASCII.backslash, isQuoted, let next = rest.popFirst() {
-                targets[targets.count - 1].append(next)
-            } else if octet == 0x2C, !isQuoted {
+            } else if octet == ASCII.quote, targets[targets.count - 1].isEmpty {
+                let string = Self.quotedString(&rest)
+                guard AliasFile.unquoted(string[...]) != nil else {
+                    throw Fault(line: number, text: "a quotation mark is not closed")
+                }
+                targets[targets.count - 1] = string
+            } else if octet == 0x2C {
                 targets.append([])
             } else if !(octet.isTableBlank && targets[targets.count - 1].isEmpty) {
                 targets[targets.count - 1].append(octet)
             }
         }
-        guard !isQuoted else { throw Fault(line: number, text: "a quotation mark is not closed") }
-        return targets.map { target in
-            var target = target
-            while target.last?.isTableBlank == true { target.removeLast() }
-            return target
-        }.filter { !$0.isEmpty }
+        return targets.map { Self.unquoted(Self.trimmed($0[...])) }.filter { !$0.isEmpty }
+    }
+
+    /// A target without the quotation marks around it. Those of an address belong to it: `"joe smith"@example.org`,
+    /// `"Smith, Joe" <joe@example.org>`.
+    private static func unquoted(_ target: ArraySlice<UInt8>) -> [UInt8] {
+        guard target.first == ASCII.quote else { return Array(target) }
+        if let inside = AliasFile.unquoted(target) { return inside }
+        guard target.last != ASCII.greater, ForwardPath(octets: target, alphabet: .unicodeLocalPart) == nil else {
+            return Array(target)
+        }
+        var rest = target.dropFirst()
+        let string = Self.quotedString(&rest)
+        return (AliasFile.unquoted(string[...]) ?? string) + rest
     }
 
     /// A quoted string whose first mark is gone, as it is written, its marks included; all that is left if it does not end.
@@ -151,18 +160,27 @@ package struct DotFile: Equatable, Sendable {
         case 0x2F: try self.append(path: target[...], line)
         case 0x7E where target.starts(with: "~/".utf8): try self.append(path: [ASCII.dot] + target.dropFirst(), line)
         case ASCII.backslash:
-            guard target.dropFirst().equalsIgnoringCase(user) else {
+            guard Self.isSelf(target.dropFirst(), user, domain) else {
                 throw Fault(line: line, text: "\(target.printableText): only the user's own name can stand behind \\")
             }
             try self.append(.mailbox, line)
         case ASCII.colon: throw Fault(line: line, text: "\(target.printableText) is not possible here")
         default:
-            if target.equalsIgnoringCase(user) || target.equalsIgnoringCase(user + [ASCII.at] + domain) {
+            var address = target[...]
+            if target.last == ASCII.greater, let open = target.lastIndex(of: ASCII.less) {
+                address = target[(open + 1)..<(target.endIndex - 1)]
+            }
+            if Self.isSelf(address, user, domain) {
                 try self.append(.mailbox, line)
             } else {
-                try self.append(address: target[...], domain: domain, domains, line)
+                try self.append(address: address, domain: domain, domains, line)
             }
         }
+    }
+
+    /// Whether that is the user himself, by name or by address.
+    private static func isSelf(_ target: ArraySlice<UInt8>, _ user: [UInt8], _ domain: [UInt8]) -> Bool {
+        target.equalsIgnoringCase(user) || target.equalsIgnoringCase(user + [ASCII.at] + domain)
     }
 
     private static func trimmed(_ octets: ArraySlice<UInt8>) -> ArraySlice<UInt8> {

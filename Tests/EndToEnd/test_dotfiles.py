@@ -72,7 +72,7 @@ class Qmail(DotFiles):
     ALICE = "alice@a.example"
     TABLE = [
         ("nothing in it: the mailbox", "", "delivered 2.0.0", [], {"Maildir": 1}),
-        ("a comment only: the mailbox", "# nothing\n", "delivered 2.0.0", [], {"Maildir": 1}),
+        ("a comment only: nowhere", "# nothing\n", "delivered 2.0.0", [], {}),
         ("an address", "&bob@b.example\n", "delivered 2.0.0", ["bob@b.example"], {}),
         ("an address without the sign", "bob@b.example\n", "delivered 2.0.0", ["bob@b.example"], {}),
         ("blanks behind an address", "&bob@b.example \t\n", "delivered 2.0.0", ["bob@b.example"], {}),
@@ -253,6 +253,10 @@ class Forward(DotFiles):
                 ("oneself by address", f"{user}@Example.org\n", "delivered 2.0.0", [], {"Maildir": 1}),
                 ("files", f"{self.home}/box, \"{self.home}/a dir/\"\n", "delivered 2.0.0", [], {"box": 1, "a dir": 1}),
                 ("a file in the home", "~/box\n", "delivered 2.0.0", [], {"box": 1}),
+                ("oneself by address behind the mark", f"\\{user}@Example.org, bob@b.example\n", "delivered 2.0.0", ["bob@b.example"], {"Maildir": 1}),
+                ("an address in quotes", "\"joe smith\"@c.example, bob@b.example\n", "delivered 2.0.0", ['"joe smith"@c.example', "bob@b.example"], {}),
+                ("an address with a name", "Joe Smith <joe@c.example>, \"Smith, Ann\" <ann@c.example>\n", "delivered 2.0.0",
+                 ["joe@c.example", "ann@c.example"], {}),
                 ("nowhere", "/dev/null\n", "delivered 2.0.0", [], {}),
                 ("a program", "\"|cat > 'taken, all'\"\n", "delivered 2.0.0", [], {}),
                 ("a program, the mark in front", "|\"/bin/cat -u > taken\"\n", "delivered 2.0.0", [], {}),
