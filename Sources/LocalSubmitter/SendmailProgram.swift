@@ -74,6 +74,7 @@ package struct SendmailProgram {
             Self.end("no recipients: name them, or give -t to take them from the message", .usage)
         }
         let start = try self.readHeader()
+        let body = try self.readBody(start)
         var socket = try SubmissionSocket(path: SubmissionPath.find(), isVerbose: self.arguments.isVerbose)
         try Self.expect(try socket.reply(), "the greeting")
         let hello = try socket.ask(Array("EHLO localhost".utf8))
@@ -93,7 +94,7 @@ package struct SendmailProgram {
             Self.end("too many recipients", .badInput)
         }
         try self.sendEnvelope(sender, recipients.map { account.qualified($0) }, server, &socket)
-        try self.sendContent(header, start, &socket)
+        try self.sendContent(header, start, body, &socket)
         let reply = try socket.reply()
         try Self.expect(reply, "the message")
         _ = try? socket.ask(Array("QUIT".utf8))
@@ -144,21 +145,22 @@ package struct SendmailProgram {
         guard reply.code == 354 else { return try Self.expect(reply, "DATA") }
     }
 
-    private mutating func sendContent(
-        _ header: OutgoingHeader, _ start: Start, _ socket: inout SubmissionSocket
+    private func sendContent(
+        _ header: OutgoingHeader, _ start: Start, _ body: KeptBody, _ socket: inout SubmissionSocket
     ) throws(SubmissionSocket.Fault) {
         var encoder = DataEncoder()
         var octets: [UInt8] = []
         encoder.encode(header.octets[...], into: &octets)
         // A body that begins without an empty line gets one, or its first line would be a field.
-        encoder.encode((start.lineEnd + start.body)[...], into: &octets)
-        while true {
+        encoder.encode(start.lineEnd[...], into: &octets)
+        try body.forEachPart { part throws(SubmissionSocket.Fault) in
+            encoder.encode(part[...], into: &octets)
             if octets.count >= 65_536 {
                 try socket.send(octets)
                 octets = []
             }
-            guard let part = try self.read() else { break }
-            encoder.encode(part[...], into: &octets)
+        } failure: {
+            Self.unkept($0)
         }
         encoder.finish(into: &octets)
         try socket.send(octets)
@@ -213,6 +215,22 @@ package struct SendmailProgram {
                 throw SubmissionSocket.Fault(text: "the header is longer than 1 MiB", status: .badInput)
             }
         }
+    }
+
+    /// Reads the message to its end, so that the server never waits for whoever writes it.
+    private mutating func readBody(_ start: Start) throws(SubmissionSocket.Fault) -> KeptBody {
+        var body = KeptBody()
+        var part: [UInt8]? = start.body
+        while let octets = part {
+            do throws(SystemError) { try body.append(octets) } catch { throw Self.unkept(error) }
+            part = try self.read()
+        }
+        return body
+    }
+
+    private static func unkept(_ error: SystemError) -> SubmissionSocket.Fault {
+        SubmissionSocket.Fault(
+            text: "cannot keep the message until all of it is there: \(error.text)", status: .temporary)
     }
 
     /// The next part of the message; nil at its end.

@@ -197,6 +197,25 @@ class Sendmail(unittest.TestCase):
         self.assertEqual(process.wait(20), 0)
         self.received(apus)
 
+    def test_a_program_that_writes_a_line_now_and_then_is_waited_for(self):
+        apus = self.apus(extra="[smtp]\ndata-timeout = 1\ncommand-timeout = 1\n")
+        process = subprocess.Popen(
+            [os.path.join(binaries(), "sendmail"), "alice@apus.test"], stdin=subprocess.PIPE, stderr=subprocess.PIPE,
+            env={"APUS_SUBMIT_SOCKET": f"{apus.root}/state/submit"}, cwd="/", **apus.identity())
+        for part in (b"Subject: job\n\nbegun\n", b"still there\n", b"done\n"):
+            process.stdin.write(part)
+            process.stdin.flush()
+            time.sleep(3)
+        self.assertEqual(process.communicate(timeout=30), (None, b""))
+        self.assertEqual(process.returncode, 0)
+        self.assertEqual(self.received(apus)[0].get_payload(), "begun\nstill there\ndone\n")
+
+    def test_a_large_message_goes_by_a_file_and_comes_as_it_was(self):
+        apus = self.apus()
+        body = b"".join(b"line %d of the message\n" % number for number in range(150_000))
+        self.call(apus, "alice@apus.test", text=(b"Subject: large\n\n" + body).decode())
+        self.assertEqual(self.received(apus)[0].get_payload(), body.decode())
+
     @unittest.skipUnless(os.geteuid() == 0, "needs other users")
     def test_smtp_on_standard_input_does_not_stand_still_when_both_sides_send_before_they_read(self):
         folder = tempfile.mkdtemp(prefix="apus-pump-")
