@@ -9,6 +9,7 @@ import Unix
 /// Neither side waits for the other: what one of them does not take now is kept, and the other is read on meanwhile. Otherwise a
 /// program that sends much before it reads and a server that answers much before it reads on would wait for each other.
 struct Pump {
+    /// Is the session until the server ends it.
     static func run(_ path: String) -> Never {
         let socket: SubmissionSocket
         do throws(SubmissionSocket.Fault) {
@@ -56,12 +57,14 @@ struct Pump {
 
     private var hasEndedInput = false
 
+    /// The program has said its last: tells the server, once.
     private mutating func endInput() {
         guard !self.hasEndedInput else { return }
         self.hasEndedInput = true
         shutdown(self.socket.number, CInt(SHUT_WR))
     }
 
+    /// A descriptor for poll(2).
     private static func watched(_ descriptor: Descriptor, _ reading: Bool, _ writing: CInt) -> pollfd {
         let events = Int16((reading ? POLLIN : 0) | writing)
         return pollfd(fd: events == 0 ? -1 : descriptor.number, events: events, revents: 0)
@@ -80,11 +83,13 @@ struct Pump {
         var hasOutput: Bool { !self.waiting.isEmpty }
         var isOver: Bool { self.waiting.isEmpty && self.isInputOver }
 
+        /// Nobody takes what comes this way any more.
         mutating func stop() {
             self.waiting = []
             self.isInputOver = true
         }
 
+        /// Reads what is there, or the end.
         mutating func read(_ source: Descriptor) throws(SystemError) {
             let octets = try source.read(upTo: Self.partOctetCount)
             self.waiting = octets[...]

@@ -128,6 +128,7 @@ package struct FieldPresence: Sendable {
         }
     }
 
+    /// Looks whether the message begins with `From `, perhaps quoted.
     private mutating func matchMailboxMark(_ octet: UInt8) {
         guard let count = self.mailboxMarkCount, count < Self.mailboxMark.count else { return }
         if octet == Self.mailboxMark[count] {

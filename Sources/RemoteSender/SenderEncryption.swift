@@ -62,10 +62,12 @@ final class SenderEncryption {
             session: self.sessions[key], keepSession: { [weak self] in self?.keep($0, key, of: context) })
     }
 
+    /// The name of a host; nil if the next hop is an address.
     private static func name(_ candidate: MailExchangers.Candidate) -> String? {
         candidate.name.isEmpty ? nil : String(decoding: candidate.name, as: UTF8.self)
     }
 
+    /// What sessions with a host are kept under, and the names that its certificate may be for.
     private static func key(
         _ demand: TLSDemand, _ nextHop: NextHop, _ candidate: MailExchangers.Candidate
     ) -> SessionKey {

@@ -7,6 +7,7 @@ import Unix
 /// What apus-vault makes the salts of users from who do not exist. It lasts: with a new one at each start those salts alone would
 /// change, and so tell who exists. Whoever has it can tell that too, and nothing else.
 enum DecoyKey {
+    /// Its file.
     static func path(in directory: String) -> String { "\(directory)/decoy-key" }
 
     /// The key of this state directory, made when there is none; nil, which is told in the log, if that cannot be done: then
@@ -35,6 +36,7 @@ enum DecoyKey {
         }
     }
 
+    /// Makes one, for our own user alone.
     private static func make(_ path: String) throws(SystemError) -> String {
         var random = SystemRandomNumberGenerator()
         let digits = Array("0123456789abcdef".utf8)
