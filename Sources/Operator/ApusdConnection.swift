@@ -190,7 +190,10 @@ struct ApusdConnection {
 
     private mutating func frame() throws(Fault) -> Frame {
         do throws(FramePipe.Fault) {
-            if let frame = try self.pipe.receive() { return frame }
+            while let frame = try self.pipe.receive() {
+                // A row of nothing only says that the answer takes its time.
+                if frame.verb != .row || frame.fieldCount > 0 { return frame }
+            }
         } catch {
             throw Fault(text: "\(self.peer) does not answer: \(error.text)", status: .unavailable)
         }

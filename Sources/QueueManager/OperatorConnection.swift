@@ -18,6 +18,8 @@ final class OperatorConnection: LinkReceiver {
     /// What the next question of a channel is limited to; or what is wrong with it.
     private var filters: [UInt32: Result<QueueFilter, QueueFilter.Fault>] = [:]
 
+    /// Says something to whoever waits for an answer; nil while nobody does.
+    private var wordTask: Scheduled<Void>?
     private static let answerCountMax = 16
     /// Between two turns of a long answer.
     ///
@@ -108,6 +110,8 @@ final class OperatorConnection: LinkReceiver {
 
     func linkClosed(_ link: Link) {
         self.link = nil
+        self.wordTask?.cancel()
+        self.wordTask = nil
         for channel in self.answers.keys.sorted() { self.answers[channel]?.abandon() }
         self.answers = [:]
         self.filters = [:]
@@ -119,8 +123,22 @@ final class OperatorConnection: LinkReceiver {
     func start(_ answer: any LongAnswer, _ channel: UInt32) {
         guard self.answers.count < Self.answerCountMax else { return self.fail("too many questions at once", channel) }
         self.answers[channel] = answer
+        self.promiseWord()
         answer.step()
     }
+
+    /// While an answer is under way, something is said every so often: whoever waits takes silence for a program that hangs.
+    private func promiseWord() {
+        guard self.wordTask == nil, self.link != nil else { return }
+        self.wordTask = self.manager.eventLoop.assumeIsolated().scheduleTask(in: Self.wordInterval) {
+            self.wordTask = nil
+            guard !self.answers.isEmpty else { return }
+            if self.isWritable { for channel in self.answers.keys.sorted() { self.row(channel, []) } }
+            self.promiseWord()
+        }
+    }
+
+    private static let wordInterval = TimeAmount.seconds(10)
 
     /// Whether more can be sent; if not, the answer's `step` is called when it can.
     var isWritable: Bool { self.link?.isWritable ?? false }

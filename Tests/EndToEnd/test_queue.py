@@ -104,6 +104,78 @@ class Imports(ByHand):
         self.assertEqual(faults, [])
 
 
+    def test_two_parts_of_one_message_are_both_imported_and_each_of_them_once(self):
+        queue = self.queue(paused="true")
+
+        def part(number, address):
+            yield "message", (self.IDENTITY, "from", "a@b.example", "body", "7bit", "arrival", 1795912521094497,
+                              "expiry", 1895912521094497, "prefix-size", 0)
+            yield "message", (self.IDENTITY, "size", 4, "client", "t")
+            yield "recipient", (number, "to", address, "route", "remote:far.example", "priority", "normal", "state", "queued")
+            yield "recipient", (number, "due", 1795912521094497, "attempts", 0)
+            yield "data", (b"hi\r\n",)
+            yield "whole", (4,)
+
+        for round in range(2):
+            results = []
+            for number, address in enumerate(["x@far.example", "y@far.example"]):
+                channel = queue.ask("import")
+                for verb, fields in part(number, address):
+                    queue.pipes["apus"].send(verb, FAR + channel, *fields)
+                queue.pipes["apus"].send("commit", FAR + channel)
+                queue.until(lambda: channel in queue.ended, "no end of the import")
+                results += [row["result"] for row in queue.ended.pop(channel)]
+            self.assertEqual(results, [b"imported" if round == 0 else b"skipped"] * 2)
+            self.assertEqual({row["to"] for row in queue.answer("list", 0)}, {b"x@far.example", b"y@far.example"})
+        self.assertEqual(queue.answer("count")[0]["recipients"], b"2")
+
+    def test_who_waits_for_an_order_hears_that_it_is_under_way(self):
+        queue = self.queue(paused="true")
+        self.hand_in(queue, Message("a@b.example", ["y@far.example"], b"first\r\n"))
+        self.inject(queue, "fdatasync:delay_enter=14000000")
+        self.assertEqual(queue.answer("hold", "all")[-1]["changed"], b"1")
+        self.assertEqual(queue.words, 1)
+
+    def test_what_an_order_does_behind_an_outcome_is_logged(self):
+        held = []
+        queue = self.queue(agent=lambda name, sender, recipients: held.append(name))
+        message = Message("a@b.example", ["y@far.example"], b"first\r\n")
+        self.hand_in(queue, message)
+        queue.until(lambda: held, "no delivery")
+        (name, channel), = queue.deliveries
+        self.inject(queue, "fdatasync:delay_enter=1500000")
+        queue.pipes[name].send("outcome", channel, 0, "deferred", 450, "4.2.0", "t", "not now")
+        queue.pipes[name].send("done", channel)
+        end = time.monotonic() + 0.5
+        while time.monotonic() < end:
+            queue.turn()
+        self.assertEqual(self.logged(queue, "status=deferred"), [], "it is not written yet")
+        self.assertEqual(queue.answer("remove", message.id)[0]["changed"], b"1")
+        self.assertEqual(len(self.logged(queue, "operated", "status=removed", "to=<y@far.example>")), 1, queue.logged())
+
+
+class Ends(ByHand):
+    """The end of the input, for an apus-queue that is run by hand."""
+
+    def end(self, queue, *names):
+        for name in names:
+            pipe = queue.pipes[name]
+            pipe.flush()
+            os.close(pipe.output)
+            # Something that can be closed in the end, and that nobody reads.
+            pipe.output = os.open("/dev/null", os.O_WRONLY)
+
+    def test_mail_that_no_agent_is_there_for_does_not_keep_it_from_ending(self):
+        queue = self.queue(agent=lambda name, sender, recipients: [("delivered", 250, "2.0.0")])
+        for name in ("apus-local", "apus-bounce"):
+            self.end(queue, name)
+        self.hand_in(queue, Message("a@b.example", ["x@local.test", "y@far.example"], b"first\r\n"))
+        queue.until(lambda: queue.done, "not delivered")
+        self.end(queue, "apus", "apus-smtpd")
+        queue.until(lambda: queue.process.poll() is not None, "no end", 10)
+        self.assertEqual(queue.process.returncode, 0)
+
+
 class Damage(ByHand):
     def test_a_message_with_a_hole_is_put_off_and_said_so_and_its_sender_is_told_in_the_end(self):
         holed = Message("a@b.example", ["x@far.example"], b"Subject: t\r\n\r\n" + b"y" * 4 * CHUNK)

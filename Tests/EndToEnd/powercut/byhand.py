@@ -96,6 +96,7 @@ class Queue:
         self.deliveries = {}     # (agent, channel) -> Delivery
         self.answers = {}        # channel of a question -> rows
         self.ended = {}
+        self.words = 0           # rows that say only that an answer is under way
         self.done = []           # deliveries that have ended
         for name, pipe in self.pipes.items():
             if agents or pipe.dialect != "deliver":
@@ -214,6 +215,9 @@ class Queue:
     def answered(self, verb, channel, fields):
         channel -= FAR
         if channel not in self.answers:
+            return
+        if verb == b"row" and not fields:
+            self.words += 1
             return
         if verb == b"row":
             pairs = dict(zip((f.decode() for f in fields[::2]), fields[1::2]))
