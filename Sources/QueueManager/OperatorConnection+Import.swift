@@ -123,6 +123,8 @@ final class ImportAnswer: LongAnswer {
     private static let candidateCount: UInt64 = 1_000
 
     /// Chooses the id: its own if it is free, otherwise the next free one; so a second import finds what the first did.
+    ///
+    /// The same message with other recipients is another part of it, of another export, and gets an id of its own.
     private func begin(_ record: MessageRecord, _ recipients: [RecipientRecord]) throws(ImportFault) -> Arrival {
         let manager = self.manager
         guard manager.checkRoom(for: Int(clamping: record.octetCount)) else {
@@ -135,21 +137,29 @@ final class ImportAnswer: LongAnswer {
         for raw in first..<(first + Self.candidateCount) {
             let id = MessageID(rawValue: raw)
             let renamed = record.with(id)
-            let known: MessageRecord?
+            let known: (record: MessageRecord, recipients: [RecipientRecord])?
             do throws(StoreFault) {
                 if let imported = manager.imports[id] {
-                    known = imported
+                    known = (imported.record, imported.recipients)
                 } else {
-                    known = try manager.store.message(id)?.record
+                    known = try manager.store.message(id).map { ($0.record, $0.recipients) }
                 }
             } catch { throw ImportFault(QueueLog.text(error)) }
-            if known == renamed { return Arrival(record.id, .skipped, renamed, []) }
+            if let known, known.record == renamed, Self.areOfOnePart(known.recipients, recipients) {
+                return Arrival(record.id, .skipped, renamed, [])
+            }
             guard known == nil, !manager.arriving.contains(id), !manager.store.hasTraces(of: id) else { continue }
-            manager.imports[id] = renamed
+            manager.imports[id] = NewMessage(record: renamed, recipients: recipients, content: [])
             manager.numbering.note(id)
             return Arrival(record.id, .imported(id), renamed, recipients)
         }
         throw ImportFault("its id and the next thousand are taken")
+    }
+
+    /// Whether any recipient is in both. Numbers are those of the acceptance, and an address may stand there more than once.
+    private static func areOfOnePart(_ known: [RecipientRecord], _ given: [RecipientRecord]) -> Bool {
+        let numbers = Set(known.map(\.number))
+        return known.isEmpty || given.contains { numbers.contains($0.number) }
     }
 
     // MARK: - Content

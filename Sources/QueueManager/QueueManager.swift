@@ -43,7 +43,7 @@ package final class QueueManager {
     /// Ids that were given out and whose messages are not in the queue yet.
     var arriving: Set<MessageID> = []
     /// Messages that are being imported, by the ids that they will have.
-    var imports: [MessageID: MessageRecord] = [:]
+    var imports: [MessageID: NewMessage] = [:]
     /// Operator's orders that are being committed, in order for each message.
     var orders: [MessageID: [(Int) -> Void]] = [:]
 
