@@ -128,7 +128,7 @@ extension Scheduler {
     }
 
     /// Nothing waits longer than this for the time between two deliveries.
-    private static let intervalMax = Duration.seconds(61)
+    static let intervalMax = Duration.seconds(61)
 
     private mutating func endDelays(_ now: Timestamp) {
         while let place = self.delayed.popFirst(at: now, within: Self.intervalMax) {

@@ -116,7 +116,7 @@ extension Scheduler {
                 }
             }
         }
-        for place in self.loadingPlaces { self.listIdle(place) }
+        for place in self.loadingPlaces { self.listIdle(place, now) }
         self.loadingPlaces.removeAll(keepingCapacity: true)
         if !moves.isEmpty { actions.append(.move(moves)) }
     }
@@ -159,7 +159,7 @@ extension Scheduler {
                 self.move(DueKey(time: due, recipient: key), to: time, &moves)
             } else if !self.keep(recipient, of: record, at: place, now) {
                 self.noteDue(due)
-                self.listIdle(place)
+                self.listIdle(place, now)
             }
         }
         if !moves.isEmpty { actions.append(.move(moves)) }

@@ -321,7 +321,7 @@ extension Scheduler {
         for change in delivery.changes { self.conclude(change, delivery.message, now) }
         self.makeReportReady(delivery.message, now)
         self.makeReady(delivery.destination, now)
-        self.listIdle(delivery.destination)
+        self.listIdle(delivery.destination, now)
     }
 
     private mutating func conclude(_ change: RecipientChange, _ message: MessageID, _ now: Timestamp) {

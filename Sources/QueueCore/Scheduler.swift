@@ -188,10 +188,17 @@ package struct Scheduler: Sendable {
     private static let idleCountMax = 1_000
 
     /// Remembers the window of an idle destination for a while, and forgets that of the one idle longest.
-    mutating func listIdle(_ place: Int) {
+    mutating func listIdle(_ place: Int, _ now: Timestamp) {
         guard self.destinations[place]?.enterIdleList() == true else { return }
         self.idle.append(place)
         guard self.idle.count > Self.idleCountMax, let oldest = self.idle.popFirst() else { return }
+        if let start = self.destinations[oldest]?.nextStart, start > now,
+            start <= now.advanced(by: Self.intervalMax)
+        {
+            // Forgotten, it would have its next delivery too early.
+            self.idle.append(oldest)
+            return
+        }
         self.destinations[oldest]?.isIdleListed = false
         if let candidate = self.destinations[oldest], candidate.isIdle, candidate.readyRanks == 0,
             !candidate.isDelayed
@@ -219,7 +226,7 @@ package struct Scheduler: Sendable {
             actions.append(.saveDestination(destination.route, nil))
             self.destinations[place]?.suspension = nil
             self.suspendedCount -= 1
-            self.listIdle(place)
+            self.listIdle(place, now)
         }
     }
 }

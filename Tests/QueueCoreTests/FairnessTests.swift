@@ -320,6 +320,36 @@ private struct Site {
         #expect(abs(startedCount - perMinute) <= 2, "in one minute: \(startedCount)")
     }
 
+    @Test("however many others have had mail since, a destination keeps its pace; what was learnt of it is forgotten")
+    func forgotten() {
+        var site = Site(
+            windowMax: 50, rules: [Self.rule("slow.example", DestinationTerms(deliveriesPerMinuteMax: 1))])
+        func pass(_ count: Int, _ name: String) {
+            for number in 0..<count {
+                site.accept(from: "a@example.com", to: "\(name)\(number).example")
+                site.finish()
+            }
+        }
+        func openCount(of name: String) -> Int {
+            for _ in 0..<30 { site.accept(from: "a@example.com", to: name) }
+            let count = site.open.count
+            while !site.open.isEmpty { site.finish() }
+            return count
+        }
+        _ = openCount(of: "wide.example")
+        pass(900, "few")
+        #expect(openCount(of: "wide.example") > 5)
+        site.accept(from: "a@example.com", to: "slow.example")
+        #expect(site.open.count == 1)
+        site.finish()
+        pass(1_001, "many")
+        #expect(openCount(of: "wide.example") == 5)
+        site.accept(from: "a@example.com", to: "slow.example")
+        #expect(site.open.isEmpty)
+        site.pass(.seconds(61))
+        #expect(site.open.count == 1)
+    }
+
     @Test("a clock that is set back does not stop a destination with a limit for each minute")
     func clockSetBack() {
         var site = Site(rules: [Self.rule("slow.example", DestinationTerms(deliveriesPerMinuteMax: 6))])
