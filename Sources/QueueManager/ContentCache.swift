@@ -30,11 +30,15 @@ struct ContentCache {
         self.contents[id] = whole
         self.octetCount += count
         self.order.append(id)
-        if self.head > 1_024, self.head > self.order.count / 2 {
-            self.order.removeFirst(self.head)
+        // One message that stays for long keeps the head where it is, and what has gone behind it in the list.
+        if self.order.count > 2 * self.contents.count + Self.goneCountMax {
+            self.order = self.order[self.head...].filter { self.contents[$0] != nil }
             self.head = 0
         }
     }
+
+    /// So many ids of what has gone are in the list at most, besides as many as there are of what is there.
+    private static let goneCountMax = 1_024
 
     mutating func remove(_ id: MessageID) {
         if let content = self.contents.removeValue(forKey: id) { self.octetCount -= content.count }
