@@ -41,7 +41,9 @@ extension QueueManager {
     /// Content has come, so many octets; a large message goes on to the store.
     func contentArrived(_ submission: Submission, _ octetCount: Int) {
         guard !submission.isEnded else { return }
-        guard self.checkRoom(for: octetCount) else {
+        // The reserve is for what is the queue's already, which mail is that goes on to others.
+        let hasRoom = self.checkRoom(for: octetCount)
+        guard hasRoom || submission.reported != nil && !self.isBroken else {
             return self.refuse(submission, self.isBroken ? Refusals.broken : Refusals.full)
         }
         // Why a forward may be larger: it was measured when it came in, and the fields in front have come since.
@@ -137,7 +139,13 @@ extension QueueManager {
         // Why: its operations that wait must not follow the one that is given up; one that is being written is accepted,
         // whoever has gone meanwhile; and a report that is complete is exchanged, because the scheduler counts on it.
         if submission.isCommitting, submission.reported != nil { return }
-        guard self.committer.withdraw(submission), let id = submission.id else { return }
+        guard self.committer.withdraw(submission) else { return }
+        self.removeContent(submission)
+    }
+
+    /// Removes what has been written of a message that does not come.
+    func removeContent(_ submission: Submission) {
+        guard let id = submission.id else { return }
         self.arriving.remove(id)
         guard submission.spilledCount > 0 else { return }
         self.committer.add(.discard(id), .nothing)

@@ -78,6 +78,7 @@ extension QueueManager: CommitterOwner {
             switch completion {
             case .accepted(let submission, _), .spilled(let submission, _):
                 submission.isCommitting = false
+                if submission.isEnded { self.removeContent(submission) }
                 self.refuse(submission, Refusals.full)
             case .told(let listener): listener.refused(reason)
             case .nothing, .settled, .exchanged, .forwarded, .moved, .operated: break

@@ -85,6 +85,23 @@ class Owed(Handover):
         self.assertNotIn("owed", self.verbs("apus-local", channel))
 
 
+class Room(Handover):
+    def test_mail_goes_on_although_the_reserve_is_touched(self):
+        message = Message("a@b.example", ["u@local.test"], b"x" * 200_000 + b"\r\n")
+        with self.hand() as queue:
+            self.hand_in(queue, message)
+        self.held.clear()
+        # More than any disk has.
+        queue = self.hand(reserve=1 << 46)
+        queue.until(lambda: self.held, "no delivery")
+        refused = Message("a@b.example", ["v@local.test"], b"hi\r\n")
+        self.hand_in(queue, refused)
+        self.assertEqual(refused.answer[:3], ("refused", "452", "4.3.1"))
+        self.forward(queue, self.open(queue, "apus-local"), "x@far.example")
+        queue.until(lambda: queue.answer("count")[0]["messages"] == b"0", "not done")
+        self.assertEqual([v for n, _, v, _ in self.frames if n == "apus-remote" and v == "deliver"], ["deliver"])
+
+
 class Wishes(Handover):
     """What the sender wishes about reports, and mail that goes on."""
 
