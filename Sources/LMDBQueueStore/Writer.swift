@@ -208,7 +208,7 @@ struct Writer {
             isFound = try cursor.next { key, value in self.collect(&changes, order, now, key, value) }
         }
         try self.settle(order.message, changes, transaction, cursor, contentCursor)
-        self.report.operatedCounts.append(changes.count)
+        self.report.operated.append(changes.map(\.number))
     }
 
     /// Notes what the verb does to one recipient; false at the end of the message.

@@ -80,13 +80,13 @@ package final class MemoryQueueStore: QueueStore {
         // Nothing damages what is not on a disk.
         case .repair: break
         case .operate(let order, let now):
-            var count = 0
+            var numbers: [UInt32] = []
             for record in draft.recipients[order.message]?.values.sorted(by: { $0.number < $1.number }) ?? [] {
                 guard order.concerns(record.number), let change = order.verb.change(record, now: now) else { continue }
                 try Self.settle(order.message, [change], &draft)
-                count += 1
+                numbers.append(record.number)
             }
-            report.operatedCounts.append(count)
+            report.operated.append(numbers)
         }
     }
 

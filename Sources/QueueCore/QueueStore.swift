@@ -95,15 +95,15 @@ package enum StoreOperation: Hashable, Sendable {
 
 /// What `commit` tells besides success.
 package struct CommitReport: Hashable, Sendable {
-    /// For each `operate` of the transaction in order, how many recipients changed.
-    package var operatedCounts: [Int]
+    /// For each `operate` of the transaction in order, the numbers of the recipients that changed.
+    package var operated: [[UInt32]]
     /// Records that were met and could not be read.
     package var undecodable: [UndecodableRecord]
     /// Changes that were left out because their recipient is not there: memory had lost track of the disk.
     package var strayCount: Int
 
-    package init(operatedCounts: [Int] = [], undecodable: [UndecodableRecord] = [], strayCount: Int = 0) {
-        self.operatedCounts = operatedCounts
+    package init(operated: [[UInt32]] = [], undecodable: [UndecodableRecord] = [], strayCount: Int = 0) {
+        self.operated = operated
         self.undecodable = undecodable
         self.strayCount = strayCount
     }

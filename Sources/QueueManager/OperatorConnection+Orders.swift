@@ -117,16 +117,16 @@ final class OrderAnswer: LongAnswer {
         let isWhole = found.matching.count == message.recipients.count
         let order = OperatorOrder(
             self.verb, message.record.id, only: isWhole ? nil : Set(found.matching.map(\.number)))
-        let settled = found.matching.filter { !self.isUnderWay($0, found) }
-        self.underWayCount += found.matching.count - settled.count
+        self.underWayCount += found.matching.count { self.isUnderWay($0, found) }
         self.messageCount += 1
         self.pendingCount += 1
-        self.question.manager.order(order, message) { count in
-            let now = WallClock.now()
-            for recipient in settled where self.verb.change(recipient, now: now) != nil {
+        self.question.manager.order(order, message) { numbers in
+            // Why not what was to be expected: outcomes that were on their way to the store stand in front of the order.
+            let changed = Set(numbers)
+            for recipient in message.recipients where changed.contains(recipient.number) {
                 QueueLog.operated(self.verb, message.record.id, recipient)
             }
-            self.changedCount += count
+            self.changedCount += numbers.count
             self.ended()
         }
     }

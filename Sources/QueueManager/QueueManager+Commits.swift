@@ -11,7 +11,7 @@ extension QueueManager: CommitterOwner {
     func committed(_ completions: [Completion], _ report: CommitReport) {
         for record in report.undecodable { QueueLog.undecodable(record) }
         if report.strayCount > 0 { QueueLog.note("stray-changes", "\(report.strayCount)") }
-        var counts = report.operatedCounts[...]
+        var operated = report.operated[...]
         let now = WallClock.now()
         self.isPerforming = true
         for completion in completions {
@@ -30,9 +30,9 @@ extension QueueManager: CommitterOwner {
                 for (submission, message) in copies { self.accepted(submission, message, now) }
             case .moved(let moves): self.scheduler.receive(.moved(moves), at: now, into: &self.actions)
             case .operated(let message):
-                let count = counts.popFirst() ?? 0
+                let numbers = operated.popFirst() ?? []
                 self.scheduler.receive(.orderCommitted(message), at: now, into: &self.actions)
-                self.ordered(message, count)
+                self.ordered(message, numbers)
             case .told(let listener): listener.committed()
             }
         }
@@ -65,11 +65,11 @@ extension QueueManager: CommitterOwner {
         if !self.scheduler.holds(settlement.message) { self.cache.remove(settlement.message) }
     }
 
-    private func ordered(_ message: MessageID, _ count: Int) {
+    private func ordered(_ message: MessageID, _ numbers: [UInt32]) {
         guard var waiting = self.orders[message], !waiting.isEmpty else { return }
         let done = waiting.removeFirst()
         self.orders[message] = waiting.isEmpty ? nil : waiting
-        done(count)
+        done(numbers)
     }
 
     func refused(_ completions: [Completion], _ reason: String) {

@@ -45,7 +45,7 @@ package final class QueueManager {
     /// Messages that are being imported, by the ids that they will have.
     var imports: [MessageID: NewMessage] = [:]
     /// Operator's orders that are being committed, in order for each message.
-    var orders: [MessageID: [(Int) -> Void]] = [:]
+    var orders: [MessageID: [([UInt32]) -> Void]] = [:]
 
     // What the scheduler wants, in order.
     var actions: [Scheduler.Action] = []
@@ -332,8 +332,8 @@ package final class QueueManager {
 
     // MARK: - The operator
 
-    /// Has an order done to a message as it was just read; tells how many recipients changed when it is committed.
-    func order(_ order: OperatorOrder, _ message: StoredMessage, _ done: @escaping (Int) -> Void) {
+    /// Has an order done to a message as it was just read; tells the numbers of the recipients that changed when it is committed.
+    func order(_ order: OperatorOrder, _ message: StoredMessage, _ done: @escaping ([UInt32]) -> Void) {
         self.orders[order.message, default: []].append(done)
         let meant = message.recipients.lazy.filter { order.means($0.number) }
         self.tell(.ordered(order, destinations: order.verb.wantedDestinations(meant)))

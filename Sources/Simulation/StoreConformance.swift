@@ -246,10 +246,10 @@ package enum StoreConformance: String, CaseIterable, Sendable {
         _ = try store.commit([.accept(message)])
         let now = Timestamp(microseconds: 900)
         let report = try store.commit([.operate(OperatorOrder(.hold, message.record.id), now: now)])
-        check.expect(report.operatedCounts == [2], "not both were held")
+        check.expect(report.operated.map(\.count) == [2], "not both were held")
         check.expect(try store.counts().scheduled == 0, "a held recipient is due")
         check.expect(
-            try store.commit([.operate(OperatorOrder(.flush, message.record.id), now: now)]).operatedCounts == [0],
+            try store.commit([.operate(OperatorOrder(.flush, message.record.id), now: now)]).operated == [[]],
             "flush touched what is held")
         _ = try store.commit([.operate(OperatorOrder(.release, message.record.id), now: now)])
         let page = try store.due(after: nil, through: now, limit: 9)
@@ -271,7 +271,7 @@ package enum StoreConformance: String, CaseIterable, Sendable {
         _ = try store.commit([.accept(message)])
         let order = OperatorOrder(.remove, message.record.id, only: [0, 2, 3, 9], except: [2])
         let report = try store.commit([.operate(order, now: Timestamp(microseconds: 900))])
-        check.expect(report.operatedCounts == [2], "\(report.operatedCounts) were changed")
+        check.expect(report.operated.map(\.count) == [2], "\(report.operated) were changed")
         check.expect(try store.message(message.record.id)?.recipients.map(\.number) == [1, 2], "the wrong ones went")
     }
 
@@ -283,14 +283,14 @@ package enum StoreConformance: String, CaseIterable, Sendable {
         _ = try store.commit([.accept(message), .settle(id, [Samples.failing(message, 2, at: 300)])])
         _ = try store.commit([.operate(OperatorOrder(.hold, id, only: [1]), now: now)])
         let report = try store.commit([.operate(OperatorOrder(.reroute(route), id), now: now)])
-        check.expect(report.operatedCounts == [2], "\(report.operatedCounts) were changed")
+        check.expect(report.operated.map(\.count) == [2], "\(report.operated) were changed")
         let recipients = try store.message(id)?.recipients ?? []
         check.expect(recipients.map(\.due) == [now, nil, Timestamp(microseconds: 300)], "the wrong ones are due")
         check.expect(recipients.map(\.route) == [route, route, message.recipients[2].route], "the routes are wrong")
         let page = try store.due(after: nil, through: now, limit: 9)
         check.expect(page.entries.map(\.destination) == [.bounce, route], "the index leads elsewhere")
         check.expect(
-            try store.commit([.operate(OperatorOrder(.reroute(route), id), now: now)]).operatedCounts == [0],
+            try store.commit([.operate(OperatorOrder(.reroute(route), id), now: now)]).operated == [[]],
             "the same route is a change")
     }
 
