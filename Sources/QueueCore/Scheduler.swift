@@ -130,6 +130,16 @@ package struct Scheduler: Sendable {
     /// Deliveries that are under way or being committed.
     package var deliveryCount: Int { self.deliveries.count }
 
+    /// Agents that are there.
+    package var agentCount: Int { self.links.reduce(0) { $0 + $1.count } }
+
+    /// Recipients in memory whose agents are there.
+    package var servedRecipientCount: Int {
+        AgentKind.allCases.reduce(0) { count, kind in
+            self.links[kind.rawValue].isEmpty ? count : count + self.recipientCounts[kind.rawValue]
+        }
+    }
+
     /// Whether any recipient of a message is in memory.
     package func holds(_ message: MessageID) -> Bool { self.messages[message] != nil }
 

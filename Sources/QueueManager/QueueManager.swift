@@ -368,7 +368,9 @@ package final class QueueManager {
 
     /// Run by hand, without more input: deliver what agents take now, then exit.
     private func finishByHand(wasIdle: Bool) {
-        let isWorking = !self.agents.isEmpty && self.scheduler.recipientCount > 0
+        // An agent that has not said hello may be about to. Mail for which there is none waits for another start.
+        let isAwaited = self.agents.count > self.scheduler.agentCount && self.scheduler.recipientCount > 0
+        let isWorking = isAwaited || self.scheduler.servedRecipientCount > 0
         let isIdle = self.committer.isIdle && !isWorking && self.scheduler.deliveryCount == 0
         if isIdle, wasIdle { ExitStatus.ok.exit() }
         self.eventLoop.assumeIsolated().scheduleTask(in: .milliseconds(20)) { self.finishByHand(wasIdle: isIdle) }
