@@ -89,7 +89,7 @@ final class Forwarding: SubmissionHome {
                 // The field in front is a part of the header.
                 unicode: self.source.unicode.with(unicodeHeader: isUnicode))
             let submission = Submission(
-                channel: 0, mail: mail, reported: self.delivery, isForward: true,
+                channel: 0, mail: mail, reported: self.delivery, source: wish.recipient.route,
                 verp: wish.isVERP ? .hyphen : nil, credit: Int.max, memory: self.manager.memory,
                 home: self)
             self.list.append(Copy(wish: wish, outcome: outcome, submission: submission))

@@ -26,6 +26,8 @@ final class Submission {
     /// The delivery that this report is about, or whose mail is forwarded; nil for ordinary mail.
     let reported: DeliveryID?
     let isForward: Bool
+    /// Of a forward, the route of the delivery whose mail goes on.
+    let source: Route?
     /// Set if each recipient's copy of it has a reverse-path of its own, whatever the settings say.
     let verp: VERPDelimiter?
     weak var home: (any SubmissionHome)?
@@ -56,12 +58,13 @@ final class Submission {
     private(set) var isEnded = false
 
     init(
-        channel: UInt32, mail: MailRequest, reported: DeliveryID?, isForward: Bool = false, verp: VERPDelimiter? = nil,
+        channel: UInt32, mail: MailRequest, reported: DeliveryID?, source: Route? = nil, verp: VERPDelimiter? = nil,
         credit: Int, memory: ContentMemory, home: any SubmissionHome
     ) {
         self.memory = memory
         self.verp = verp
-        self.isForward = isForward
+        self.isForward = source != nil
+        self.source = source
         self.channel = channel
         self.mail = mail
         self.reported = reported
@@ -159,7 +162,8 @@ extension Submission {
                 let failure = DeliveryOutcome(
                     .failed, code: 550, status: status, reporter: Array("apus-lookup".utf8), text: text)
                 ended.append((recipient.path, recipient.dsn, .failed(failure)))
-            case .targets(let targets):
+            case .targets(let found):
+                let targets = self.withoutSource(found)
                 let isExpanded = targets.count > 1
                 if isExpanded, recipient.dsn.wants(.success), self.mail.reversePath != .null {
                     ended.append((recipient.path, recipient.dsn, .reporting(.expanded, Self.expansion)))
@@ -188,6 +192,13 @@ extension Submission {
         // None exists, and the sender does not want to hear of any: the client does.
         guard !records.isEmpty else { return .refused(Refusals.unknown(EnhancedStatus(.permanent, 1, 1), [])) }
         return .accepted(records)
+    }
+
+    /// Leaves out the alias that has just been done. One that names itself by an address of another domain of ours leads to the
+    /// user behind it and to itself, and its programs would be run twice.
+    private func withoutSource(_ targets: [Resolution.Target]) -> [Resolution.Target] {
+        guard let source = self.source, case .alias = source, targets.count > 1 else { return targets }
+        return targets.filter { $0.route != source }
     }
 
     private static let expansion = DeliveryOutcome(

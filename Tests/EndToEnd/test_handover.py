@@ -11,11 +11,11 @@ from test_queue import ByHand
 class Handover(ByHand):
     def setUp(self):
         super().setUp()
-        self.held, self.frames, self.later, self.unknown = [], [], set(), set()
+        self.held, self.frames, self.later, self.unknown, self.targets = [], [], set(), set(), {}
 
     def hand(self, agents=("apus-local",), **more):
         """A queue whose agents of these names keep their deliveries open, and whose look-ups cannot tell of some addresses
-        (`later`), or know that they are nobody's (`unknown`)."""
+        (`later`), know that they are nobody's (`unknown`), or lead to routes of others (`targets`)."""
         def agent(name, sender, recipients):
             if name in agents:
                 self.held.append(name)
@@ -32,6 +32,11 @@ class Handover(ByHand):
                 queue.pipes["apus-lookup"].send("later", channel, "not now")
             elif verb == b"resolve" and fields[0].decode() in self.unknown:
                 queue.pipes["apus-lookup"].send("unknown", channel, "5.1.1", "nobody")
+            elif verb == b"resolve" and fields[0].decode() in self.targets:
+                routes = self.targets[fields[0].decode()]
+                for route in routes:
+                    queue.pipes["apus-lookup"].send("target", channel, fields[0], route)
+                queue.pipes["apus-lookup"].send("resolved", channel, len(routes))
             else:
                 asked(verb, channel, fields)
 
@@ -83,6 +88,20 @@ class Owed(Handover):
         self.forward(queue, channel, "x@far.example")
         queue.until(lambda: "noted" in self.verbs("apus-local", channel), "not noted")
         self.assertNotIn("owed", self.verbs("apus-local", channel))
+
+
+class Aliases(Handover):
+    def test_an_alias_that_names_itself_by_another_domain_of_ours_is_done_once(self):
+        queue = self.hand()
+        self.targets = {"joe@a.test": ["alias:joe"], "joe@b.test": ["local:joe", "alias:joe"]}
+        self.hand_in(queue, Message("a@b.example", ["joe@a.test"], b"hi\r\n"))
+        queue.until(lambda: self.held, "no delivery")
+        self.forward(queue, self.open(queue, "apus-local"), "joe@b.test")
+        queue.until(lambda: len(self.held) == 2, "nothing goes on")
+        end = time.monotonic() + 0.5
+        while time.monotonic() < end:
+            queue.turn()
+        self.assertEqual([f[4] for n, _, v, f in self.frames if v == "deliver"], [b"alias:joe", b"local:joe"])
 
 
 class Room(Handover):
