@@ -13,6 +13,9 @@ package protocol LinkReceiver: AnyObject {
     /// The other side has said hello; frames follow.
     func linkOpened(_ link: Link, hello: Hello)
     func linkReceived(_ frame: Frame, from link: Link)
+    /// The other side has ended its output: no frame comes any more. Of a link that was made to answer behind its input only. True
+    /// if there are answers that are owed; the receiver closes the link then. Otherwise it is closed.
+    func linkInputEnded(_ link: Link) -> Bool
     /// The other side takes octets again, after `Link.isWritable` was false.
     func linkBecameWritable(_ link: Link)
     /// The link is gone: the other side closed it, a frame was bad (that is logged already), or `close` was called.
@@ -21,6 +24,8 @@ package protocol LinkReceiver: AnyObject {
 }
 
 extension LinkReceiver {
+    package func linkInputEnded(_ link: Link) -> Bool { false }
+
     package func linkBecameWritable(_ link: Link) {}
 }
 
@@ -57,9 +62,11 @@ package final class Link {
     ///   - unaskedOctetCountMax: content of a delivery that we take unasked.
     ///   - unreadOctetCountMax: the link ends at a frame that comes while the other side has left more than so many
     ///     octets unread. What is sent without being asked for ends nothing.
+    ///   - answersBehindInput: whether the end of the input is told (`linkInputEnded`) instead of ending the link.
     package init(
         _ ends: LinkEnds, program: String, capacity: UInt32 = 0, unaskedOctetCountMax: UInt32 = 0,
-        unreadOctetCountMax: Int = .max, receiver: any LinkReceiver, on eventLoop: any EventLoop
+        unreadOctetCountMax: Int = .max, answersBehindInput: Bool = false, receiver: any LinkReceiver,
+        on eventLoop: any EventLoop
     ) {
         eventLoop.preconditionInEventLoop()
         self.unreadOctetCountMax = unreadOctetCountMax
@@ -69,10 +76,10 @@ package final class Link {
         let hello = Hello(
             ends.dialect, program: program, capacity: capacity, unaskedOctetCountMax: unaskedOctetCountMax)
         self.send { hello.append(to: &$0) }
-        self.open()
+        self.open(answersBehindInput)
     }
 
-    private func open() {
+    private func open(_ answersBehindInput: Bool) {
         var output = self.ends.output
         do throws(SystemError) {
             // A socket serves both directions; each direction owns a descriptor of its own.
@@ -91,6 +98,7 @@ package final class Link {
                 ChannelOptions.writeBufferWaterMark,
                 value: .init(low: Self.unwrittenOctetCountMax / 2, high: Self.unwrittenOctetCountMax)
             )
+            .channelOption(ChannelOptions.allowRemoteHalfClosure, value: answersBehindInput)
             .channelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
                     try channel.pipeline.syncOperations.addHandler(boundHandler.value)
@@ -201,6 +209,12 @@ package final class Link {
         if isWritable { self.receiver?.linkBecameWritable(self) }
     }
 
+    /// The other side has ended its output: all that could come has come.
+    fileprivate func inputEnded() {
+        guard !self.isClosed, self.receiver?.linkInputEnded(self) != true else { return }
+        self.close()
+    }
+
     fileprivate func ended() {
         guard !self.isClosed else { return }
         self.isClosed = true
@@ -236,8 +250,7 @@ private final class LinkHandler: ChannelInboundHandler {
     }
 
     func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
-        // The other side has ended its output: all that could come has come.
-        if case ChannelEvent.inputClosed? = event as? ChannelEvent { self.link.close() }
+        if case ChannelEvent.inputClosed? = event as? ChannelEvent { self.link.inputEnded() }
     }
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) { context.close(promise: nil) }

@@ -11,6 +11,8 @@ final class SubmitConnection: LinkReceiver, SubmissionHome {
     private unowned let manager: QueueManager
     private var link: Link?
     private var submissions: [UInt32: Submission] = [:]
+    /// Whether the other side has ended its output and waits for answers.
+    private var isInputEnded = false
 
     /// Messages that one program may be handing in at once.
     private static let submissionCountMax = 20_000
@@ -19,7 +21,9 @@ final class SubmitConnection: LinkReceiver, SubmissionHome {
         self.manager = manager
         self.link = Link(
             ends, program: "apus-queue", capacity: UInt32(Self.submissionCountMax),
-            unreadOctetCountMax: Link.unreadAnswerOctetCountMax, receiver: self, on: manager.eventLoop)
+            unreadOctetCountMax: Link.unreadAnswerOctetCountMax,
+            // A program of apusd that ends its output is gone: nobody would hear the answer, and so it must not happen.
+            answersBehindInput: !manager.program.isSupervised, receiver: self, on: manager.eventLoop)
     }
 
     /// Whether a message is arriving or being committed.
@@ -78,6 +82,16 @@ final class SubmitConnection: LinkReceiver, SubmissionHome {
         }
     }
 
+    /// By hand, what was asked for is answered behind the end of the input (pipes.md §1).
+    func linkInputEnded(_ link: Link) -> Bool {
+        for (channel, submission) in self.submissions where submission.commit == nil {
+            self.submissions[channel] = nil
+            self.manager.abandon(submission)
+        }
+        self.isInputEnded = true
+        return self.isBusy
+    }
+
     func linkClosed(_ link: Link) {
         for submission in self.submissions.values { self.manager.abandon(submission) }
         self.submissions = [:]
@@ -104,5 +118,6 @@ final class SubmitConnection: LinkReceiver, SubmissionHome {
         guard self.submissions[submission.channel] === submission else { return }
         self.submissions[submission.channel] = nil
         self.link?.send { answer.append(to: &$0, channel: submission.channel) }
+        if self.isInputEnded, !self.isBusy { self.link?.close() }
     }
 }

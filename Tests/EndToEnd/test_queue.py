@@ -165,6 +165,14 @@ class Ends(ByHand):
             # Something that can be closed in the end, and that nobody reads.
             pipe.output = os.open("/dev/null", os.O_WRONLY)
 
+    def test_what_was_asked_for_in_front_of_it_is_answered(self):
+        queue = self.queue(agents=False)
+        message = Message("a@b.example", ["y@far.example"], b"first\r\n")
+        queue.submit(message)
+        self.end(queue, "apus", "apus-smtpd")
+        queue.until(lambda: message.answer, "no answer")
+        self.assertEqual(message.answer[0], "queued")
+
     def test_mail_that_no_agent_is_there_for_does_not_keep_it_from_ending(self):
         queue = self.queue(agent=lambda name, sender, recipients: [("delivered", 250, "2.0.0")])
         for name in ("apus-local", "apus-bounce"):
