@@ -34,8 +34,10 @@ struct MboxFile {
         let directory = try MailboxPlace(base: place.base, components: place.components.dropLast()).openDirectory()
         var hasLockFile = false
         do throws(SystemError) {
-            hasLockFile = try Self.makeLockFile("\(name).lock", directory, now)
-            if !hasLockFile, try directory.hasEntry("\(name).lock") {
+            switch try Self.makeLockFile("\(name).lock", directory, now) {
+            case .made: hasLockFile = true
+            case .impossible: break
+            case .taken:
                 directory.close()
                 return nil
             }
@@ -66,34 +68,51 @@ struct MboxFile {
         return nil
     }
 
-    /// Whether the lock file was made. Where we may not make files (/var/mail of many systems), the other lock must do.
+    private enum LockFile {
+        case made
+        /// Somebody else has it.
+        case taken
+        /// Where we may neither make files nor remove what others have left (/var/mail of many systems), the other lock
+        /// must do.
+        case impossible
+    }
+
     private static func makeLockFile(
         _ name: String, _ directory: Descriptor, _ now: Timestamp
-    ) throws(SystemError) -> Bool {
+    ) throws(SystemError) -> LockFile {
         for isFirst in [true, false] {
             do throws(SystemError) {
                 let lock = try directory.open(name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode: 0o600)
                 defer { lock.close() }
                 _ = try? lock.write(Array("\(ThisProcess.pid)\n".utf8))
-                return true
+                return .made
             } catch {
                 switch error.code {
                 case EEXIST where isFirst:
                     guard let facts = try directory.facts(of: name),
                         now.elapsed(since: facts.modified) > Self.staleLockAge
-                    else { return false }
-                    do throws(SystemError) { try directory.unlink(name) } catch {
-                        // Who may not remove it could not make one either.
-                        guard [EACCES, EPERM, EROFS].contains(error.code) else { throw error }
-                        return false
-                    }
-                case EEXIST: return false
-                case EACCES, EPERM, EROFS: return false
+                    else { return .taken }
+                    guard try Self.removeStale(name, directory) else { return .impossible }
+                case EEXIST: return .taken
+                case EACCES, EPERM, EROFS: return .impossible
                 default: throw error
                 }
             }
         }
-        return false
+        return .taken
+    }
+
+    /// Removes what a process has left that is no more; false if we may not.
+    private static func removeStale(_ name: String, _ directory: Descriptor) throws(SystemError) -> Bool {
+        do throws(SystemError) {
+            try directory.unlink(name)
+            return true
+        } catch {
+            switch error.code {
+            case EACCES, EPERM, EROFS: return false
+            default: throw error
+            }
+        }
     }
 
     /// Appends a message and waits until it is on stable storage; after a throw the mailbox is as it was.

@@ -275,6 +275,18 @@ class Forward(DotFiles):
                 self.assertEqual(got[2], [(alice, f) for f in forwards])
                 self.assertEqual(self.files(), files)
 
+    def test_a_lock_file_that_is_left_over_and_cannot_be_removed_locks_nothing(self):
+        spool = f"{self.homes}/spool"
+        os.mkdir(spool)
+        self.addCleanup(shutil.rmtree, spool)
+        os.chmod(spool, 0o1777)
+        with open(f"{spool}/box.lock", "w"):
+            pass
+        os.utime(f"{spool}/box.lock", (1, 1))
+        self.put(".forward", f"{spool}/box\n")
+        self.assertEqual(self.deliver(self.part())[0], "delivered 2.0.0")
+        self.assertTrue(slurp(f"{spool}/box").startswith(b"From "))
+
     def test_a_file_for_a_tag_comes_first(self):
         self.put(".forward", "bob@b.example\n")
         self.put(".forward+lists", "carol@c.example\n")
