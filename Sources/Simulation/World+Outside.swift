@@ -9,7 +9,13 @@ extension World {
     // MARK: - The outside
 
     mutating func step() throws(StoreFault) {
-        if self.hasCrashed { try self.start() }
+        if self.hasCrashed {
+            try self.start()
+        } else if self.isStopping, self.open.isEmpty, self.pending.isEmpty {
+            // A new process knows of no beginnings.
+            self.ledger.forgetStarts()
+            try self.start()
+        }
         switch Int.random(in: 0..<100, using: &self.random) {
         case 0..<15: self.submit(recipientCount: Int.random(in: 1...4, using: &self.random))
         case 15..<45: try self.commit()
@@ -28,9 +34,37 @@ extension World {
             if self.chance(self.rules.operatorWeight * 10) { try self.operate() }
             if self.chance(self.rules.crashWeight * 10) { self.crash() }
             if self.chance(self.rules.clockJumpWeight * 10) { self.jump() }
+            if self.rules.changeWeight > 0, self.chance(self.rules.changeWeight * 10), !self.hasCrashed {
+                try self.change()
+            }
             for kind in AgentKind.allCases where !self.agents.contains(where: { $0.kind == kind }) && self.chance(50) {
                 if !self.hasCrashed { try self.joinAgent(kind) }
             }
+        }
+    }
+
+    /// The administrator pauses the queue or lets it go on, gives it other settings, or stops it.
+    private mutating func change() throws(StoreFault) {
+        switch Int.random(in: 0..<6, using: &self.random) {
+        case 0..<3:
+            let isPaused = !self.isPaused
+            self.isPaused = isPaused
+            self.note("pause \(isPaused)")
+            try self.tell(.pauseSet(isPaused))
+        case 3..<5:
+            var limits = self.schedulerLimits
+            if self.chance(50) {
+                limits.destinationDeliveryCountMax = 1
+                limits.recipientCountPerDeliveryMax = 1
+                limits.retry = RetrySchedule(minimum: .seconds(10), maximum: .seconds(20))
+                limits.delayReportAge = self.chance(50) ? nil : .seconds(60)
+            }
+            self.note("settings \(limits.destinationDeliveryCountMax) \(limits.retry.minimum)")
+            try self.tell(.limitsSet(limits))
+        default:
+            self.note("stop")
+            self.isStopping = true
+            try self.tell(.stopRequested)
         }
     }
 

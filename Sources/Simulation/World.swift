@@ -40,6 +40,9 @@ package struct World {
     /// Recipients whose delivery was begun and is not settled on the disk.
     var unsettled: Set<RecipientKey> = []
     var hasCrashed = false
+    var isPaused = false
+    /// It was asked to stop: it begins nothing more, and is started anew when all is done that was under way.
+    var isStopping = false
     /// What the scheduler wants done; what is done may make it want more.
     var actions: [Scheduler.Action] = []
     var isPerforming = false
@@ -146,6 +149,8 @@ package struct World {
         self.actions = []
         self.wakeTime = nil
         self.hasCrashed = false
+        self.isPaused = false
+        self.isStopping = false
         for kind in AgentKind.allCases { try self.joinAgent(kind) }
         try self.tell(.timePassed)
     }
@@ -251,6 +256,11 @@ package struct World {
     /// Faults end, peers answer, time goes on, until nothing is left to do.
     mutating func heal() throws(StoreFault) {
         self.isHealed = true
+        if self.isStopping, !self.hasCrashed { self.crash() }
+        if !self.hasCrashed {
+            try self.tell(.limitsSet(self.schedulerLimits))
+            try self.tell(.pauseSet(false))
+        }
         var idleCount = 0
         var stepCount = 0
         while idleCount < 3, stepCount < 20_000, self.faults.isEmpty {

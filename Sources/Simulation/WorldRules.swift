@@ -24,6 +24,8 @@ package struct WorldRules: Sendable {
     package var failedWeight: Int
     /// Of a hundred deliveries of local mail, so many go on to others.
     package var forwardWeight: Int
+    /// Pauses, other settings, and stops in order.
+    package var changeWeight: Int
     /// A crash exactly before this point; for the exhaustive mode.
     package var crashPoint: Int?
     /// The canary: the commit with this number claims success and does nothing.
@@ -50,6 +52,7 @@ package struct WorldRules: Sendable {
         self.deferredWeight = weight(40)
         self.failedWeight = weight(20)
         self.forwardWeight = weight(40)
+        self.changeWeight = weight(3)
     }
 
     /// One message, no chance, no faults but a crash at `crashPoint`.
@@ -63,6 +66,7 @@ package struct WorldRules: Sendable {
         self.frameFaultWeight = 0
         self.stormWeight = 0
         self.commitErrorWeight = 0
+        self.changeWeight = 0
         self.deferredWeight = 30
         self.failedWeight = 40
         self.forwardWeight = 40
