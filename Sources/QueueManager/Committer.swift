@@ -245,6 +245,17 @@ final class Committer {
         self.owner?.stoodStill(stands)
     }
 
+    /// Refuses the new mail that waits.
+    private func refuseWaitingMail(_ reason: String) {
+        let waiting = Array(zip(self.operations, self.completions))
+        let refused = waiting.filter { $0.0.isNewMail }
+        guard !refused.isEmpty else { return }
+        let kept = waiting.filter { !$0.0.isNewMail }
+        self.operations = kept.map(\.0)
+        self.completions = kept.map(\.1)
+        self.owner?.refused(refused.map(\.1), reason)
+    }
+
     /// No room: new mail is refused, and what is the queue's duty already is tried again without it.
     private func split(_ operations: [StoreOperation], _ completions: [Completion], _ reason: String) {
         var refused: [Completion] = []
@@ -255,6 +266,8 @@ final class Committer {
         self.operations.insert(contentsOf: kept.map(\.0), at: 0)
         self.completions.insert(contentsOf: kept.map(\.1), at: 0)
         if refused.isEmpty {
+            // Why: behind what stands still it would wait for as long, and its clients with it.
+            self.refuseWaitingMail(reason)
             self.isFull = true
             // A smaller transaction needs fewer pages, and what it deletes gives pages to the next.
             self.countMax = max(1, operations.count / 2)
