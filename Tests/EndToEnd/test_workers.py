@@ -4,6 +4,7 @@ import os
 import pwd
 import shutil
 import signal
+import subprocess
 import time
 import unittest
 
@@ -63,11 +64,13 @@ class WorkersThatHang(RealUsers):
         home = pwd.getpwnam(user).pw_dir
         # It becomes root, so that its user cannot kill it.
         program = f"{home}/stays"
-        shutil.copy("/bin/sleep", program)
+        compiler = shutil.which("cc") or shutil.which("clang") or "gcc"
+        subprocess.run([compiler, "-x", "c", "-", "-o", program], check=True, text=True,
+                       input="#include <unistd.h>\nint main(void) { return setuid(0) || sleep(40); }\n")
         os.chown(program, 0, 0)
         os.chmod(program, 0o4755)
         with open(f"{home}/.forward", "w") as f:
-            f.write("|exec ./stays 40\n")
+            f.write("|exec ./stays\n")
         os.chown(f"{home}/.forward", pwd.getpwnam(user).pw_uid, -1)
         for name in (program, f"{home}/.forward"):
             self.addCleanup(os.unlink, name)
