@@ -52,6 +52,38 @@ import Testing
         #expect(content == message.content)
     }
 
+    @Test(
+        "what need not be there is read as it was, too: RET, ENVID, VERP, SMTPUTF8, NOTIFY, ORCPT, and what was reported"
+    )
+    func options() throws {
+        var message = Self.message()
+        let plain = message.record
+        message.record = MessageRecord(
+            id: plain.id, reversePath: plain.reversePath, bodyType: .eightBitMIME, arrival: plain.arrival,
+            expiry: plain.expiry, prefix: plain.prefix, contentOctetCount: plain.contentOctetCount, trace: plain.trace,
+            dsn: MessageDSN(returned: .headers, envelopeID: Array("QQ314159".utf8)), unicode: .inHeader, verp: .hyphen)
+        let relayed = DeliveryOutcome(
+            .delivered, code: 250, status: EnhancedStatus(.success, 0, 0), reporter: "mx", text: "ok")
+        let states: [RecipientRecord.State] = [
+            .queued(last: nil), .queued(last: Samples.deferral), .reporting(.delayed, Samples.deferral),
+            .reporting(.relayed, relayed), .reporting(.expanded, relayed), .reporting(.delivered, relayed),
+            .failed(Samples.failure),
+        ]
+        let wishes: [NotifyConditions?] = [nil, .never, [.success], [.failure, .delay]]
+        let template = message.recipients[0]
+        message.recipients = states.enumerated().map { number, state in
+            RecipientRecord(
+                number: UInt32(number), forwardPath: template.forwardPath, originalPath: template.forwardPath,
+                route: template.route, flow: template.flow, state: state, due: Timestamp(microseconds: 500),
+                attemptCount: 2, lastAttempt: Timestamp(microseconds: 90),
+                dsn: RecipientDSN(
+                    notify: wishes[number % wishes.count],
+                    originalRecipient: number % 2 == 0 ? [] : Array("rfc822;o+2Bx@b.example".utf8)),
+                isDelayTold: number % 2 == 1)
+        }
+        #expect(try Self.read(message).first == .message(message.record, message.recipients))
+    }
+
     @Test("each field that must be there is missed, and none may stand twice")
     func missing() {
         for name in ["from", "body", "arrival", "expiry", "prefix-size", "size", "client"] {
