@@ -191,6 +191,20 @@ class Stopped(unittest.TestCase):
         apus.tool("queue", "hold", "--all")
         self.assertEqual([m["status"] for m in apus.listed()], ["held"])
 
+    def test_a_stopped_queue_is_shown_however_many_domains_are_local(self):
+        apus = paused()
+        self.addCleanup(apus.close)
+        apus.start()
+        send(apus, ["alice@apus.test"])
+        apus.stop()
+        with open(apus.config) as f:
+            text = f.read()
+        domains = ", ".join(f'"domain-{number}.example"' for number in range(60_000))
+        self.assertIn('local = ["apus.test"]', text)
+        with open(apus.config, "w") as f:
+            f.write(text.replace('local = ["apus.test"]', f'local = ["apus.test", {domains}]'))
+        self.assertTrue(apus.tool("queue", "count")[1].startswith("1 "))
+
     def test_without_a_queue_there_is_a_clear_word(self):
         apus = paused()
         self.addCleanup(apus.close)
