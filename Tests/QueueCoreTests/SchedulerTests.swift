@@ -182,6 +182,29 @@ private let delivered = DeliveryOutcome(
         #expect(talk.accept(51, ["up.example"]).orders.count == 1)
     }
 
+    @Test("mail whose id is ahead of a clock that was set back is looked at while its destination is down")
+    func idAhead() {
+        let now = Timestamp(microseconds: 1_000_000_000)
+        let route = Samples.route("down.example")
+        let limits = SchedulerLimits(
+            recipientCountMax: 100, deliveryCountMax: 10, destinationDeliveryCountMax: 5,
+            recipientCountPerDeliveryMax: 10,
+            retry: RetrySchedule(minimum: .seconds(300), maximum: .seconds(3_600)), lifetime: .seconds(86_400))
+        for (id, isLookedAt) in [(now.microseconds + 3_600_000_000, true), (now.microseconds - 1_000_000, false)] {
+            let suspension = DestinationRecord(suspendedUntil: now.advanced(by: .seconds(600)), suspensionCount: 1)
+            var scheduler = Scheduler(
+                limits: limits, isPaused: false, seed: 1, suspended: [(route: route, record: suspension)])
+            var actions: [Scheduler.Action] = []
+            scheduler.receive(.timePassed, at: now, into: &actions)
+            let key = DueKey(time: now, recipient: RecipientKey(message: MessageID(rawValue: id), number: 0))
+            let entry = DueEntry(key: key, destination: route, flow: Samples.flow)
+            actions = []
+            scheduler.receive(
+                .dueLoaded(DuePage(entries: [entry], hasMore: false, next: nil)), at: now, into: &actions)
+            #expect(actions.contains(.loadWork([key])) == isLookedAt)
+        }
+    }
+
     @Test("what a host answers about one message keeps no other mail for it waiting, whatever status it has")
     func answered() {
         var talk = Conversation()
