@@ -5,7 +5,9 @@ import Simulation
 import Testing
 
 @Suite struct SimulationTests {
-    @Test("in 40 worlds of crashes, lost agents, refusing peers, operators and administrators nothing is lost or invented")
+    @Test(
+        "in 40 worlds of crashes, lost agents, refusing peers, operators and administrators nothing is lost or invented"
+    )
     func seeds() {
         for seed in 1...40 {
             var world = World(WorldRules(seed: UInt64(seed)))
