@@ -190,6 +190,9 @@ package final class Environment: Sendable {
     /// essential has to look at `unusedOctetCount` himself.
     package var isInReserve: Bool { self.shared.withLock { $0.mapSize > self.sizeMax } }
 
+    /// The file never has more octets.
+    package var sizeLimit: UInt64 { UInt64(self.sizeMax) + UInt64(self.sizeReserve) }
+
     private func grow(to limit: Int) throws(LMDBError) {
         try self.writing.withLock { _ throws(LMDBError) in
             try self.shared.withLock { shared throws(LMDBError) in

@@ -77,12 +77,15 @@ package final class LMDBQueueStore: QueueStore, Sendable {
         self.contentChunkOctetCount = self.environment.pageOctetCount - 16
     }
 
-    /// How much more the queue can hold: what the file system takes, and what the file has that is not in use. The file
-    /// never shrinks, so a queue that was full once lives on the latter. Nil if the file system does not say.
+    /// How much more the queue can hold: what the file system takes, and what the file has that is not in use, up to its
+    /// largest size with the reserve. The file never shrinks, so a queue that was full once lives on what is not in use. Nil
+    /// if the file system does not say.
     package func roomOctetCount() throws(StoreFault) -> UInt64? {
         guard let free = self.environment.diskFreeOctetCount else { return nil }
         do throws(LMDBError) {
-            return free.addingReportingOverflow(try self.environment.unusedOctetCount(self.databases)).partialValue
+            let unused = try self.environment.unusedOctetCount(self.databases)
+            let growth = self.environment.sizeLimit.subtractingReportingOverflow(self.environment.fileOctetCount)
+            return (growth.overflow ? 0 : min(free, growth.partialValue)).addingReportingOverflow(unused).partialValue
         } catch { throw Self.fault(error) }
     }
 

@@ -61,6 +61,20 @@ package enum StoreOperation: Hashable, Sendable {
     /// Puts right what a check has found, if it is still there and can be put right without losing mail.
     case repair(QueueFault)
 
+    package var isProbe: Bool { if case .probe = self { true } else { false } }
+
+    /// The message that it is about, whose operations keep their order; nil: of none, or of several, of which each is done only
+    /// where all is as it was.
+    package var message: MessageID? {
+        switch self {
+        case .accept(let message), .restore(let message): message.record.id
+        case .spill(let id, _, _), .probe(let id), .discard(let id), .settle(let id, _), .exchange(_, let id, _): id
+        case .operate(let order, _): order.message
+        case .quarantine(let key): key.recipient.message
+        case .move, .destination, .repair: nil
+        }
+    }
+
     /// The chunks of a probe. The outcome of a delivery changes a few pages in each of five trees, and in the list of those
     /// that are free.
     package static let probeChunkCount = 32

@@ -74,6 +74,10 @@ final class Committer {
     /// At most so many operations are in the next transaction: fewer when more have found no room.
     private var countMax = Committer.operationCountMax
     private var isStandingStill = false
+    /// Whether a probe has to find room before anything is delivered.
+    private var isProbing = false
+    /// Operations that one after the other have found no room alone, since one has.
+    private var vainCount = 0
     private var company = Company()
     private(set) var commitCount: UInt64 = 0
 
@@ -95,6 +99,8 @@ final class Committer {
     private static let patientCountMax = 100
     /// How long to wait when there is no room even for outcomes.
     private static let fullDelay = TimeAmount.seconds(1)
+    /// How long, if others have not been tried yet.
+    private static let turnDelay = TimeAmount.milliseconds(10)
 
     init(_ store: LMDBQueueStore, on eventLoop: any EventLoop) {
         self.store = store
@@ -225,7 +231,10 @@ final class Committer {
         switch result {
         case .success(let report):
             self.countMax = min(2 * self.countMax, Self.operationCountMax)
-            self.setStandstill(false)
+            self.vainCount = 0
+            if self.isProbing { self.isProbing = !operations.contains(where: \.isProbe) }
+            // What is small may have found room where a probe does not.
+            if !self.isProbing { self.setStandstill(false) }
             // The next transaction begins before this one's answers are made, if it is due.
             if let deadline = self.deadline, deadline <= .now() { self.begin() } else { self.startTimer() }
             self.owner?.committed(completions, report)
@@ -236,8 +245,11 @@ final class Committer {
         }
     }
 
-    /// Stands still until a transaction has found room.
-    func standStill() { self.setStandstill(true) }
+    /// Stands still until the probe has found room that is added next.
+    func standStillUntilProbed() {
+        self.isProbing = true
+        self.setStandstill(true)
+    }
 
     private func setStandstill(_ stands: Bool) {
         guard stands != self.isStandingStill else { return }
@@ -261,26 +273,65 @@ final class Committer {
         var refused: [Completion] = []
         var kept: [(StoreOperation, Completion)] = []
         for (operation, completion) in zip(operations, completions) {
-            if operation.isNewMail { refused.append(completion) } else { kept.append((operation, completion)) }
+            if operation.isProbe {
+                self.putOff(operation, completion, reason)
+            } else if operation.isNewMail {
+                refused.append(completion)
+            } else {
+                kept.append((operation, completion))
+            }
         }
-        self.operations.insert(contentsOf: kept.map(\.0), at: 0)
-        self.completions.insert(contentsOf: kept.map(\.1), at: 0)
-        if refused.isEmpty {
-            // Why: behind what stands still it would wait for as long, and its clients with it.
-            self.refuseWaitingMail(reason)
-            self.isFull = true
-            // A smaller transaction needs fewer pages, and what it deletes gives pages to the next.
-            self.countMax = max(1, operations.count / 2)
-            self.setStandstill(true)
-            self.deadline = .now() + Self.fullDelay
-            self.startTimer()
-            var line = LogLine("queue-full")
-            line.add("reason", reason)
-            line.add("waiting", self.operations.count)
-            line.write()
+        if kept.count == 1, operations.count == 1, let (operation, completion) = kept.first {
+            self.putBehindOthers(operation, completion)
         } else {
-            self.owner?.refused(refused, reason)
-            self.begin()
+            self.operations.insert(contentsOf: kept.map(\.0), at: 0)
+            self.completions.insert(contentsOf: kept.map(\.1), at: 0)
         }
+        guard refused.isEmpty, kept.count == operations.count else {
+            if !refused.isEmpty { self.owner?.refused(refused, reason) }
+            return self.begin()
+        }
+        // Why: behind what stands still it would wait for as long, and its clients with it.
+        self.refuseWaitingMail(reason)
+        self.standStill(reason, wasAlone: operations.count == 1)
+        // A smaller transaction needs fewer pages, and what it deletes gives pages to the next.
+        self.countMax = max(1, operations.count / 2)
+    }
+
+    /// Waits before it is tried again; where one has found no room alone, the others are tried first, as one of them may make some.
+    private func standStill(_ reason: String, wasAlone: Bool) {
+        self.setStandstill(true)
+        self.isFull = true
+        self.vainCount = wasAlone ? self.vainCount + 1 : 0
+        let isInTurn = wasAlone && self.vainCount < self.operations.count
+        self.deadline = .now() + (isInTurn ? Self.turnDelay : Self.fullDelay)
+        self.startTimer()
+        guard !isInTurn else { return }
+        self.vainCount = 0
+        self.log(reason)
+    }
+
+    private func log(_ reason: String) {
+        var line = LogLine("queue-full")
+        line.add("reason", reason)
+        line.add("waiting", self.operations.count)
+        line.write()
+    }
+
+    /// Puts what has found no room alone behind what is about other messages: an order that removes some must not wait for it.
+    private func putBehindOthers(_ operation: StoreOperation, _ completion: Completion) {
+        let waiting = Array(zip(self.operations, self.completions))
+        let message = operation.message
+        let later = message == nil ? [] : waiting.filter { $0.0.message == message }
+        let others = message == nil ? waiting : waiting.filter { $0.0.message != message }
+        let order = others + [(operation, completion)] + later
+        self.operations = order.map(\.0)
+        self.completions = order.map(\.1)
+    }
+
+    /// Makes a probe again in a while. Nobody waits for it: operators may make room meanwhile, and a stop need not wait.
+    private func putOff(_ operation: StoreOperation, _ completion: Completion, _ reason: String) {
+        self.log(reason)
+        self.eventLoop.assumeIsolated().scheduleTask(in: Self.fullDelay) { self.add(operation, completion) }
     }
 }

@@ -41,9 +41,8 @@ extension QueueManager {
     /// Content has come, so many octets; a large message goes on to the store.
     func contentArrived(_ submission: Submission, _ octetCount: Int) {
         guard !submission.isEnded else { return }
-        // The reserve is for what is the queue's already, which mail is that goes on to others.
-        let hasRoom = self.checkRoom(for: octetCount)
-        guard hasRoom || submission.reported != nil && !self.isBroken else {
+        // The reserve is for what is the queue's already, as mail is that goes on to others.
+        guard self.checkRoom(for: octetCount, isForward: submission.reported != nil) else {
             return self.refuse(submission, self.isBroken ? Refusals.broken : Refusals.full)
         }
         // Why a forward may be larger: it was measured when it came in, and the fields in front have come since.

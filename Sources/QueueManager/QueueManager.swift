@@ -56,6 +56,8 @@ package final class QueueManager {
     var isBroken = false
     /// Whether the disk had more than the reserve, as of `roomDeadline` less a second.
     private var hasRoom = true
+    /// Whether half of the reserve is untouched.
+    private var hasRoomForForwards = true
     private var roomDeadline = NIODeadline.uptimeNanoseconds(0)
     /// What has come in since then, by estimate.
     private var unseenOctetCount = 0
@@ -171,7 +173,7 @@ package final class QueueManager {
     private func probe() {
         guard !self.hasProbed else { return }
         self.hasProbed = true
-        self.committer.standStill()
+        self.committer.standStillUntilProbed()
         let id = self.numbering.next(now: WallClock.now())
         self.committer.add(
             .probe(id),
@@ -285,24 +287,29 @@ package final class QueueManager {
     // MARK: - Room
 
     /// Whether the reserve is untouched; looked at once a second, and whenever much has come.
-    func checkRoom(for octetCount: Int) -> Bool {
+    ///
+    /// - Parameter isForward: mail of the queue's that goes on to others may have half of the reserve. The rest is for what
+    ///   makes the queue emptier.
+    func checkRoom(for octetCount: Int, isForward: Bool = false) -> Bool {
         guard !self.isBroken else { return false }
         self.unseenOctetCount += octetCount
         let now = NIODeadline.now()
         guard now >= self.roomDeadline || self.unseenOctetCount >= Self.unseenOctetCountMax else {
-            return self.hasRoom
+            return isForward ? self.hasRoomForForwards : self.hasRoom
         }
         self.roomDeadline = now + .seconds(1)
         self.unseenOctetCount = 0
         let hadRoom = self.hasRoom
         do throws(StoreFault) {
-            self.hasRoom = try self.store.roomOctetCount().map { $0 >= self.settings.reserve } ?? true
+            let room = try self.store.roomOctetCount() ?? .max
+            self.hasRoom = room >= self.settings.reserve
+            self.hasRoomForForwards = room >= self.settings.reserve / 2
         } catch {
             self.broke(QueueLog.text(error))
             return false
         }
         if hadRoom != self.hasRoom { QueueLog.note(self.hasRoom ? "room-again" : "no-room", self.settings.directory) }
-        return self.hasRoom
+        return isForward ? self.hasRoomForForwards : self.hasRoom
     }
 
     // MARK: - Content

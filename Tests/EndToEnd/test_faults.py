@@ -127,6 +127,7 @@ class FullDisk(unittest.TestCase):
                     ballast.write(b"z" * 4096)
             except OSError:
                 pass
+        return messages
 
     def turn(self, queue, seconds):
         end = time.monotonic() + seconds
@@ -154,6 +155,21 @@ class FullDisk(unittest.TestCase):
         self.assertNotIn("queue-broken", queue.logged())
         self.drains(queue, 300 + (late.answer[0] == "queued"))
         self.assertEqual(max(self.seen.values()), 1)
+
+    def test_while_a_start_waits_for_room_an_order_makes_some_and_a_stop_need_not_wait(self):
+        queue = self.start(agents=False)
+        messages = self.fill(queue, 300)
+        queue.kill()
+        queue = self.start()
+        self.turn(queue, 2)
+        self.assertEqual(len(self.seen), 0)
+        begun = time.monotonic()
+        queue.answer("remove", messages[0].answer[1])
+        self.assertLess(time.monotonic() - begun, 3)
+        self.assertEqual(queue.answer("count")[0]["messages"], b"299")
+        queue.process.terminate()
+        self.assertEqual(queue.process.wait(5), 0)
+        os.remove(os.path.join(self.directory, "ballast"))
 
     def test_a_start_on_it_delivers_nothing_whose_outcome_could_not_be_noted(self):
         queue = self.start(agents=False)
