@@ -45,6 +45,8 @@ package enum OperatorVerb: Hashable, Sendable {
             after.due = nil
         case .release:
             guard record.due == nil else { return nil }
+            // The time that a report was held is none in which it was tried.
+            if record.owedReport != nil { after.lastAttempt = now }
             after.due = now
         case .remove:
             return RecipientChange(number: record.number, dueBefore: record.due, after: nil)
@@ -55,6 +57,8 @@ package enum OperatorVerb: Hashable, Sendable {
                 return RecipientChange(number: record.number, dueBefore: record.due, after: nil)
             }
             after.state = .failed(Self.returnedByOperator)
+            // From now on the report is tried.
+            after.lastAttempt = now
             after.due = now
         case .reroute(let route):
             guard !record.isEnded, record.route != route, route != .bounce else { return nil }

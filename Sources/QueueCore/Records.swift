@@ -94,7 +94,7 @@ package struct RecipientRecord: Hashable, Sendable {
     package var due: Timestamp?
     /// Deliveries and reports that were tried and noted.
     package var attemptCount: UInt32
-    /// When the last of them ended; zero before the first.
+    /// When the last of them ended, or when it was decided without one that a report is owed; zero before the first.
     package var lastAttempt: Timestamp
     /// Whether the sender was told of the delay, or cannot be: he is told once.
     package var isDelayTold: Bool

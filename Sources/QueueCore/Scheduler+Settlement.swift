@@ -140,6 +140,8 @@ extension Scheduler {
         guard Self.isFailureWanted(record, message) else { return Step(nil, .unreported, failure) }
         var after = record
         after.state = .failed(failure)
+        // From now on the report is tried, however long ago the last attempt was.
+        after.lastAttempt = now
         after.due = now
         return Step(after, .expired, failure)
     }

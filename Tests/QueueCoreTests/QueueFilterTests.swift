@@ -152,4 +152,18 @@ import Testing
         #expect(OperatorVerb.reroute(record.route).change(record, now: now) == nil)
         #expect(OperatorVerb.reroute(.bounce).change(record, now: now) == nil)
     }
+
+    @Test("Mail that was held for long has as much time for its report as other mail")
+    func reportAfterHold() {
+        let now = Timestamp(microseconds: 5_000_000_000_000)
+        let old = RecipientRecord(
+            number: 0, forwardPath: .postmaster, originalPath: nil, route: Samples.route("a.example"),
+            flow: Samples.flow,
+            state: .queued(last: nil), due: nil, lastAttempt: Timestamp(microseconds: 1))
+        #expect(OperatorVerb.bounce.change(old, now: now)?.after?.lastAttempt == now)
+        var failed = old
+        failed.state = .failed(Samples.failure)
+        #expect(OperatorVerb.release.change(failed, now: now)?.after?.lastAttempt == now)
+        #expect(OperatorVerb.release.change(old, now: now)?.after?.lastAttempt == old.lastAttempt)
+    }
 }
