@@ -293,6 +293,8 @@ package struct MailExchangers: Sendable {
         guard self.nextHop.port == nil, !self.nextHop.isLMTP else { return false }
         if case .host = self.nextHop.target { return false }
         let isOurPort = self.port == Self.smtpPort
+        // Nor is an address at which another port is asked for.
+        if case .address = self.nextHop.target, !isOurPort { return false }
         return addresses.contains {
             // To connect to 0.0.0.0 or :: is to connect to this machine.
             self.ourselves.addresses.contains($0) || isOurPort && ($0.isLoopback || $0.isUnspecified)

@@ -275,7 +275,8 @@ struct SettingsReader {
     /// Without a port it would be taken for this very server, and all mail would be returned.
     private mutating func checkSmarthost() {
         guard let smarthost = self.values["remote.smarthost"]?.first,
-            let nextHop = NextHop(octets: Array(smarthost.text.utf8)), nextHop.port == nil
+            let nextHop = NextHop(octets: Array(smarthost.text.utf8)), nextHop.port == nil,
+            self.remotePort == 25
         else { return }
         let isHere =
             switch nextHop.target {
