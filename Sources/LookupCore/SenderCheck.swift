@@ -25,31 +25,59 @@ extension RecipientResolver {
             if case .local = place, name == user { return true }
             let key = TableKey.address(localPart: name, domain: address.domain)
             if key == own ?? user { return true }
-            guard let isOthers = self.isKnown(name, key, place, in: &directory) else { return nil }
+            let owner = Owner(name: user, key: own ?? user)
+            guard let isOthers = self.isOthers(name, key, address, place, owner, in: &directory) else { return nil }
             if isOthers { return false }
         }
         return false
     }
 
-    /// Whether somebody has a name, or the address that it makes; nil if it cannot be told now.
-    private func isKnown(
-        _ name: [UInt8], _ key: [UInt8], _ place: Place, in directory: inout some RecipientDirectory
+    /// Who wants to send.
+    private struct Owner {
+        /// As he authenticates himself.
+        let name: [UInt8]
+        /// The same as tables write it, if it is an address.
+        let key: [UInt8]
+
+        /// Whether an alias that leads to these leads to him alone: it is then another name of his.
+        func isAlone(_ targets: [AliasFile.Target]) -> Bool {
+            guard targets.count == 1, let target = targets.first else { return false }
+            switch target {
+            case .name(let name), .user(let name): return name.lowercasedOctets == self.name
+            case .address(let address):
+                return TableKey.address(localPart: address.unquotedLocalPart, domain: address.domain) == self.key
+            case .list, .program, .file: return false
+            }
+        }
+    }
+
+    /// Whether somebody else has a name, or the address that it makes; nil if it cannot be told now.
+    private func isOthers(
+        _ name: [UInt8], _ key: [UInt8], _ address: MailAddress, _ place: Place, _ owner: Owner,
+        in directory: inout some RecipientDirectory
     ) -> Bool? {
         if case .local = place {
             switch self.findExactly(name, in: &directory) {
             case nil, .absent: return false
-            case .alias, .user, .superuser: return true
+            case .alias(_, let entry): return !owner.isAlone(entry.targets)
+            case .user, .superuser: return true
             case .unknownNow: return nil
             }
         }
-        for role in [TableRole.virtualAliases, .virtualMailboxes] {
-            switch directory.finding(of: key, in: role) {
-            case .found: return true
-            case .absent: continue
-            case .unknownNow: return nil
+        switch directory.finding(of: key, in: .virtualAliases) {
+        case .found(let value, _):
+            guard case .success(let targets) = AliasFile.virtualTargets(value, of: address, self.domains) else {
+                return true
             }
+            return !owner.isAlone(targets)
+        case .absent: break
+        case .unknownNow: return nil
         }
-        return false
+        switch directory.finding(of: key, in: .virtualMailboxes) {
+        case .found: return true
+        case .absent: return false
+        case .unknownNow: return nil
+        }
     }
 
     /// The names that an address may be the own one of, the longest first: its local part, and that without its tag.

@@ -15,6 +15,9 @@ private struct Directory: RecipientDirectory {
 
     mutating func finding(of key: [UInt8], in role: TableRole) -> TableFinding {
         if key.printableText.contains("busy") { return .unknownNow(reason: "busy") }
+        if role == .virtualAliases, key.printableText == "joe-news@v.example" {
+            return .found(octets("Joe@v.example"), place: "table")
+        }
         return role == .virtualMailboxes && ["joe@v.example", "joe-smith@v.example"].contains(key.printableText)
             ? .found([], place: "table") : .absent
     }
@@ -24,7 +27,7 @@ private func answer(_ user: String, _ address: String, _ table: String = "") thr
     let resolver = RecipientResolver(
         rules: RecipientResolver.Rules(
             localDomains: [octets("example.org")], hostname: octets("mx.example.org"), delimiters: octets("+-")),
-        aliases: AliasFile(octets: octets("joe-list: alice\n")))
+        aliases: AliasFile(octets: octets("joe-list: alice\njoe-news: joe\n")))
     var directory = Directory()
     return resolver.maySend(
         octets(user), as: .address(try #require(MailAddress(text: address))), SenderTable(octets: octets(table)),
