@@ -413,7 +413,7 @@ package struct LocalAgent {
         let runningCount = self.runs.values.count { $0.program != nil }
         var surroundings = LocalRun.Surroundings(
             rules: self.rules, shelf: self.shelf, now: now, clock: clock,
-            programRoom: self.rules.programs.countMax - runningCount)
+            programRoom: max(self.rules.programs.countMax - runningCount - self.unended.count, 0))
         defer { self.unended += surroundings.unended }
         self.advance(self.runs.keys.sorted(), &surroundings)
         // Room that programs have left which ended only now: nothing else would wake those who wait for it.
