@@ -240,8 +240,9 @@ package struct Surroundings {
     ) -> Remark? {
         guard Privileges.isRoot, let account = try? UserAccount.named(program.rawValue) else { return nil }
         if let directory = Self.closedDirectory(above: path, account) {
+            // It may be open to the program by a list of access rights.
             return Remark(
-                file: file, line: line,
+                .advice, file: file, line: line,
                 "\(path) cannot be read by the user \(account.name): the directory \(directory) is closed to it",
                 hint: "chgrp \(account.name) \(directory); chmod g+x \(directory)")
         }
