@@ -131,29 +131,46 @@ final class ImportAnswer: LongAnswer {
             throw ImportFault("there is no room for it")
         }
         // An id is a time; one far in the future would be the last that can ever be given out.
-        let latest = min(WallClock.now().advanced(by: .seconds(86_400)).microseconds, .max - Self.candidateCount)
+        let latest = min(
+            WallClock.now().advanced(by: .seconds(86_400)).microseconds,
+            .max - Self.candidateCount - Self.neighbourCount)
         let isSane = record.id.rawValue > 0 && record.id.rawValue <= latest
         let first = isSane ? record.id.rawValue : min(record.arrival.microseconds, latest)
         for raw in first..<(first + Self.candidateCount) {
             let id = MessageID(rawValue: raw)
             let renamed = record.with(id)
-            let known: (record: MessageRecord, recipients: [RecipientRecord])?
-            do throws(StoreFault) {
-                if let imported = manager.imports[id] {
-                    known = (imported.record, imported.recipients)
-                } else {
-                    known = try manager.store.message(id).map { ($0.record, $0.recipients) }
-                }
-            } catch { throw ImportFault(QueueLog.text(error)) }
-            if let known, known.record == renamed, Self.areOfOnePart(known.recipients, recipients) {
-                return Arrival(record.id, .skipped, renamed, [])
+            if try self.isHere(renamed, recipients) { return Arrival(record.id, .skipped, renamed, []) }
+            guard try self.holder(of: id) == nil, !manager.arriving.contains(id), !manager.store.hasTraces(of: id)
+            else { continue }
+            for next in (raw + 1)...(raw + Self.neighbourCount) {
+                let other = record.with(MessageID(rawValue: next))
+                if try self.isHere(other, recipients) { return Arrival(record.id, .skipped, other, []) }
             }
-            guard known == nil, !manager.arriving.contains(id), !manager.store.hasTraces(of: id) else { continue }
             manager.imports[id] = NewMessage(record: renamed, recipients: recipients, content: [])
             manager.numbering.note(id)
             return Arrival(record.id, .imported(id), renamed, recipients)
         }
         throw ImportFault("its id and the next thousand are taken")
+    }
+
+    /// Parts of a message have ids side by side. That of one which has been delivered is free again, and a later one must be found
+    /// all the same.
+    private static let neighbourCount: UInt64 = 8
+
+    /// The message that has an id.
+    private func holder(
+        of id: MessageID
+    ) throws(ImportFault) -> (record: MessageRecord, recipients: [RecipientRecord])? {
+        if let imported = self.manager.imports[id] { return (imported.record, imported.recipients) }
+        do throws(StoreFault) {
+            return try self.manager.store.message(id).map { ($0.record, $0.recipients) }
+        } catch { throw ImportFault(QueueLog.text(error)) }
+    }
+
+    /// Whether this very message is here with any of these recipients.
+    private func isHere(_ record: MessageRecord, _ recipients: [RecipientRecord]) throws(ImportFault) -> Bool {
+        guard let known = try self.holder(of: record.id), known.record == record else { return false }
+        return Self.areOfOnePart(known.recipients, recipients)
     }
 
     /// Whether any recipient is in both. Numbers are those of the acceptance, and an address may stand there more than once.

@@ -117,18 +117,23 @@ class Imports(ByHand):
             yield "data", (b"hi\r\n",)
             yield "whole", (4,)
 
+        def take(number, address):
+            channel = queue.ask("import")
+            for verb, fields in part(number, address):
+                queue.pipes["apus"].send(verb, FAR + channel, *fields)
+            queue.pipes["apus"].send("commit", FAR + channel)
+            queue.until(lambda: channel in queue.ended, "no end of the import")
+            return [row["result"] for row in queue.ended.pop(channel)]
+
         for round in range(2):
-            results = []
-            for number, address in enumerate(["x@far.example", "y@far.example"]):
-                channel = queue.ask("import")
-                for verb, fields in part(number, address):
-                    queue.pipes["apus"].send(verb, FAR + channel, *fields)
-                queue.pipes["apus"].send("commit", FAR + channel)
-                queue.until(lambda: channel in queue.ended, "no end of the import")
-                results += [row["result"] for row in queue.ended.pop(channel)]
+            results = take(0, "x@far.example") + take(1, "y@far.example")
             self.assertEqual(results, [b"imported" if round == 0 else b"skipped"] * 2)
             self.assertEqual({row["to"] for row in queue.answer("list", 0)}, {b"x@far.example", b"y@far.example"})
         self.assertEqual(queue.answer("count")[0]["recipients"], b"2")
+        # The id of the first part is free again.
+        queue.answer("remove", self.IDENTITY)
+        self.assertEqual(take(1, "y@far.example"), [b"skipped"])
+        self.assertEqual(queue.answer("count")[0]["recipients"], b"1")
 
     def test_who_waits_for_an_order_hears_that_it_is_under_way(self):
         queue = self.queue(paused="true")
