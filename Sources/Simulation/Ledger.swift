@@ -29,6 +29,14 @@ package struct Ledger: Sendable {
     package var dropped: Set<RecipientKey> = []
     /// Recipients that the operator took out.
     package var removed: Set<RecipientKey> = []
+    /// Recipients that a peer has refused for good: one of the reasons for which a recipient may fail.
+    package var refused: Set<RecipientKey> = []
+    /// Recipients that the operator has ordered to be taken out, and to be returned.
+    package var orderedOut: Set<RecipientKey> = []
+    package var returned: Set<RecipientKey> = []
+    /// When a message is too old, and the latest that the clock has ever shown.
+    package var expiries: [MessageID: Timestamp] = [:]
+    package var latest = Timestamp(microseconds: 0)
     /// Messages without a reverse-path.
     package var reports: Set<MessageID> = []
     /// How often a recipient's delivery was cut off by a crash or a lost agent, or its outcome withheld: so many more
@@ -63,6 +71,27 @@ package struct Ledger: Sendable {
 
     /// Whether a recipient's mail has reached the mailbox, or gone on.
     func hasArrived(_ key: RecipientKey) -> Bool { self.deliveryCounts[key] != nil || self.forwardCounts[key] != nil }
+
+    /// Whether a message could be found too old, or found so for as long as its report is tried.
+    private func isTooOld(_ message: MessageID, by span: Duration = .zero) -> Bool {
+        self.expiries[message].map { $0.advanced(by: span) <= self.latest } ?? false
+    }
+
+    /// Whether there was a reason for which a recipient may fail.
+    private func mayFail(_ key: RecipientKey) -> Bool {
+        self.refused.contains(key) || self.returned.contains(key) || self.isTooOld(key.message)
+    }
+
+    /// Whether the queue may have done with a recipient that has not arrived and is in no report, as it says: the operator wanted
+    /// it out; or it has failed, and the sender did not want to hear of it, or there is none, or the report was too old.
+    func isLawfullyEnded(_ key: RecipientKey) -> Bool {
+        if self.removed.contains(key), self.orderedOut.contains(key) { return true }
+        guard self.mayFail(key) else { return false }
+        let isUnwanted = !(self.wishes[key]?.wants(.failure) ?? true)
+        if self.unreported.contains(key), isUnwanted { return true }
+        let isReportTooOld = self.isTooOld(key.message, by: self.limits?.lifetime ?? .zero)
+        return self.dropped.contains(key) && (self.reports.contains(key.message) || isReportTooOld)
+    }
 
     /// A report about a recipient has come into the queue.
     mutating func noteReport(_ action: ReportAction?, of key: RecipientKey) {

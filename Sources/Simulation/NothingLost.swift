@@ -13,10 +13,9 @@ package struct NothingLost: Checker {
     ) throws(StoreFault) -> [String] {
         var faults: [String] = []
         for key in ledger.acknowledged.sorted() {
+            // The word of the queue alone does not count.
             let isEnded =
-                ledger.hasArrived(key) || ledger.reportCounts[key] != nil
-                || ledger.dropped.contains(key)
-                || ledger.removed.contains(key) || ledger.unreported.contains(key)
+                ledger.hasArrived(key) || ledger.reportCounts[key] != nil || ledger.isLawfullyEnded(key)
             let record = try store.message(key.message)?.recipients.first { $0.number == key.number }
             if record == nil, !isEnded { faults.append("\(key.message.text)/\(key.number) is lost") }
             if let record, isAtRest, record.due != nil {

@@ -101,6 +101,7 @@ extension World {
     /// An id is a message's own only once it is on the disk: the id of one that never came is given out again.
     mutating func offer(_ message: NewMessage) {
         if message.record.reversePath == .null { self.ledger.reports.insert(message.record.id) }
+        self.ledger.expiries[message.record.id] = message.record.expiry
         for recipient in message.recipients {
             self.ledger.offered.insert(RecipientKey(message: message.record.id, number: recipient.number))
         }
@@ -145,8 +146,9 @@ extension World {
     ) -> DeliveryOutcome {
         var outcome =
             self.storm == order.route && !self.isHealed && !isHostDown ? Samples.deferral : self.outcome(isHostDown)
+        let key = RecipientKey(message: order.message.id, number: recipient.number)
+        if outcome.kind == .failed { self.ledger.refused.insert(key) }
         if outcome.kind == .delivered {
-            let key = RecipientKey(message: order.message.id, number: recipient.number)
             self.ledger.deliveryCounts[key, default: 0] += 1
             outcome.hasPassedOnDSN = self.chance(50)
         }
@@ -276,6 +278,8 @@ extension World {
         // A verb on what is under way takes effect when that has ended; whatever comes of it is lawful.
         for recipient in message.recipients where order.means(recipient.number) {
             let key = RecipientKey(message: id, number: recipient.number)
+            if verb == .remove { self.ledger.orderedOut.insert(key) }
+            if verb == .bounce { self.ledger.returned.insert(key) }
             if verb == .bounce, self.scheduler.isUnderWay(key) { self.noteReturned([key]) }
         }
         try self.tell(.ordered(order, destinations: verb.wantedDestinations(message.recipients)))

@@ -184,6 +184,7 @@ package struct World {
     }
 
     mutating func tell(_ event: Scheduler.Event) throws(StoreFault) {
+        self.ledger.latest = max(self.ledger.latest, self.now)
         self.scheduler.receive(event, at: self.now, into: &self.actions)
         self.ledger.peaks.recipientCount = max(self.ledger.peaks.recipientCount, self.scheduler.recipientCount)
         guard !self.isPerforming else { return }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import MailTypes
 import QueueCore
 import Simulation
 import Testing
@@ -51,6 +52,37 @@ import Testing
                     "seed \(seed), point \(point): \(faults)\n\(world.trace.suffix(30).joined(separator: "\n"))")
             }
         }
+    }
+
+    @Test("that a recipient is unreported, dropped or removed is believed only where the world has given a reason")
+    func reasons() throws {
+        let key = RecipientKey(message: MessageID(rawValue: 7), number: 0)
+        let hour = Timestamp(microseconds: 3_600_000_000)
+        func isLost(_ change: (inout Ledger) -> Void) throws -> Bool {
+            var ledger = Ledger()
+            ledger.acknowledged = [key]
+            ledger.expiries[key.message] = hour
+            ledger.wishes[key] = RecipientDSN(notify: .never)
+            change(&ledger)
+            return try !NothingLost().faults(ledger, MemoryQueueStore(), isAtRest: false).isEmpty
+        }
+        #expect(try isLost { $0.removed = [key] })
+        #expect(try !isLost { ($0.removed, $0.orderedOut) = ([key], [key]) })
+        #expect(try isLost { $0.unreported = [key] })
+        #expect(try !isLost { ($0.unreported, $0.refused) = ([key], [key]) })
+        #expect(try !isLost { ($0.unreported, $0.latest) = ([key], hour) })
+        #expect(
+            try isLost {
+                ($0.unreported, $0.refused) = ([key], [key])
+                $0.wishes[key] = nil
+            })
+        #expect(try isLost { $0.dropped = [key] })
+        #expect(try isLost { ($0.dropped, $0.refused) = ([key], [key]) })
+        #expect(
+            try !isLost {
+                ($0.dropped, $0.refused) = ([key], [key])
+                $0.reports = [key.message]
+            })
     }
 
     @Test("a commit that claims success and does nothing is found")
