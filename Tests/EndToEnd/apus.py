@@ -209,6 +209,13 @@ relay-from = ["127.0.0.1/32"]
             self.process.wait(10)
         wait_for(lambda: not any(os.path.exists(f"/proc/{p}") for p in pids), 10)
 
+    def kill_supervisor(self):
+        """kill -9 of apusd alone; whether what it has started ends by itself, as it must before another one can start."""
+        pids = self.pids()
+        self.process.kill()
+        self.process.wait(10)
+        return wait_for(lambda: not any(os.path.exists(f"/proc/{p}") for p in pids), 40)
+
     def close(self):
         try:
             if self.process and self.process.poll() is None:

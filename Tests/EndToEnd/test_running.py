@@ -291,7 +291,7 @@ class Supervision(unittest.TestCase):
 
 class Crashes(unittest.TestCase):
     def test_kill_nine_under_load_loses_no_message_that_got_its_250(self):
-        everybody = DAEMONS + ["everything"]
+        everybody = DAEMONS + ["apusd", "everything"]
         rounds = int(os.environ.get("APUS_CRASH_ROUNDS", str(len(everybody))))
         seed = int(os.environ.get("APUS_CRASH_SEED", str(random.randrange(1 << 30))))
         choose = random.Random(seed)
@@ -330,6 +330,9 @@ class Crashes(unittest.TestCase):
             if victim == "everything":
                 apus.kill_all()
                 apus.start()
+            elif victim == "apusd":
+                self.assertTrue(apus.kill_supervisor(), "programs outlive apusd:\n" + apus.log()[-3000:])
+                apus.start()
             else:
                 apus.kill(victim)
         time.sleep(0.5)
@@ -349,7 +352,7 @@ class Crashes(unittest.TestCase):
         self.assertFalse(twice, f"seed {seed}, kills {kills}: a Maildir has no window for duplicates: {twice[:3]}")
         # Elsewhere, only what was under way when its sender or the queue died may come again: at most one window each.
         again = sum(there[t.encode()] - 1 for t, local in accepted if not local)
-        most = 20 * sum(victim in ("apus-queue", "apus-remote", "everything") for victim in kills)
+        most = 20 * sum(victim in ("apus-queue", "apus-remote", "apusd", "everything") for victim in kills)
         figure("crashes", f"seed {seed}: {rounds} rounds, {len(accepted)} accepted, {len(lost)} lost, "
                f"{len(twice)} twice in a Maildir, {again} twice elsewhere")
         self.assertLessEqual(again, most, f"seed {seed}, kills {kills}")
