@@ -31,7 +31,7 @@ struct KeptBody {
         _ take: ([UInt8]) throws(Fault) -> Void, failure: (SystemError) -> Fault
     ) throws(Fault) {
         guard let file = self.file else { return try take(self.octets) }
-        guard lseek(file.number, 0, CInt(SEEK_SET)) == 0 else { throw failure(SystemError("seek")) }
+        do throws(SystemError) { try file.seek(to: 0) } catch { throw failure(error) }
         while true {
             let part: [UInt8]
             do throws(SystemError) { part = try file.read(upTo: Self.partOctetCount) } catch { throw failure(error) }
@@ -43,15 +43,9 @@ struct KeptBody {
     /// Where the caller wants temporary files, else where they may be large.
     private static func openFile() throws(SystemError) -> Descriptor {
         let wished = getenv("TMPDIR").map { String(cString: $0) }
-        var fault = SystemError("mkstemp", code: ENOENT)
+        var fault = SystemError("open", code: ENOENT)
         for directory in [wished, "/var/tmp", "/tmp"].compactMap(\.self) where directory.hasPrefix("/") {
-            var path = Array("\(directory)/apus-sendmail-XXXXXX".utf8CString)
-            let number = mkstemp(&path)
-            if number >= 0 {
-                unlink(path)
-                return Descriptor(number)
-            }
-            fault = SystemError("make a file in", directory)
+            do throws(SystemError) { return try Descriptor.temporaryFile(in: directory) } catch { fault = error }
         }
         throw fault
     }
