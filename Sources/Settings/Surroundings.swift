@@ -259,18 +259,24 @@ package struct Surroundings {
             directory += "/\(name)"
             var status = stat()
             guard stat(directory, &status) == 0 else { return nil }
-            let mask: mode_t =
-                status.st_uid == account.uid ? S_IXUSR : account.groups.contains(status.st_gid) ? S_IXGRP : S_IXOTH
-            guard status.st_mode & mask != 0 else { return directory }
+            guard Self.allows(status, account, (S_IXUSR, S_IXGRP, S_IXOTH)) else { return directory }
         }
         return nil
     }
 
     /// Whether the bits of a file's mode allow a user to read it.
     static func canRead(_ status: stat, _ account: UserAccount) -> Bool {
-        let mask: mode_t =
-            status.st_uid == account.uid ? S_IRUSR : account.groups.contains(status.st_gid) ? S_IRGRP : S_IROTH
-        return status.st_mode & mask != 0
+        Self.allows(status, account, (S_IRUSR, S_IRGRP, S_IROTH))
+    }
+
+    /// Whether the bit is set that counts for a user: the owner's, the group's or that of others.
+    private static func allows(
+        _ status: stat, _ account: UserAccount, _ bits: (owner: mode_t, group: mode_t, other: mode_t)
+    ) -> Bool {
+        let bit =
+            status.st_uid == account.uid
+            ? bits.owner : account.groups.contains(status.st_gid) ? bits.group : bits.other
+        return status.st_mode & bit != 0
     }
 
     // MARK: Addresses
