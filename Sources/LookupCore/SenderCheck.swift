@@ -20,12 +20,12 @@ extension RecipientResolver {
         let own = MailAddress(octets: user, domains: self.domains).map {
             TableKey.address(localPart: $0.unquotedLocalPart, domain: $0.domain)
         }
+        let owner = Owner(name: user, key: own ?? user)
         let place = self.place(of: path)
         for name in self.names(of: address.unquotedLocalPart.lowercasedOctets) {
             if case .local = place, name == user { return true }
             let key = TableKey.address(localPart: name, domain: address.domain)
-            if key == own ?? user { return true }
-            let owner = Owner(name: user, key: own ?? user)
+            if key == owner.key { return true }
             guard let isOthers = self.isOthers(name, key, address, place, owner, in: &directory) else { return nil }
             if isOthers { return false }
         }
